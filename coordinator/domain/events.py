@@ -1,0 +1,52 @@
+"""Events: the rows of a feed's log, and times as clients read them.
+
+A **feed** is anything with a log of its own: a room, an interview. Its key names it, `seq` counts
+its events from 1 without gaps, and applying events 1..n to nothing gives its state at n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+ROOM = "room"
+INTERVIEW = "interview"
+
+
+class FeedKey(NamedTuple):
+    """Which log: its kind (`room`, `interview`) and the public id there."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change, as the log, the bus and the clients have it.
+
+    Attributes:
+        feed: whose log.
+        seq: its number there, from 1, without gaps.
+        type: `participant_joined`, `room_ended` …
+        at: when, as clients read it (`timestamp`).
+        data: the members beside type, id, seq and at; ready for JSON.
+    """
+
+    feed: FeedKey
+    seq: int
+    type: str
+    at: str
+    data: Mapping[str, Any]
+
+    def body(self) -> dict[str, Any]:
+        """The event as one JSON object: how a frame and the REST log show it."""
+        name = "roomId" if self.feed.kind == ROOM else "interviewId"
+        return {"type": self.type, name: self.feed.id, "seq": self.seq, "at": self.at, **self.data}
+
+
+def timestamp(moment: datetime) -> str:
+    """UTC, ISO 8601 with milliseconds and `Z`: `2024-01-01T10:00:00.000Z`."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"

@@ -1,0 +1,1 @@
+"""The websocket side of one node: the bus between nodes, feeds, connections, presence."""

@@ -1,0 +1,1 @@
+"""The stories that the endpoints tell: decide, commit, publish."""

@@ -1,0 +1,116 @@
+"""Tokens: who is calling, and what proves it.
+
+Both kinds are JWTs signed with HS256, and nothing else is accepted. A staff token holds `id` (the
+number of the row in `users`), `openid` and `role`, though the role that counts is the row's. A
+guest token holds `room` and `guest` and is good for that room alone. `JWT_SECRET` may list several
+secrets: the first signs, all verify.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+
+from coordinator.domain.errors import TokenExpired, Unauthorized
+from coordinator.domain.people import Guest, Proof, Staff
+from coordinator.store.people import People
+
+STAFF_LIFETIME = timedelta(days=7)
+GUEST_LIFETIME = timedelta(hours=24)
+RETURN_LEEWAY = timedelta(days=7)
+"""How long an expired guest token still counts for a return by guest/join, and for nothing else."""
+
+
+class Access:
+    """Issues and verifies the tokens of staff and guests."""
+
+    def __init__(self, secrets: tuple[str, ...], people: People) -> None:
+        self._secrets = secrets
+        self._people = people
+
+    def issue_staff(self, staff: Staff, lifetime: timedelta = STAFF_LIFETIME) -> str:
+        """A staff JWT."""
+        return self._issue(lifetime, id=staff.number, openid=staff.openid, role=staff.role)
+
+    def issue_guest(self, room_id: str, guest_id: str) -> str:
+        """A `guestToken` of one room."""
+        return self._issue(GUEST_LIFETIME, room=room_id, guest=guest_id)
+
+    def _issue(self, lifetime: timedelta, **claims: Any) -> str:
+        now = int(time.time())
+        claims |= {"iat": now, "exp": now + int(lifetime.total_seconds())}
+        return jwt.encode(claims, self._secrets[0], algorithm="HS256")
+
+    async def staff(self, token: str | None) -> Staff:
+        """Whose staff token this is.
+
+        Raises:
+            Unauthorized: none, broken, a guest's, or the user is gone or disabled.
+            TokenExpired: well signed, past `exp`.
+        """
+        if not token:
+            raise Unauthorized
+        holder = (await self.proof(token)).holder
+        if not isinstance(holder, Staff):
+            raise Unauthorized
+        return holder
+
+    async def proof(self, token: str) -> Proof:
+        """What a token proves: a staff member, looked up in the database, or a guest.
+
+        Raises:
+            Unauthorized: broken, or the staff member is gone or disabled.
+            TokenExpired: well signed, past `exp`.
+        """
+        claims = self._claims(token)
+        if claims["exp"] <= time.time():
+            raise TokenExpired
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        if (guest := _guest(claims)) is not None:
+            return Proof(guest, expires_at)
+        number = claims.get("id")
+        if type(number) is not int or not 0 < number < 2**31:
+            raise Unauthorized
+        staff = await self._people.staff(number)
+        if staff is None:
+            raise Unauthorized
+        return Proof(staff, expires_at)
+
+    def returning_guest(self, token: str) -> Guest | None:
+        """The guest that a token lets return: also one that expired less than 7 days ago."""
+        try:
+            claims = self._claims(token)
+        except Unauthorized:
+            return None
+        if claims["exp"] <= time.time() - RETURN_LEEWAY.total_seconds():
+            return None
+        return _guest(claims)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """The claims of a well-signed token, `exp` an unchecked number."""
+        for secret in self._secrets:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=["HS256"],
+                    options={"require": ["exp"], "verify_exp": False, "verify_iat": False},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.InvalidTokenError, ValueError, TypeError) as error:
+                raise Unauthorized from error
+            if type(claims["exp"]) not in (int, float) or not 0 <= claims["exp"] < 2**40:
+                raise Unauthorized
+            return claims
+        raise Unauthorized
+
+
+def _guest(claims: dict[str, Any]) -> Guest | None:
+    room, guest = claims.get("room"), claims.get("guest")
+    if isinstance(room, str) and isinstance(guest, str):
+        return Guest(room, guest)
+    return None

@@ -1,0 +1,1 @@
+"""Postgres: tables, the one transaction, and every line of SQL."""

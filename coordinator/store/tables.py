@@ -1,0 +1,121 @@
+"""The tables, as Piccolo knows them. The migrations make them; a test holds the two together.
+
+Names of the REST document's section 8 are kept. A room's public id is its key everywhere: one word
+for one thing, and an operator can read every table by it. Room, participants, events and
+connections of a room change only while its row is locked (`store/writer.py`); there are no foreign
+keys between them, since that lock already guards what they would check, once per row and write.
+"""
+
+from __future__ import annotations
+
+from piccolo.columns import (
+    JSON,
+    UUID,
+    BigInt,
+    BigSerial,
+    Boolean,
+    Integer,
+    Serial,
+    Timestamptz,
+    Varchar,
+)
+from piccolo.table import Table
+
+
+class Users(Table, tablename="users"):
+    """Staff. `id` 1 is `user_001` outside."""
+
+    id = Serial(primary_key=True)
+    openid = Varchar(100, unique=True)
+    name = Varchar(100, null=True, default=None)
+    avatar = Varchar(500, null=True, default=None)
+    phone = Varchar(20, null=True, default=None)
+    role = Varchar(10)
+    disabled_at = Timestamptz(null=True, default=None)
+    created_at = Timestamptz()
+    updated_at = Timestamptz()
+
+
+class InterviewRooms(Table, tablename="interview_rooms"):
+    """A room, and what its rules need without reading anybody else.
+
+    `last_seq` and `last_at` are the log's end. `guests` counts the guests present, `online` the
+    participants with a live connection. `host_absent_since` and `empty_since` are null while the
+    host is connected, and while there is a live connection or a guest. `creation` is made by the
+    creator before the statement, so that a repeat after a lost answer knows its own room.
+    """
+
+    id = Serial(primary_key=True)
+    room_id = Varchar(100, unique=True)
+    room_name = Varchar(200)
+    host_id = Integer()
+    host_name = Varchar(100)
+    status = Varchar(10)
+    created_at = Timestamptz()
+    ended_at = Timestamptz(null=True, default=None)
+    last_seq = BigInt()
+    last_at = Timestamptz()
+    guests = Integer()
+    online = Integer()
+    host_absent_since = Timestamptz(null=True, default=None)
+    empty_since = Timestamptz(null=True, default=None)
+    creation = UUID()
+
+
+class InterviewParticipants(Table, tablename="interview_participants"):
+    """One row for each person who was ever in a room; `left_at` null = in it now.
+
+    `connection` is `none`, `online` or `away`; away has a deadline, `leave_at`. `joined_seq` is the
+    seq of its latest join. `proven`: it has used a token of its own here. `removed`: put out for
+    good.
+    """
+
+    id = BigSerial(primary_key=True)
+    room_id = Varchar(100)
+    user_id = Varchar(100)
+    user_name = Varchar(100)
+    role = Varchar(10)
+    identity = Varchar(50, null=True, default=None)
+    joined_at = Timestamptz()
+    joined_seq = BigInt()
+    left_at = Timestamptz(null=True, default=None)
+    leave_at = Timestamptz(null=True, default=None)
+    connection = Varchar(8)
+    proven = Boolean()
+    removed = Boolean()
+
+
+class RoomEvents(Table, tablename="room_events"):
+    """The log: one row per change, `seq` 1, 2, 3 … in each room. Its key is (room_id, seq)."""
+
+    room_id = Varchar(100, primary_key=True)
+    seq = BigInt()
+    type = Varchar(30)
+    at = Timestamptz()
+    payload = JSON()
+
+
+class Connections(Table, tablename="connections"):
+    """One row per live connection of a participant, owned by a run of a node (`boot`)."""
+
+    id = Varchar(32, primary_key=True)
+    room_id = Varchar(100)
+    user_id = Varchar(100)
+    boot = Varchar(32)
+    connected_at = Timestamptz()
+
+
+class Nodes(Table, tablename="nodes"):
+    """One row per running node: its lease. `held_since`: since when it has been held unbroken."""
+
+    boot = Varchar(32, primary_key=True)
+    name = Varchar(100)
+    lease_until = Timestamptz()
+    held_since = Timestamptz()
+
+
+class Deployment(Table, tablename="deployment"):
+    """One row that names this database: it sets this deployment's channels on a shared Redis apart.
+    """
+
+    id = UUID(primary_key=True)

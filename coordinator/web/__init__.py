@@ -1,0 +1,1 @@
+"""HTTP by Litestar: bodies in, views out, errors in the documented shapes."""

@@ -1,0 +1,57 @@
+"""What every request brings: an id for the log, the client's address, a bearer token."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+
+Network = IPv4Network | IPv6Network
+
+
+def request_id(scope: Any) -> str:
+    """The id of this request, made at its first use."""
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        state["request_id"] = secrets.token_hex(8)
+    identity: str = state["request_id"]
+    return identity
+
+
+def bearer(authorization: str | None) -> str | None:
+    """The token of an `Authorization: Bearer …` header, or None."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def client_address(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
+    """Who is calling: the peer, or where that is a trusted proxy, the last hop that is none.
+
+    Args:
+        peer: the address of the TCP connection.
+        forwarded: the values of all `X-Forwarded-For` headers, in order.
+        trusted: networks whose `X-Forwarded-For` is believed; nobody else's is.
+    """
+    if not _within(peer, trusted):
+        return peer
+    hops = [hop.strip() for value in forwarded for hop in value.split(",") if hop.strip()]
+    client = peer
+    for hop in reversed(hops):
+        try:
+            client = str(ip_address(hop))
+        except ValueError:
+            break  # what a client wrote itself: the last good hop counts
+        if not _within(client, trusted):
+            break
+    return client
+
+
+def _within(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
