@@ -1,0 +1,102 @@
+"""Real servers for every test: one PostgreSQL for the run, a database and a Valkey per worker.
+
+`TEST_DATABASE_URL` and `TEST_REDIS_URL` name servers to use in place of the embedded ones. Tests that
+kill a server start one of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
+from coordinator.store.database import Database
+from tests.product import Deployment
+
+_started: list[EmbeddedPostgres] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The first process starts PostgreSQL, so that all workers share it."""
+    if hasattr(config, "workerinput") or os.environ.get("TEST_DATABASE_URL"):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="coordinator-test-"))
+    server = EmbeddedPostgres(folder, options=("fsync=off",))
+    server.start()
+    _started.append(server)
+    os.environ["TEST_DATABASE_URL"] = server.database_url("postgres")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for server in _started:
+        server.stop()
+        shutil.rmtree(server.folder, ignore_errors=True)
+    _started.clear()
+
+
+@pytest.fixture(scope="session")
+def worker(request: pytest.FixtureRequest) -> str:
+    """`gw0`, `gw1` … or `main` where the tests run in one process."""
+    return getattr(request.config, "workerinput", {"workerid": "main"})["workerid"]
+
+
+@pytest.fixture(scope="session")
+def empty_database_url(worker: str) -> Iterator[str]:
+    """A database of this worker's own, without tables."""
+    server = os.environ["TEST_DATABASE_URL"]
+    name = f"coordinator_test_{worker}_{os.getpid()}"
+
+    async def run(sql: str) -> None:
+        connection = await asyncpg.connect(server)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(run(f"CREATE DATABASE {name}"))
+    yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def database_url(empty_database_url: str) -> str:
+    """The same, with every migration run."""
+    asyncio.run(Database(empty_database_url).migrate())
+    return empty_database_url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of this worker's own."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    folder = Path(tempfile.mkdtemp(prefix="coordinator-test-redis-"))
+    with EmbeddedRedis(folder) as redis:
+        yield redis.url
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open `Database` on this worker's tables."""
+    opened = Database(database_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def deployment(database_url: str, redis_url: str) -> Iterator[Deployment]:
+    """Where tests start nodes: `deployment.node()`; those that still run are ended at the end."""
+    with Deployment(database_url, redis_url) as started:
+        yield started
