@@ -19,6 +19,7 @@ class Staff:
     name: str | None = None
     avatar: str | None = None
     phone: str | None = None
+    disabled: bool = False
 
     @property
     def user_id(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from coordinator.domain.people import Staff
 from coordinator.store.database import Database
 
-_COLUMNS = "id, openid, role, name, avatar, phone"
+_COLUMNS = "id, openid, role, name, avatar, phone, disabled_at IS NOT NULL AS disabled"
 
 
 class People:
@@ -24,8 +24,102 @@ class People:
             )
         )
 
+    async def list_all(self) -> list[Staff]:
+        """Everybody in order of number, the disabled ones too."""
+        rows = await self.database.fetch(f"SELECT {_COLUMNS} FROM users ORDER BY id")
+        return [_member(row) for row in rows]
+
+    async def by_openid(self, openid: str) -> Staff | None:
+        """Who has this openid, also where it is disabled."""
+        return _staff(
+            await self.database.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE openid = $1", openid)
+        )
+
+    async def sign_up(self, openid: str) -> Staff:
+        """Makes a user with role `hr`; a race of many for one openid makes one, and all get it.
+
+        Safe to repeat. One who is there already is given as it is, also where it is disabled.
+        """
+        # DO UPDATE rather than DO NOTHING: it waits for the winner of a race and returns its row.
+        return _member(
+            await self.database.fetchrow(
+                f"""
+                INSERT INTO users (openid) VALUES ($1)
+                ON CONFLICT (openid) DO UPDATE SET openid = excluded.openid
+                RETURNING {_COLUMNS}
+                """,
+                openid,
+            )
+        )
+
+    async def add(self, openid: str, name: str | None = None, role: str | None = None) -> Staff:
+        """An operator's invitation: makes the user, or changes what is given of the one there is.
+
+        Idempotent by openid. Somebody disabled is let in again: there is no other way back.
+        """
+        return _member(
+            await self.database.fetchrow(
+                f"""
+                INSERT INTO users AS u (openid, name, role) VALUES ($1, $2, coalesce($3, 'hr'))
+                ON CONFLICT (openid) DO UPDATE SET
+                    name = coalesce($2, u.name), role = coalesce($3, u.role), disabled_at = NULL,
+                    updated_at = CASE WHEN u.disabled_at IS NOT NULL
+                        OR coalesce($2, u.name) IS DISTINCT FROM u.name
+                        OR coalesce($3, u.role) <> u.role THEN now() ELSE u.updated_at END
+                RETURNING {_COLUMNS}
+                """,
+                openid,
+                name,
+                role,
+            )
+        )
+
+    async def set_role(self, number: int, role: str) -> Staff | None:
+        """Makes somebody `hr` or `admin`, from the next request on; None where there is nobody."""
+        return await self._change(number, "role = $2", role)
+
+    async def disable(self, number: int) -> Staff | None:
+        """Shuts somebody out, from the next request on; None where there is nobody.
+
+        Idempotent: the time of the first stays.
+        """
+        return await self._change(number, "disabled_at = coalesce(disabled_at, now())")
+
+    async def set_profile(
+        self, number: int, *, name: str | None = None, avatar: str | None = None
+    ) -> Staff | None:
+        """Sets what is given and leaves what is None; None where there is nobody."""
+        return await self._change(
+            number, "name = coalesce($2, name), avatar = coalesce($3, avatar)", name, avatar
+        )
+
+    async def set_phone(self, number: int, phone: str) -> Staff | None:
+        """Stores the number that WeChat told (at most 20 characters); None where there is nobody.
+        """
+        return await self._change(number, "phone = $2", phone)
+
+    async def _change(self, number: int, assignments: str, *values: Any) -> Staff | None:
+        return _staff(
+            await self.database.fetchrow(
+                f"UPDATE users SET {assignments}, updated_at = now() WHERE id = $1"
+                f" RETURNING {_COLUMNS}",
+                number,
+                *values,
+            )
+        )
+
 
 def _staff(row: Any) -> Staff | None:
-    if row is None:
-        return None
-    return Staff(row["id"], row["openid"], row["role"], row["name"], row["avatar"], row["phone"])
+    return _member(row) if row is not None else None
+
+
+def _member(row: Any) -> Staff:
+    return Staff(
+        row["id"],
+        row["openid"],
+        row["role"],
+        row["name"],
+        row["avatar"],
+        row["phone"],
+        row["disabled"],
+    )
