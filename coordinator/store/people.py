@@ -94,8 +94,7 @@ class People:
         )
 
     async def set_phone(self, number: int, phone: str) -> Staff | None:
-        """Stores the number that WeChat told (at most 20 characters); None where there is nobody.
-        """
+        """Stores a phone number of at most 20 characters; None where there is nobody."""
         return await self._change(number, "phone = $2", phone)
 
     async def _change(self, number: int, assignments: str, *values: Any) -> Staff | None:

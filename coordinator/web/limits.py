@@ -1,0 +1,189 @@
+"""Rate limits: so many of one kind per caller in a sliding window, counted together by all nodes.
+
+    login, join, leave, zego, live   per client address
+    phone, qr                        per user
+    open                             per key
+
+The counting is in Redis (`limits`, moving window). While Redis is away each node counts for itself,
+with the same rates: nobody is refused for it, and nobody gets in unlimited. What is switched off
+costs a look into a dict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import structlog
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from coordinator.domain.errors import RateLimited
+from coordinator.web.requests import Network, client_address
+
+log = structlog.get_logger()
+
+REDIS_SECONDS = 0.25
+"""How long one request waits for Redis at most, whatever state Redis is in."""
+
+PAUSE_SECONDS = 2.0
+"""How long Redis is left alone after it has failed: one request in this time pays for the try."""
+
+LOCAL_CALLERS = 20_000
+"""How many callers a node remembers by itself; beyond it those seen longest ago are forgotten."""
+
+
+class Limits:
+    """Asked before a request is served. Safe to use from many tasks; never raises for Redis."""
+
+    def __init__(
+        self,
+        rates: Mapping[str, str],
+        redis_url: str,
+        prefix: str,
+        trusted_proxies: Sequence[Network],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Opens no connection.
+
+        Args:
+            rates: `60/minute` by name; the empty string is no limit.
+            prefix: sets this deployment's keys on a shared Redis apart.
+            clock: seconds; of the local counting and of the pause.
+        """
+        self._items = {name: parse(rate) for name, rate in rates.items() if rate}
+        self._trusted = trusted_proxies
+        self._pool = _pool(redis_url)
+        self._shared = MovingWindowRateLimiter(
+            RedisStorage(
+                "async+redis://",
+                implementation="redispy",
+                key_prefix=f"{prefix}:limits",
+                connection_pool=self._pool,
+            )
+        )
+        self._local = LocalWindows(clock)
+        self._clock = clock
+        self._try_again_at: float | None = None  # None while Redis is well
+
+    async def close(self) -> None:
+        """Gives the connections back."""
+        await self._pool.disconnect()
+
+    async def check(self, name: str, who: str) -> None:
+        """Counts one request of the kind `name` by `who`: an address, a user or a key's name.
+
+        Raises:
+            RateLimited: it is one too many; `retry_after` says when the next one fits.
+        """
+        item = self._items.get(name)
+        if item is None:
+            return
+        wait = await self._wait(item, name, counted_as(who))
+        if wait is not None:
+            raise RateLimited(retry_after=max(1, math.ceil(wait)))
+
+    async def check_client(self, name: str, scope: Any) -> None:
+        """`check` for the address that an HTTP request or a websocket (`scope`) comes from.
+
+        Raises:
+            RateLimited: it is one too many.
+        """
+        if name in self._items:
+            await self.check(name, self.address(scope))
+
+    def address(self, scope: Any) -> str:
+        """The client's address; `X-Forwarded-For` counts from trusted proxies only."""
+        peer = scope["client"][0] if scope.get("client") else ""
+        forwarded = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
+        return client_address(peer, forwarded, self._trusted)
+
+    async def _wait(self, item: RateLimitItem, name: str, who: str) -> float | None:
+        """Counts; None where it fits, else the seconds until one fits again."""
+        if self._may_try_redis():
+            try:
+                async with asyncio.timeout(REDIS_SECONDS):
+                    wait = await self._shared_wait(item, name, who)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._redis_failed(error)
+            else:
+                self._try_again_at = None
+                return wait
+        return self._local.wait((name, who), item.amount, item.get_expiry())
+
+    def _may_try_redis(self) -> bool:
+        if self._try_again_at is None:
+            return True
+        if self._clock() < self._try_again_at:
+            return False
+        self._try_again_at = self._clock() + PAUSE_SECONDS  # this one tries; others do not wait
+        return True
+
+    def _redis_failed(self, error: Exception) -> None:
+        if self._try_again_at is None:
+            log.warning("limits_counted_locally", error=type(error).__name__)
+        self._try_again_at = self._clock() + PAUSE_SECONDS
+
+    async def _shared_wait(self, item: RateLimitItem, name: str, who: str) -> float | None:
+        if await self._shared.hit(item, name, who):
+            return None
+        stats = await self._shared.get_window_stats(item, name, who)
+        return stats.reset_time - time.time()
+
+
+class LocalWindows:
+    """Moving windows in this process: exact, and bounded in memory."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._hits: dict[tuple[str, str], deque[float]] = {}
+
+    def wait(self, key: tuple[str, str], amount: int, seconds: float) -> float | None:
+        """Counts one; None where it fits, else the seconds until one fits again."""
+        now = self._clock()
+        hits = self._hits.pop(key, None) or deque(maxlen=amount)
+        self._hits[key] = hits  # at the end of the dict: seen last
+        if len(hits) == amount and (left := hits[0] + seconds - now) > 0:
+            return left
+        hits.append(now)
+        if len(self._hits) > LOCAL_CALLERS:
+            del self._hits[next(iter(self._hits))]
+        return None
+
+
+def counted_as(who: str) -> str:
+    """An IPv6 client owns a /64 and counts as that; anything else counts as itself."""
+    if ":" not in who:
+        return who
+    try:
+        address = ip_address(who)
+    except ValueError:
+        return who
+    if not isinstance(address, IPv6Address):
+        return who
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
+
+
+def _pool(redis_url: str) -> Any:
+    """Connections that never wait long and never try twice: the local windows are the retry."""
+    return BlockingConnectionPool.from_url(
+        redis_url,
+        timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=32,
+    )

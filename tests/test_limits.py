@@ -1,0 +1,174 @@
+"""Rate limits: counted in Redis by all nodes, by each node for itself while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from coordinator.domain.errors import RateLimited
+from coordinator.embedded import EmbeddedRedis, free_port
+from coordinator.web import limits as limits_module
+from coordinator.web.limits import Limits, LocalWindows, counted_as
+
+RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy test machine is not a dead Redis: only the tests about that keep the real limit."""
+    monkeypatch.setattr(limits_module, "REDIS_SECONDS", 5.0)
+
+
+def limits_on(redis_url: str, prefix: str | None = None, **more: object) -> Limits:
+    return Limits(RATES, redis_url, prefix or secrets.token_hex(4), (), **more)  # type: ignore[arg-type]
+
+
+@pytest_asyncio.fixture
+async def limits(redis_url: str) -> AsyncIterator[Limits]:
+    made = limits_on(redis_url)
+    yield made
+    await made.close()
+
+
+async def admitted(limits: Limits, name: str, who: str, tries: int) -> int:
+    """How many of so many requests at once get through."""
+    answers = await asyncio.gather(
+        *(limits.check(name, who) for _ in range(tries)), return_exceptions=True
+    )
+    assert all(a is None or isinstance(a, RateLimited) for a in answers), answers
+    return sum(a is None for a in answers)
+
+
+async def test_the_rate_is_admitted_and_no_more(limits: Limits) -> None:
+    assert await admitted(limits, "login", "10.0.0.1", 20) == 3
+
+
+async def test_everybody_has_a_window_of_its_own(limits: Limits) -> None:
+    assert await admitted(limits, "login", "10.0.0.1", 4) == 3
+    assert await admitted(limits, "login", "10.0.0.2", 4) == 3
+
+
+async def test_the_kinds_do_not_share_a_window(limits: Limits) -> None:
+    assert await admitted(limits, "login", "10.0.0.1", 4) == 3
+    assert await admitted(limits, "open", "10.0.0.1", 6) == 5
+
+
+async def test_a_refusal_says_when_the_next_request_fits(limits: Limits) -> None:
+    await admitted(limits, "login", "10.0.0.1", 3)
+    with pytest.raises(RateLimited) as refused:
+        await limits.check("login", "10.0.0.1")
+    assert refused.value.retry_after is not None
+    assert 55 <= refused.value.retry_after <= 60
+
+
+async def test_the_window_slides(limits: Limits) -> None:
+    """After the time that a refusal names, one fits again."""
+    assert await admitted(limits, "qr", "user_001", 3) == 2
+    await asyncio.sleep(1.05)
+    assert await admitted(limits, "qr", "user_001", 3) == 2
+
+
+async def test_an_empty_rate_is_no_limit(limits: Limits) -> None:
+    assert await admitted(limits, "join", "10.0.0.1", 500) == 500
+
+
+async def test_two_nodes_count_together(redis_url: str) -> None:
+    one, two = limits_on(redis_url, "shared"), limits_on(redis_url, "shared")
+    who = secrets.token_hex(4)
+    through = await asyncio.gather(admitted(one, "open", who, 10), admitted(two, "open", who, 10))
+    assert sum(through) == 5
+    await asyncio.gather(one.close(), two.close())
+
+
+async def test_two_deployments_on_one_redis_count_apart(redis_url: str) -> None:
+    one, two = limits_on(redis_url, "d1"), limits_on(redis_url, "d2")
+    who = secrets.token_hex(4)
+    assert await admitted(one, "login", who, 4) == 3
+    assert await admitted(two, "login", who, 4) == 3
+    await asyncio.gather(one.close(), two.close())
+
+
+async def test_without_redis_the_node_counts_for_itself() -> None:
+    limits = limits_on(f"redis://127.0.0.1:{free_port()}/0")
+    assert await admitted(limits, "login", "10.0.0.1", 20) == 3
+    assert await admitted(limits, "login", "10.0.0.2", 20) == 3
+    await limits.close()
+
+
+@pytest.fixture
+def silent_redis() -> Iterator[str]:
+    """Accepts connections and never answers: what a half-open network path looks like."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+async def test_a_redis_that_hangs_delays_one_request_and_not_each(
+    silent_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_module, "REDIS_SECONDS", 0.25)
+    limits = limits_on(silent_redis)
+    started = time.monotonic()
+    await limits.check("open", "10.0.0.1")
+    first = time.monotonic() - started
+    for _ in range(4):
+        await limits.check("open", "10.0.0.1")
+    assert first < 1.0
+    assert time.monotonic() - started - first < 0.1
+    with pytest.raises(RateLimited):
+        await limits.check("open", "10.0.0.1")
+    await limits.close()
+
+
+async def test_redis_counts_again_when_it_returns(tmp_path: Path) -> None:
+    now = 0.0
+    redis = EmbeddedRedis(tmp_path)
+    one = limits_on(redis.url, "x", clock=lambda: now)
+    other = limits_on(redis.url, "x", clock=lambda: now)
+    assert await admitted(one, "open", "10.0.0.1", 9) == 5
+    with redis:
+        now += limits_module.PAUSE_SECONDS
+        assert await admitted(one, "login", "10.0.0.1", 1) == 1
+        assert await admitted(one, "login", "10.0.0.1", 1) == 1
+        assert await admitted(other, "login", "10.0.0.1", 3) == 1
+        await asyncio.gather(one.close(), other.close())
+
+
+def test_local_windows_forget_who_was_seen_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "LOCAL_CALLERS", 2)
+    windows = LocalWindows(lambda: 0.0)
+    for who in ("a", "b", "a", "c"):
+        windows.wait(("login", who), 1, 60)
+    assert windows.wait(("login", "a"), 1, 60) == 60
+    assert windows.wait(("login", "b"), 1, 60) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:bbbb::2", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::2", "2001:db8:1:3::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("user_001", "user_001"),
+        ("name:with:colons", "name:with:colons"),
+    ],
+)
+def test_an_ipv6_client_counts_as_its_64(address: str, counted: str) -> None:
+    assert counted_as(address) == counted
+
+
+async def test_forwarded_addresses_count_from_trusted_proxies_only(redis_url: str) -> None:
+    limits = Limits(RATES, redis_url, "p", (ip_network("10.0.0.0/8"),))
+    headers = [(b"x-forwarded-for", b"1.2.3.4, 198.51.100.7")]
+    assert limits.address({"client": ("10.1.1.1", 1), "headers": headers}) == "198.51.100.7"
+    assert limits.address({"client": ("192.0.2.1", 1), "headers": headers}) == "192.0.2.1"
+    await limits.close()
