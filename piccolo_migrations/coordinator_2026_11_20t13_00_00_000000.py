@@ -37,6 +37,7 @@ STATEMENTS = (
         ended_at TIMESTAMPTZ,
         last_seq BIGINT NOT NULL DEFAULT 0,
         last_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+        present INTEGER NOT NULL DEFAULT 0,
         guests INTEGER NOT NULL DEFAULT 0,
         online INTEGER NOT NULL DEFAULT 0,
         host_absent_since TIMESTAMPTZ,

@@ -1,7 +1,7 @@
 """Real servers for every test: one PostgreSQL for the run, a database and a Valkey per worker.
 
-`TEST_DATABASE_URL` and `TEST_REDIS_URL` name servers to use in place of the embedded ones. Tests that
-kill a server start one of their own.
+`TEST_DATABASE_URL` and `TEST_REDIS_URL` name servers to use in place of the embedded ones. Tests
+that kill a server start one of their own.
 """
 
 from __future__ import annotations

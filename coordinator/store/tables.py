@@ -14,6 +14,7 @@ from piccolo.columns import (
     BigInt,
     BigSerial,
     Boolean,
+    Bytea,
     Integer,
     Serial,
     Timestamptz,
@@ -39,7 +40,8 @@ class Users(Table, tablename="users"):
 class InterviewRooms(Table, tablename="interview_rooms"):
     """A room, and what its rules need without reading anybody else.
 
-    `last_seq` and `last_at` are the log's end. `guests` counts the guests present, `online` the
+    `last_seq` and `last_at` are the log's end. `present` counts who is in the room, `guests` those of them
+    but the host, `online` the
     participants with a live connection. `host_absent_since` and `empty_since` are null while the
     host is connected, and while there is a live connection or a guest. `creation` is made by the
     creator before the statement, so that a repeat after a lost answer knows its own room.
@@ -55,6 +57,7 @@ class InterviewRooms(Table, tablename="interview_rooms"):
     ended_at = Timestamptz(null=True, default=None)
     last_seq = BigInt()
     last_at = Timestamptz()
+    present = Integer()
     guests = Integer()
     online = Integer()
     host_absent_since = Timestamptz(null=True, default=None)
@@ -119,3 +122,12 @@ class Deployment(Table, tablename="deployment"):
     """
 
     id = UUID(primary_key=True)
+
+
+class QrImages(Table, tablename="qr_images"):
+    """The picture of a mini-program code: `digest` stands for all that was asked of WeChat."""
+
+    digest = Varchar(64, primary_key=True)
+    name = Varchar(40, unique=True)
+    image = Bytea()
+    created_at = Timestamptz()

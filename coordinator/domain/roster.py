@@ -1,0 +1,73 @@
+"""A room as its log tells it: what each node holds of a room that is open there.
+
+Applying events 1..n gives the roster of seq n, `connection` included; a snapshot is the same thing
+read at once. An event may also put connections out: that is what `apply` answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordinator.domain.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Live connections to close: of one user, or (None) of everybody, observers too."""
+
+    user_id: str | None
+    code: int
+
+
+LEFT_CODES = {"left": 4009, "disconnected": 4009, "removed": 4005}
+ENDED_CODE = 4010
+
+
+@dataclass(slots=True)
+class Roster:
+    """Who is in the room now, by user id in order of joining, as snapshots show them."""
+
+    room: dict[str, Any]
+    participants: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def apply(self, event: Event) -> Departure | None:
+        """Takes the next event in; who has to go by it."""
+        data = event.data
+        match event.type:
+            case "participant_joined":
+                participant = data["participant"]
+                self.participants.pop(participant["userId"], None)
+                self.participants[participant["userId"]] = participant
+            case "participant_online" | "participant_back":
+                self._connection(data["participant"]["userId"], "online")
+            case "participant_away":
+                self._connection(data["participant"]["userId"], "away")
+            case "participant_left":
+                user_id = data["participant"]["userId"]
+                self.participants.pop(user_id, None)
+                return Departure(user_id, LEFT_CODES[data["reason"]])
+            case "room_ended":
+                self.participants.clear()
+                self.room = {**self.room, "status": "ended"}
+                return Departure(None, ENDED_CODE)
+            case "room_created":
+                self.room = data["room"]
+                self.participants[data["participant"]["userId"]] = data["participant"]
+        return None
+
+    def _connection(self, user_id: str, state: str) -> None:
+        # A new object: the old one may be shared with a cached snapshot or an event.
+        self.participants[user_id] = {**self.participants[user_id], "connection": state}
+
+    def snapshot(self) -> dict[str, Any]:
+        """The members of a `welcome` that tell the state."""
+        return {"room": self.room, "participants": list(self.participants.values())}
+
+
+def replay(events: list[Event]) -> Roster:
+    """The roster that a whole log gives."""
+    roster = Roster(room={})
+    for event in events:
+        roster.apply(event)
+    return roster

@@ -1,0 +1,194 @@
+"""What can be asked of a room: each command names its room and people, and decides under the lock.
+
+A command may be carried out twice, where the answer to COMMIT was lost: ids are made before, so
+that the second time finds what the first one did and gives the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Generic, TypeVar
+
+from coordinator.domain import room as rules
+from coordinator.domain.room import SYSTEM, Lifespan, Policy, Room
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(Generic[A]):
+    """The base: whose room, and whom the decision needs to see (None: nobody).
+
+    `is_fresh`: `user_id` was made for this command, so that nothing is stored under it yet.
+    `boot`: the node's run that must still be alive for it (connecting), or None.
+    """
+
+    room_id: str
+    user_id: str | None = None
+    boot: str | None = None
+    is_fresh: ClassVar[bool] = False
+
+    def decide(self, room: Room, policy: Policy) -> A:
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The answer of a join: the guest as it is in the room, and the seq of its join."""
+
+    user_id: str
+    user_name: str
+    identity: str | None
+    joined_at: datetime
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return(Command[Joined]):
+    """A known guest comes over REST."""
+
+    user_id: str
+    user_name: str
+    identity: str | None
+
+    def decide(self, room: Room, policy: Policy) -> Joined:
+        guest = rules.join(
+            room, policy, user_id=self.user_id, user_name=self.user_name, identity=self.identity
+        )
+        return Joined(
+            guest.user_id, guest.user_name, guest.identity, guest.joined_at, guest.joined_seq
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join(Return):
+    """A new guest comes over REST, under an id made for it."""
+
+    is_fresh: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoJoin(Command[None]):
+    """A join that was answered 503 may have happened after all: it is taken back."""
+
+    user_id: str
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.leave(room, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveById(Command[None]):
+    """guest/leave."""
+
+    user_id: str
+    proven: bool
+    proof_required: bool
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.leave_by_id(
+            room, user_id=self.user_id, proven=self.proven, proof_required=self.proof_required
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave(Command[None]):
+    """A participant says over its live connection that it leaves."""
+
+    user_id: str
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.leave(room, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitTokenRequest(Command[None]):
+    """zego/generate-token asks whether this participant may have one."""
+
+    user_id: str
+    proven: bool
+    proof_required: bool
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.admit_token_request(
+            room, user_id=self.user_id, proven=self.proven, proof_required=self.proof_required
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove(Command[None]):
+    """The host puts a guest out for good."""
+
+    user_id: str
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.remove(room, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End(Command[datetime]):
+    """The room ends; the answer is when it (first) did."""
+
+    by: str
+
+    def decide(self, room: Room, policy: Policy) -> datetime:
+        return rules.end(room, by=self.by, reason="ended")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndIfOverdue(Command[bool]):
+    """A room whose host, people or age may have passed a limit."""
+
+    lifespan: Lifespan
+    by: str = SYSTEM
+
+    def decide(self, room: Room, policy: Policy) -> bool:
+        return rules.end_if_overdue(room, self.lifespan)
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The answer of a connect: the log's last seq then, and the session that it pushed out."""
+
+    seq: int
+    replaced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect(Command[Connected]):
+    """A live connection opens; `returning`: one that was marked away is in use again."""
+
+    user_id: str
+    session_id: str
+    boot: str
+    returning: bool = False
+
+    def decide(self, room: Room, policy: Policy) -> Connected:
+        replaced = len(room.replaced)
+        rules.connect(
+            room, policy, user_id=self.user_id, session_id=self.session_id, boot=self.boot,
+            returning=self.returning,
+        )  # fmt: skip
+        return Connected(room.last_seq, tuple(room.replaced[replaced:]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect(Command[None]):
+    """A live connection went, was marked away, or belonged to a node that is dead."""
+
+    user_id: str
+    session_id: str
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.disconnect(room, policy, user_id=self.user_id, session_id=self.session_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expire(Command[bool]):
+    """A participant whose deadline may have passed."""
+
+    user_id: str
+
+    def decide(self, room: Room, policy: Policy) -> bool:
+        return rules.expire(room, user_id=self.user_id)
