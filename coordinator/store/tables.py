@@ -17,6 +17,7 @@ from piccolo.columns import (
     Bytea,
     Integer,
     Serial,
+    Text,
     Timestamptz,
     Varchar,
 )
@@ -118,8 +119,7 @@ class Nodes(Table, tablename="nodes"):
 
 
 class Deployment(Table, tablename="deployment"):
-    """One row that names this database: it sets this deployment's channels on a shared Redis apart.
-    """
+    """One row that names this database: it sets this deployment's channels on a shared Redis apart."""
 
     id = UUID(primary_key=True)
 
@@ -131,3 +131,66 @@ class QrImages(Table, tablename="qr_images"):
     name = Varchar(40, unique=True)
     image = Bytea()
     created_at = Timestamptz()
+
+
+class Enterprises(Table, tablename="enterprises"):
+    """Who offers jobs; a key of the open API may be bound to one."""
+
+    id = Varchar(64, primary_key=True)
+    name = Varchar(200)
+
+
+class Jobs(Table, tablename="jobs"):
+    """What an interview is about. `number` grows: it breaks ties of `created_at` in lists."""
+
+    id = Varchar(64, primary_key=True)
+    number = BigSerial()
+    enterprise_id = Varchar(64)
+    title = Varchar(200)
+    description = Text(null=True, default=None)
+    requirements = Text(null=True, default=None)
+    skills = JSON()
+    salary_min = BigInt(null=True, default=None)
+    salary_max = BigInt(null=True, default=None)
+    location = Varchar(200, null=True, default=None)
+    created_at = Timestamptz()
+    updated_at = Timestamptz()
+
+
+class Interviews(Table, tablename="interviews"):
+    """An AI interview. Its row and its log change in one transaction, while the row is locked.
+
+    `created_by` and `updated_by` name keys of the open API. `fingerprint` is a digest of what makes
+    two calls to create it the same, `body_digest` of the whole body, where an `idempotency_key`
+    came with it. `report` holds the members of the report that are set. `last_seq` is the log's end, `updated_at`
+    the time of its last event.
+    """
+
+    id = Varchar(64, primary_key=True)
+    number = BigSerial()
+    external_user_id = Varchar(255)
+    job_id = Varchar(64)
+    status = Varchar(20)
+    outline = JSON()
+    current_index = BigInt()
+    answers = JSON()
+    report = JSON()
+    resume_id = Varchar(255, null=True, default=None)
+    created_by = Varchar(100)
+    updated_by = Varchar(100)
+    fingerprint = Varchar(64)
+    idempotency_key = Varchar(255, null=True, default=None)
+    body_digest = Varchar(64, null=True, default=None)
+    created_at = Timestamptz()
+    updated_at = Timestamptz()
+    last_seq = BigInt()
+
+
+class InterviewEvents(Table, tablename="interview_events"):
+    """The log of an interview, as `RoomEvents` is of a room. Its key is (interview_id, seq)."""
+
+    interview_id = Varchar(64, primary_key=True)
+    seq = BigInt()
+    type = Varchar(30)
+    at = Timestamptz()
+    payload = JSON()
