@@ -119,7 +119,8 @@ class Nodes(Table, tablename="nodes"):
 
 
 class Deployment(Table, tablename="deployment"):
-    """One row that names this database: it sets this deployment's channels on a shared Redis apart."""
+    """One row that names this database: it sets this deployment's channels on a shared Redis apart.
+    """
 
     id = UUID(primary_key=True)
 
@@ -162,8 +163,8 @@ class Interviews(Table, tablename="interviews"):
 
     `created_by` and `updated_by` name keys of the open API. `fingerprint` is a digest of what makes
     two calls to create it the same, `body_digest` of the whole body, where an `idempotency_key`
-    came with it. `report` holds the members of the report that are set. `last_seq` is the log's end, `updated_at`
-    the time of its last event.
+    came with it. `report` holds the members of the report that are set. `last_seq` is the log's
+    end, `updated_at` the time of its last event.
     """
 
     id = Varchar(64, primary_key=True)
