@@ -6,15 +6,15 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from coordinator.domain.errors import RateLimited
 from coordinator.embedded import EmbeddedRedis, free_port
+from coordinator.platforms.quick_redis import quick_redis
 from coordinator.web import limits as limits_module
 from coordinator.web.limits import Limits, LocalWindows, counted_as
 
@@ -28,14 +28,13 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def limits_on(redis_url: str, prefix: str | None = None, **more: object) -> Limits:
-    return Limits(RATES, redis_url, prefix or secrets.token_hex(4), (), **more)  # type: ignore[arg-type]
+    redis = quick_redis(redis_url)
+    return Limits(RATES, redis, prefix or secrets.token_hex(4), (), **more)  # type: ignore[arg-type]
 
 
-@pytest_asyncio.fixture
-async def limits(redis_url: str) -> AsyncIterator[Limits]:
-    made = limits_on(redis_url)
-    yield made
-    await made.close()
+@pytest.fixture
+def limits(redis_url: str) -> Limits:
+    return limits_on(redis_url)
 
 
 async def admitted(limits: Limits, name: str, who: str, tries: int) -> int:
@@ -85,7 +84,6 @@ async def test_two_nodes_count_together(redis_url: str) -> None:
     who = secrets.token_hex(4)
     through = await asyncio.gather(admitted(one, "open", who, 10), admitted(two, "open", who, 10))
     assert sum(through) == 5
-    await asyncio.gather(one.close(), two.close())
 
 
 async def test_two_deployments_on_one_redis_count_apart(redis_url: str) -> None:
@@ -93,14 +91,12 @@ async def test_two_deployments_on_one_redis_count_apart(redis_url: str) -> None:
     who = secrets.token_hex(4)
     assert await admitted(one, "login", who, 4) == 3
     assert await admitted(two, "login", who, 4) == 3
-    await asyncio.gather(one.close(), two.close())
 
 
 async def test_without_redis_the_node_counts_for_itself() -> None:
     limits = limits_on(f"redis://127.0.0.1:{free_port()}/0")
     assert await admitted(limits, "login", "10.0.0.1", 20) == 3
     assert await admitted(limits, "login", "10.0.0.2", 20) == 3
-    await limits.close()
 
 
 @pytest.fixture
@@ -124,7 +120,6 @@ async def test_a_redis_that_hangs_delays_one_request_and_not_each(
     assert time.monotonic() - started - first < 0.1
     with pytest.raises(RateLimited):
         await limits.check("open", "10.0.0.1")
-    await limits.close()
 
 
 async def test_redis_counts_again_when_it_returns(tmp_path: Path) -> None:
@@ -138,7 +133,6 @@ async def test_redis_counts_again_when_it_returns(tmp_path: Path) -> None:
         assert await admitted(one, "login", "10.0.0.1", 1) == 1
         assert await admitted(one, "login", "10.0.0.1", 1) == 1
         assert await admitted(other, "login", "10.0.0.1", 3) == 1
-        await asyncio.gather(one.close(), other.close())
 
 
 def test_local_windows_forget_who_was_seen_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +161,7 @@ def test_an_ipv6_client_counts_as_its_64(address: str, counted: str) -> None:
 
 
 async def test_forwarded_addresses_count_from_trusted_proxies_only(redis_url: str) -> None:
-    limits = Limits(RATES, redis_url, "p", (ip_network("10.0.0.0/8"),))
+    limits = Limits(RATES, quick_redis(redis_url), "p", (ip_network("10.0.0.0/8"),))
     headers = [(b"x-forwarded-for", b"1.2.3.4, 198.51.100.7")]
     assert limits.address({"client": ("10.1.1.1", 1), "headers": headers}) == "198.51.100.7"
     assert limits.address({"client": ("192.0.2.1", 1), "headers": headers}) == "192.0.2.1"
-    await limits.close()

@@ -23,18 +23,13 @@ import structlog
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
 
 from coordinator.domain.errors import RateLimited
+from coordinator.platforms.quick_redis import AWAY, REDIS_SECONDS
 from coordinator.web.requests import Network, client_address
 
 log = structlog.get_logger()
-
-REDIS_SECONDS = 0.25
-"""How long one request waits for Redis at most, whatever state Redis is in."""
 
 PAUSE_SECONDS = 2.0
 """How long Redis is left alone after it has failed: one request in this time pays for the try."""
@@ -49,37 +44,33 @@ class Limits:
     def __init__(
         self,
         rates: Mapping[str, str],
-        redis_url: str,
+        redis: Redis,
         prefix: str,
         trusted_proxies: Sequence[Network],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Opens no connection.
+        """Does no I/O.
 
         Args:
             rates: `60/minute` by name; the empty string is no limit.
+            redis: an impatient one (`quick_redis`); its owner closes it.
             prefix: sets this deployment's keys on a shared Redis apart.
             clock: seconds; of the local counting and of the pause.
         """
         self._items = {name: parse(rate) for name, rate in rates.items() if rate}
         self._trusted = trusted_proxies
-        self._pool = _pool(redis_url)
         self._shared = MovingWindowRateLimiter(
             RedisStorage(
                 "async+redis://",
                 implementation="redispy",
                 key_prefix=f"{prefix}:limits",
-                connection_pool=self._pool,
+                connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # typed too narrowly
             )
         )
         self._local = LocalWindows(clock)
         self._clock = clock
         self._try_again_at: float | None = None  # None while Redis is well
-
-    async def close(self) -> None:
-        """Gives the connections back."""
-        await self._pool.disconnect()
 
     async def check(self, name: str, who: str) -> None:
         """Counts one request of the kind `name` by `who`: an address, a user or a key's name.
@@ -115,7 +106,7 @@ class Limits:
             try:
                 async with asyncio.timeout(REDIS_SECONDS):
                     wait = await self._shared_wait(item, name, who)
-            except (RedisError, OSError, TimeoutError) as error:
+            except AWAY as error:
                 self._redis_failed(error)
             else:
                 self._try_again_at = None
@@ -175,15 +166,3 @@ def counted_as(who: str) -> str:
     if address.ipv4_mapped:
         return str(address.ipv4_mapped)
     return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
-
-
-def _pool(redis_url: str) -> Any:
-    """Connections that never wait long and never try twice: the local windows are the retry."""
-    return BlockingConnectionPool.from_url(
-        redis_url,
-        timeout=REDIS_SECONDS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=32,
-    )

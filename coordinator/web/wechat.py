@@ -1,0 +1,218 @@
+"""What the mini-program asks of WeChat through us: login, phone number, codes; and the profile."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any, Literal
+
+from litestar import HttpMethod, Request, Response, post, route
+from litestar.params import FromPath
+from msgspec import UNSET, UnsetType
+
+from coordinator.domain.errors import InvalidParams
+from coordinator.domain.people import Staff
+from coordinator.platforms.wechat import CodeOrder, image_type
+from coordinator.services.access import Access
+from coordinator.services.codes import Codes
+from coordinator.services.sign_in import SignIn
+from coordinator.web.answers import Answer, View
+from coordinator.web.bodies import Body, optional, read, required
+from coordinator.web.limits import Limits
+from coordinator.web.requests import bearer
+
+DEFAULT_PAGE = "pages/interview/guest/guest"
+DEFAULT_WIDTH = 430
+
+_SCENE = re.compile(r"[0-9A-Za-z!#$&'()*+,/:;=?@\-._~]{1,32}")
+_MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
+
+IMAGE_HEADERS = {
+    # A name is given once and its picture never changes.
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class LoginBody(Body):
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        self.code = optional("code", self.code, 512)
+        if not self.code:
+            raise InvalidParams("缺少code参数")
+
+
+class PhoneBody(Body):
+    code: str
+
+    def __post_init__(self) -> None:
+        self.code = required("code", self.code, 512)
+
+
+class ProfileBody(Body):
+    name: str = ""
+    avatar: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = optional("name", self.name, 100)
+        self.avatar = optional("avatar", self.avatar, 500)
+
+
+class LineColour(Body):
+    r: int
+    g: int
+    b: int
+
+    def __post_init__(self) -> None:
+        for member in ("r", "g", "b"):
+            if not 0 <= getattr(self, member) <= 255:
+                raise InvalidParams.wrong(f"lineColor.{member}", "应为0到255的整数")
+
+
+class CodeBody(Body):
+    scene: str
+    page: str = DEFAULT_PAGE
+    width: int = DEFAULT_WIDTH
+    auto_color: bool = False
+    line_color: LineColour | UnsetType = UNSET
+    env_version: Literal["release", "trial", "develop"] = "release"
+    is_hyaline: bool = False
+
+    def __post_init__(self) -> None:
+        self.scene = required("scene", self.scene, 32)
+        if not _SCENE.fullmatch(self.scene):
+            raise InvalidParams.wrong("scene", "含有不允许的字符")
+        self.page = optional("page", self.page, 200) or DEFAULT_PAGE
+        if not 280 <= self.width <= 1280:
+            raise InvalidParams.wrong("width", "应为280到1280的整数")
+
+    def order(self) -> CodeOrder:
+        """What WeChat would not look at is left out: the same picture is the same order."""
+        colour = None
+        if not self.auto_color:
+            given = self.line_color
+            colour = (0, 0, 0) if given is UNSET else (given.r, given.g, given.b)
+        return CodeOrder(
+            self.page, self.scene, self.width, colour, self.env_version, self.is_hyaline
+        )
+
+
+class UserInfo(View, frozen=True):
+    """A staff member as it sees itself; the phone number masked."""
+
+    id: str
+    openid: str
+    role: str
+    name: str | UnsetType = UNSET
+    avatar: str | UnsetType = UNSET
+    phone: str | UnsetType = UNSET
+
+
+class LoginView(View, frozen=True):
+    token: str
+    user_info: UserInfo
+
+
+class PhoneView(View, frozen=True):
+    phone_number: str
+    pure_phone_number: str
+    country_code: str
+
+
+class CodeView(View, frozen=True):
+    qrcode_url: str
+    buffer: str
+
+
+def routes(
+    access: Access,
+    sign_in: SignIn,
+    codes: Codes,
+    limits: Limits,
+    *,
+    pages: tuple[str, ...],
+    base_url: str,
+) -> list[Any]:
+    """The handlers.
+
+    Args:
+        pages: which pages of the mini-program a code may open.
+        base_url: where clients reach this deployment.
+    """
+
+    @post("/api/wechat/login", status_code=200, summary="微信登录", tags=["wechat"])
+    async def login(request: Request[Any, Any, Any]) -> Answer[LoginView]:
+        await limits.check_client("login", request.scope)
+        body = read(LoginBody, await request.body())
+        token, staff = await sign_in.login(body.code)
+        return Answer(LoginView(token=token, user_info=user_info(staff)))
+
+    @post("/api/wechat/get-phone", status_code=200, summary="获取手机号", tags=["wechat"])
+    async def get_phone(request: Request[Any, Any, Any]) -> Answer[PhoneView]:
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        await limits.check("phone", staff.user_id)
+        body = read(PhoneBody, await request.body())
+        phone = await sign_in.store_phone(staff, body.code)
+        return Answer(
+            PhoneView(
+                phone_number=phone.number,
+                pure_phone_number=phone.pure_number,
+                country_code=phone.country_code,
+            )
+        )
+
+    @post("/api/wechat/profile", status_code=200, summary="设置昵称和头像", tags=["wechat"])
+    async def profile(request: Request[Any, Any, Any]) -> Answer[UserInfo]:
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        body = read(ProfileBody, await request.body())
+        changed = await sign_in.set_profile(staff, body.name or None, body.avatar or None)
+        return Answer(user_info(changed))
+
+    @post("/api/wechat/generate-qrcode", status_code=200, summary="生成小程序码", tags=["wechat"])
+    async def generate_qrcode(request: Request[Any, Any, Any]) -> Answer[CodeView]:
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        await limits.check("qr", staff.user_id)
+        body = read(CodeBody, await request.body())
+        if body.page not in pages:
+            raise InvalidParams.wrong("page", "不在允许的页面中")
+        stored = await codes.order(staff, body.order())
+        return Answer(
+            CodeView(
+                qrcode_url=f"{base_url}/uploads/qrcode/{stored.name}",
+                buffer=base64.b64encode(stored.image).decode(),
+            )
+        )
+
+    @route(
+        "/uploads/qrcode/{name:str}",
+        http_method=[HttpMethod.GET, HttpMethod.HEAD],
+        media_type="image/png",
+        summary="小程序码图片",
+        tags=["wechat"],
+    )
+    async def qrcode(name: FromPath[str]) -> Response[bytes]:
+        image = await codes.image(name)
+        kind = _MEDIA_TYPES[image_type(image) or "png"]
+        return Response(image, media_type=kind, headers=IMAGE_HEADERS)
+
+    return [login, get_phone, profile, generate_qrcode, qrcode]
+
+
+def user_info(staff: Staff) -> UserInfo:
+    """What is not known is left out."""
+    return UserInfo(
+        id=staff.user_id,
+        openid=staff.openid,
+        role=staff.role,
+        name=staff.name or UNSET,
+        avatar=staff.avatar or UNSET,
+        phone=masked(staff.phone) if staff.phone else UNSET,
+    )
+
+
+def masked(phone: str) -> str:
+    """`13812348888` as `138****8888`; of a short number less is shown."""
+    if len(phone) < 8:
+        return "****" + phone[-2:]
+    return f"{phone[:3]}****{phone[-4:]}"
