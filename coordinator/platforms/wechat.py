@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -286,7 +286,7 @@ class WeChat:
             "js_code": code,
             "grant_type": "authorization_code",
         }
-        answer = await self._in_time(self._tried(LOGIN, params=query), LOGIN)
+        answer = await self._in_time(self._tried(LOGIN, params=query), LOGIN, seconds=CALL_SECONDS)
         openid = _json(answer).get("openid")
         if not isinstance(openid, str) or not 0 < len(openid) <= 100:
             raise _unusable(LOGIN)
@@ -301,7 +301,7 @@ class WeChat:
         """
         self.require_settings()
         body = {"code": code, "openid": openid}
-        answer = await self._in_time(self._with_token(PHONE, body), PHONE)
+        answer = await self._in_time(self._with_token(PHONE, body), PHONE, seconds=CALL_SECONDS)
         try:
             info = msgspec.convert(_json(answer).get("phone_info"), PhoneInfo)
         except msgspec.ValidationError:
@@ -320,7 +320,9 @@ class WeChat:
             RateLimited: too often.
         """
         self.require_settings()
-        image = await self._in_time(self._with_token(CODE, order.body()), CODE)
+        image = await self._in_time(
+            self._with_token(CODE, order.body()), CODE, seconds=CALL_SECONDS
+        )
         if not isinstance(image, bytes):
             raise _unusable(CODE)
         return image
@@ -389,14 +391,13 @@ class WeChat:
         return answer
 
     async def _in_time(
-        self, doing: Any, call: Call, *, seconds: float = CALL_SECONDS
+        self, doing: Coroutine[Any, Any, dict[str, Any] | bytes], call: Call, *, seconds: float
     ) -> dict[str, Any] | bytes:
         """What `doing` gives within the time; every way to fail in our own words."""
         failure: CoordinatorError
         try:
             async with asyncio.timeout(seconds):
-                answer: dict[str, Any] | bytes = await doing
-                return answer
+                return await doing
         except TimeoutError:
             log.warning("wechat_no_answer", call=call.name, why="timeout")
             failure = Unavailable(retry_after=1)

@@ -119,7 +119,7 @@ class WechatStandin:
         """
         config = uvicorn.Config(
             self._app, host="127.0.0.1", port=0, log_config=None, access_log=False,
-            lifespan="off", loop="asyncio", timeout_graceful_shutdown=1,
+            interface="asgi3", lifespan="off", loop="asyncio", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, name="wechat", daemon=True)

@@ -1,0 +1,77 @@
+"""ZEGO tokens for those who are in a room."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from litestar import Request, post
+
+from coordinator.domain.errors import InvalidParams, Unavailable
+from coordinator.domain.people import Proof
+from coordinator.platforms.zego import Zego
+from coordinator.services.access import Access
+from coordinator.services.rooms import Rooms
+from coordinator.web.answers import Answer, View
+from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
+from coordinator.web.limits import Limits
+from coordinator.web.requests import bearer
+
+DEFAULT_LIFETIME = 7200
+LEAST_LIFETIME, MOST_LIFETIME = 60, 86400
+"""Seconds. Less is refused; of more, the most is granted."""
+
+
+class TokenBody(Body):
+    user_id: str
+    user_name: str
+    room_id: str
+    expire_time: int = DEFAULT_LIFETIME
+    guest_token: str = ""
+
+    def __post_init__(self) -> None:
+        # Ids of a strange form are unknown ids: what they are is for the room to say.
+        self.user_id = required("userId", self.user_id, MAX_BODY_BYTES)
+        self.user_name = required("userName", self.user_name, 100)
+        self.room_id = required("roomId", self.room_id, MAX_BODY_BYTES)
+        self.guest_token = optional("guestToken", self.guest_token, MAX_BODY_BYTES)
+        if self.expire_time < LEAST_LIFETIME:
+            raise InvalidParams.wrong("expireTime", f"不能小于{LEAST_LIFETIME}秒")
+
+
+class TokenView(View, frozen=True):
+    """`expire_time` is the lifetime that was granted, in seconds."""
+
+    token: str
+    app_id: int
+    user_id: str
+    room_id: str
+    expire_time: int
+
+
+def routes(access: Access, rooms: Rooms, zego: Zego | None, limits: Limits) -> list[Any]:
+    """The handlers; `zego` is None where it is not set, and the call then answers 503."""
+
+    @post("/api/zego/generate-token", status_code=200, summary="生成ZEGO Token", tags=["zego"])
+    async def generate_token(request: Request[Any, Any, Any]) -> Answer[TokenView]:
+        await limits.check_client("zego", request.scope)
+        body = read(TokenBody, await request.body())
+        if zego is None:
+            raise Unavailable("ZEGO未配置")
+        token = body.guest_token or bearer(request.headers.get("authorization"))
+        proof: Proof | None = await access.proof(token) if token else None
+        await rooms.admit_token_request(body.room_id, body.user_id, proof)
+        lifetime = min(body.expire_time, MOST_LIFETIME)
+        return Answer(
+            TokenView(
+                token=zego.room_token(
+                    body.user_id, body.room_id, now=int(time.time()), lifetime=lifetime
+                ),
+                app_id=zego.app_id,
+                user_id=body.user_id,
+                room_id=body.room_id,
+                expire_time=lifetime,
+            )
+        )
+
+    return [generate_token]
