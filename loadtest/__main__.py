@@ -1,0 +1,143 @@
+"""The command line: `python -m loadtest <scenario> [--url URL --token JWT]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import runpy
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from coordinator.embedded import EmbeddedError
+from loadtest.compare import compare
+from loadtest.deployment import NotStarted, raise_file_limit
+from loadtest.fanout import fanout
+from loadtest.figures import Result
+from loadtest.http import Answered
+from loadtest.idle import idle
+from loadtest.measure import Bench, CannotMeasure
+from loadtest.presence import presence
+from loadtest.report import page
+from loadtest.rest import rest
+from loadtest.screen import Screen, show
+from loadtest.storm import storm
+from loadtest.watchers import WatchError
+
+Scenario = Callable[[Bench, argparse.Namespace], Awaitable[Result]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """One sub-command per scenario; what they share can be said to each."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--url", action="append", default=[],
+        help="a node that runs already, such as http://10.0.0.5:3000; repeat it for several nodes;"
+        " without it everything is started here",
+    )  # fmt: skip
+    shared.add_argument(
+        "--token",
+        default="",
+        help="staff token for --url (`coordinator token user_001`); an admin's watches unseen",
+    )
+    shared.add_argument("--clients", type=int, default=1, help="watching processes (1)")
+    shared.add_argument("--seed", type=int, default=1, help="of everything that is random (1)")
+    shared.add_argument("--json", type=Path, help="write the result as JSON")
+    shared.add_argument("--report", type=Path, help="write the result as one HTML page")
+    top = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="scenario")
+
+    def command(name: str, text: str, scenario: Scenario) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text, parents=[shared])
+        one.set_defaults(scenario=scenario)
+        return one
+
+    one = command(
+        "presence", "people come and go; everybody checks everything",
+        lambda b, a: presence(b, rooms=a.rooms, people=a.people, seconds=a.seconds),
+    )  # fmt: skip
+    one.add_argument("--rooms", type=int, default=20)
+    one.add_argument("--people", type=int, default=10, help="in each room")
+    one.add_argument("--seconds", type=float, default=20)
+    one = command(
+        "fanout", "deliveries per second, and how late the last one is seen",
+        lambda b, a: fanout(b, seconds=a.seconds, scale=a.scale),
+    )  # fmt: skip
+    one.add_argument("--seconds", type=float, default=5, help="for each shape")
+    one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")
+    one = command(
+        "storm", "a join storm, and everybody's return after a node's death",
+        lambda b, a: storm(b, joins=a.joins, connected=a.connected),
+    )  # fmt: skip
+    one.add_argument("--joins", type=int, default=5000)
+    one.add_argument("--connected", type=int, default=1000)
+    one = command(
+        "rest", "the documented endpoints, one by one",
+        lambda b, a: rest(b, seconds=a.seconds, in_flight=tuple(a.in_flight)),
+    )  # fmt: skip
+    one.add_argument("--seconds", type=float, default=2, help="for each line")
+    one.add_argument("--in-flight", type=int, nargs="+", default=[16, 64])
+    one = command(
+        "idle", "what connections cost that nothing happens on",
+        lambda b, a: idle(b, connections=a.connections, seconds=a.seconds),
+    )  # fmt: skip
+    one.add_argument("--connections", type=int, default=2000)
+    one.add_argument("--seconds", type=float, default=10)
+    one = command(
+        "compare", "beside Socket.IO and Litestar's ChannelsPlugin",
+        lambda b, a: compare(
+            b, seconds=a.seconds, repeat=a.repeat, only=a.only, scale=a.scale
+        ),
+    )  # fmt: skip
+    one.add_argument("--seconds", type=float, default=3, help="for each shape")
+    one.add_argument("--repeat", type=int, default=3)
+    one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")
+    one.add_argument("--only", nargs="+", default=[], choices=["ours", "socketio", "channels"])
+    commands.add_parser(
+        "chaos", help="nodes and servers are killed under load (see `python -m loadtest.chaos -h`)"
+    )
+    return top
+
+
+def main() -> int:
+    """Exit status 0: measured, every promise held; 1: one did not; 2: it could not be measured."""
+    if sys.argv[1:2] == ["chaos"]:
+        sys.argv[0:2] = ["python -m loadtest.chaos"]  # it has arguments of its own
+        runpy.run_module("loadtest.chaos", run_name="__main__", alter_sys=True)
+        return 0
+    arguments = parser().parse_args()
+    if arguments.url and not arguments.token:
+        parser().error("--url needs --token (`coordinator token user_001` prints one)")
+    raise_file_limit()
+    console = Console()
+    bench = Bench(
+        Screen(console), tuple(arguments.url), arguments.token, arguments.seed, arguments.clients
+    )
+    try:
+        result = uvloop.run(arguments.scenario(bench, arguments))
+    except (NotStarted, CannotMeasure, WatchError, EmbeddedError, Answered, TimeoutError) as error:
+        console.print(f"[red]not measured:[/] {error}", highlight=False)
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 2
+    show(console, result)
+    write(result, arguments.json, arguments.report)
+    return 1 if result.broken else 0
+
+
+def write(result: Result, json_file: Path | None, report_file: Path | None) -> None:
+    """The files that were asked for."""
+    if json_file is not None:
+        json_file.write_text(
+            json.dumps(result.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    if report_file is not None:
+        report_file.write_text(page(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

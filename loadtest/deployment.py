@@ -1,0 +1,276 @@
+"""What is tested: a deployment that runs somewhere (`--url`), or one that is started here.
+
+What is started here is a real one: PostgreSQL with its fsync, Valkey, and `coordinator serve`
+processes, each pinned to a core where the system can do that; it is ended when the run is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
+from loadtest.http import Lines
+from loadtest.usage import Cores, Parties, pin
+from loadtest.watch import Address, Seat
+
+START_SECONDS = 30.0
+OPEN_API_KEY = "loadtest-key-loadtest-key"
+_SECRET = "loadtest-secret-loadtest-secret-loadtest"
+
+
+class NotStarted(Exception):
+    """A deployment is not there or did not start; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Deployment:
+    """Where to send requests, as whom, and which processes serve them.
+
+    Attributes:
+        token: of a staff member; an admin's watches rooms without being in them.
+        parties: processes that are watched for CPU; without servers where they run elsewhere.
+        nodes: the processes that were started here; a scenario may kill them.
+    """
+
+    urls: list[str]
+    token: str
+    cores: Cores
+    parties: Parties = field(default_factory=Parties)
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    grace: float = 30.0
+
+    @property
+    def addresses(self) -> list[Address]:
+        return [address(url) for url in self.urls]
+
+    @property
+    def is_started_here(self) -> bool:
+        return bool(self.nodes)
+
+    @property
+    def watches_as_observer(self) -> bool:
+        """True where the token says that it is an admin's."""
+        return _claims(self.token).get("role") == "admin"
+
+    @property
+    def where(self) -> str:
+        if not self.is_started_here:
+            return "a running deployment: " + ", ".join(self.urls)
+        return (
+            f"{len(self.nodes)} node(s) on this machine, embedded PostgreSQL (fsync=on,"
+            f" synchronous_commit=on) and Valkey; {self.cores.text}"
+        )
+
+    def seat(self, room: str, token: str | None = None, **more: Any) -> Seat:
+        """A connection to a room's live feed."""
+        return Seat(
+            room=room,
+            path=f"/api/interview/room/{room}/live",
+            headers=(f"Authorization: Bearer {token or self.token}",),
+            **more,
+        )
+
+    async def make_rooms(self, lines: Lines, names: list[str]) -> None:
+        """Creates rooms whose host the token's owner is."""
+        for name in names:
+            body = {"roomId": name, "roomName": "Load test", "hostName": "Load test"}
+            await lines.ask("POST", "/api/interview/create-room", body, token=self.token)
+
+    async def end_rooms(self, lines: Lines, names: list[str]) -> None:
+        """Ends them, so that nothing of a test goes on in somebody's deployment."""
+        for name in names:
+            await lines.ask("POST", f"/api/interview/room/{name}/end", {}, token=self.token)
+
+
+def address(url: str) -> Address:
+    """Where a base URL points.
+
+    Raises:
+        NotStarted: it is not an http:// or https:// URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NotStarted(f"{url!r} is not a URL such as http://127.0.0.1:3000")
+    tls = parts.scheme == "https"
+    return Address(parts.hostname, parts.port or (443 if tls else 80), tls)
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """What a JWT says of itself; it is only looked at, not trusted."""
+    try:
+        body = token.split(".")[1]
+        claims = msgspec.json.decode(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+class StartedHere:
+    """A deployment of our own: `with StartedHere(nodes=2, cores=cores) as deployment`."""
+
+    def __init__(self, *, nodes: int, cores: Cores, **settings: str) -> None:
+        self._count = nodes
+        self._cores = cores
+        self._settings = settings
+        self._folder = Path(tempfile.mkdtemp(prefix="coordinator-load-"))
+        self._undo = contextlib.ExitStack()
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Deployment:
+        try:
+            return self._start()
+        except BaseException:
+            self._undo.close()
+            raise
+
+    def _start(self) -> Deployment:
+        self._undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        postgres = EmbeddedPostgres(self._folder, options=("synchronous_commit=on",))
+        self._undo.enter_context(postgres)
+        redis = EmbeddedRedis(self._folder / "redis")
+        self._undo.enter_context(redis)
+        assert postgres.process is not None
+        assert redis.process is not None
+        pin(self._cores.others, redis.process.pid)
+        env = self._environment(postgres.url, redis.url)
+        self._command(env, "migrate")
+        admin = self._command(
+            env, "users", "add", "--openid", "loadtest", "--name", "Load test", "--role", "admin"
+        )
+        token = self._command(env, "token", admin)
+        urls = [self._node(env) for _ in range(self._count)]
+        for url, node in zip(urls, self._nodes, strict=True):
+            self._wait_ready(url, node)
+        parties = Parties(
+            servers=[node.pid for node in self._nodes],
+            redis=[redis.process.pid],
+            postgres=[postgres.process.pid],
+        )
+        grace = float(self._settings.get("PRESENCE_GRACE", "30"))
+        return Deployment(urls, token, self._cores, parties, self._nodes, grace)
+
+    def _environment(self, database_url: str, redis_url: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "JWT_SECRET": _SECRET,
+            "RATE_LIMITS": "off",
+            "ROOM_CAPACITY": "1000000",
+            "LIVE_MAX_CONNECTIONS": "60000",
+            "DRAIN_SECONDS": "1",
+            "LOG_LEVEL": "warning",
+            "OPEN_API_KEYS": f"loadtest:{OPEN_API_KEY}",
+            "ZEGO_APP_ID": "1234567890",
+            "ZEGO_SERVER_SECRET": "0123456789abcdef0123456789abcdef",
+            **self._settings,
+        }
+
+    def _command(self, env: dict[str, str], *arguments: str) -> str:
+        """Runs a `coordinator` command; the last word that it prints."""
+        result = subprocess.run(
+            [sys.executable, "-m", "coordinator.cli", *arguments],
+            env=env, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        if result.returncode:
+            raise NotStarted(f"coordinator {arguments[0]} failed:\n{result.stdout}{result.stderr}")
+        return (result.stdout.split() or [""])[-1]
+
+    def _node(self, env: dict[str, str]) -> str:
+        port = free_port()
+        with self._log(port).open("wb") as log:
+            node = subprocess.Popen(
+                [sys.executable, "-m", "coordinator.cli", "serve", "--host", "127.0.0.1",
+                 "--port", str(port)],
+                env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                preexec_fn=lambda: pin(self._cores.server),
+            )  # fmt: skip
+        self._nodes.append(node)
+        self._undo.callback(_end, node)
+        return f"http://127.0.0.1:{port}"
+
+    def _log(self, port: int) -> Path:
+        return self._folder / f"node-{port}.log"
+
+    def _wait_ready(self, url: str, node: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and node.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{url}/health/ready", timeout=2).status_code == 200:
+                    return
+            time.sleep(0.05)
+        log = self._log(address(url).port).read_text(errors="replace")[-2000:]
+        raise NotStarted(f"the node did not start:\n{log}")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._undo.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that we started, whatever state it is in."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+@dataclass(slots=True)
+class Given:
+    """A deployment that runs already: `with Given(urls, token, cores) as deployment`."""
+
+    urls: list[str]
+    token: str
+    cores: Cores
+
+    def __enter__(self) -> Deployment:
+        for url in self.urls:
+            address(url)
+            try:
+                httpx.get(f"{url}/health/live", timeout=5)
+            except httpx.HTTPError as error:
+                raise NotStarted(f"nobody answers at {url}: {error}") from error
+        return Deployment([url.rstrip("/") for url in self.urls], self.token, self.cores)
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was started, nothing is ended."""
+
+
+Source = StartedHere | Given
+
+
+def raise_file_limit() -> int:
+    """As many open files as the system allows us; returns how many."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft

@@ -1,0 +1,92 @@
+"""`idle`: what connections cost that nothing happens on: memory, CPU, and the connecting itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from loadtest.figures import Result
+from loadtest.http import Lines
+from loadtest.measure import Bench, Run, describe, guests, refusals
+from loadtest.usage import Usage, memory_kib
+from loadtest.watch import Seat
+
+PER_ROOM = 10
+PER_SOURCE = 20_000
+"""Connections from one loopback address; beyond it 127.0.0.2 and so on join in."""
+
+WARM_CONNECTIONS = 50
+SETTLE_SECONDS = 3.0
+
+
+async def idle(bench: Bench, *, connections: int, seconds: float) -> Result:
+    """People connect to rooms of ten, then nobody does anything for `seconds`."""
+    result = Result(
+        "idle",
+        f"{connections:,} guests connect to rooms of {PER_ROOM} and stay; then nothing happens for"
+        f" {seconds:g} s but pings.",
+        {"connections": connections, "seconds": seconds, "watching processes": bench.processes},
+    )
+    with bench.run() as run:
+        describe(run, result)
+        await _measure(run, result, connections, seconds)
+    return result
+
+
+async def _measure(run: Run, result: Result, connections: int, seconds: float) -> None:
+    deployment, parties = run.deployment, run.deployment.parties
+    lines = Lines(deployment.addresses)
+    rooms = run.room_names(max(1, connections // PER_ROOM))
+    with run.watchers() as watchers:
+        async with run.screen.step(f"{connections:,} guests join over REST"):
+            await deployment.make_rooms(lines, rooms)
+            tokens = await guests(run, lines, rooms, PER_ROOM)
+        places = [_place(run, i, *one) for i, one in enumerate(tokens)]
+        warm, rest = places[:WARM_CONNECTIONS], places[WARM_CONNECTIONS:]
+        refusals(await watchers.open(warm), len(warm))
+        await asyncio.sleep(1)
+        empty = sum(map(memory_kib, parties.servers))
+        parties.clients = [os.getpid(), *watchers.pids]
+        before = parties.now()
+        async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
+            opened = await watchers.open(rest, in_flight=64, seconds=300)
+        connecting = Usage.between(before, parties.now())
+        refusals(opened, len(rest))
+        result.add(
+            "connects", opened.ready / opened.seconds, "connects/s",
+            whose=connecting.whose(deployment.cores), note=connecting.text(),
+        )  # fmt: skip
+        result.latencies["connect → welcome"] = opened.took
+        await asyncio.sleep(SETTLE_SECONDS)
+        async with run.screen.step(f"idle for {seconds:g} s"):
+            await watchers.listen(nap=0.05)
+            before = parties.now()
+            await asyncio.sleep(seconds)
+            usage = Usage.between(before, parties.now())
+            heard = await watchers.until({}, seconds=1)
+        full = sum(map(memory_kib, parties.servers))
+        if parties.servers:
+            result.add(
+                "connecting: server CPU", connecting.server_seconds * 1e6 / opened.ready,
+                "µs per connect", note="token, snapshot, durable presence, the others told",
+            )  # fmt: skip
+            result.add("memory", (full - empty) / opened.ready, "KiB per connection")
+            result.add("memory of the server in all", full / 1024, "MiB")
+            share = sum(usage.servers)
+            result.add(f"CPU with {len(places):,} idle connections", share * 100, "% of a core")
+        result.broken += [f"idle: {n} × {why}" for why, n in heard.wrong.items()]
+        if not heard.wrong:
+            result.checked.append(f"all {len(places):,} connections stood to the end")
+        result.notes.append(f"connecting: {connecting.text()}")
+        result.notes.append(f"idle: {usage.text()}")
+        await watchers.leave()
+    await deployment.end_rooms(lines, rooms)
+    lines.close()
+
+
+def _place(run: Run, number: int, room: str, token: str) -> Seat:
+    deployment = run.deployment
+    node = number % len(deployment.urls)
+    is_local = deployment.addresses[node].host == "127.0.0.1"
+    source = f"127.0.0.{1 + number // PER_SOURCE}" if is_local else None
+    return deployment.seat(room, token, node=node, source=source)

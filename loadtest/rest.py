@@ -1,0 +1,229 @@
+"""`rest`: the documented endpoints, each with 16 and with 64 requests under way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from loadtest.deployment import OPEN_API_KEY
+from loadtest.figures import Result
+from loadtest.http import Answered, Drive, Driven, Line, Lines, exchange
+from loadtest.measure import Bench, Run, describe, not_let_in
+from loadtest.usage import Usage
+
+Requests = Callable[[int], bytes | None]
+
+READ_ROOMS, READ_PEOPLE, JOIN_ROOMS = 50, 4, 500
+USED_UP = 4000  # guests that leave, rooms that are ended, per window
+WARM_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A line of the table: what is asked, and how each request is made.
+
+    Attributes:
+        fill: makes what the requests use up, before each window.
+    """
+
+    name: str
+    requests: Requests
+    fill: Callable[[], Awaitable[None]] | None = None
+
+
+async def rest(bench: Bench, *, seconds: float, in_flight: tuple[int, ...]) -> Result:
+    """One endpoint after the other."""
+    result = Result(
+        "rest",
+        f"Each endpoint alone, {' and '.join(map(str, in_flight))} requests under way at any time,"
+        f" {seconds:g} s each.",
+        {"seconds": seconds, "in flight": list(in_flight)},
+        table=[["endpoint", "in flight", "requests/s", "p50 ms", "p99 ms", "server µs", "limit"]],
+    )
+    with bench.run() as run:
+        describe(run, result)
+        await _measure(run, result, seconds, in_flight)
+    return result
+
+
+async def _measure(run: Run, result: Result, seconds: float, in_flight: tuple[int, ...]) -> None:
+    lines = Lines(run.deployment.addresses)
+    async with run.screen.step("making rooms and guests"):
+        work = await Work.prepare(run, lines)
+    for endpoint in work.endpoints():
+        for count in in_flight:
+            async with run.screen.step(f"{endpoint.name}, {count} in flight"):
+                await _one(run, result, lines, endpoint, count, seconds)
+    async with run.screen.step("ending the rooms"):
+        await work.end()
+    lines.close()
+
+
+async def _one(
+    run: Run, result: Result, lines: Lines, endpoint: Endpoint, count: int, seconds: float
+) -> None:
+    parties = run.deployment.parties
+    parties.clients = [os.getpid()]
+    if endpoint.fill is not None:
+        await endpoint.fill()
+    open_lines = await lines.grow(count)
+    await Drive(endpoint.requests).closed(open_lines, seconds=min(WARM_SECONDS, seconds))
+    before = parties.now()
+    driven = await Drive(endpoint.requests).closed(open_lines, seconds=seconds)
+    usage = Usage.between(before, parties.now())
+    whose = usage.whose(run.deployment.cores)
+    name = f"{endpoint.name}, {count} in flight"
+    result.add(name, driven.per_second, "requests/s", whose=whose, note=usage.text())
+    result.latencies[name] = driven.latency
+    result.table.append(_row(endpoint.name, count, driven, usage, whose))
+    result.broken += [f"{name}: {n} × {why}" for why, n in driven.failed.items()]
+
+
+def _row(name: str, count: int, driven: Driven, usage: Usage, whose: str) -> list[str]:
+    cost = usage.server_seconds * 1e6 / max(driven.done, 1)
+    return [
+        name, str(count), f"{driven.per_second:,.0f}",
+        f"{driven.latency.percentile(0.5):.2f}", f"{driven.latency.percentile(0.99):.2f}",
+        f"{cost:.0f}" if usage.servers else "-", whose,
+    ]  # fmt: skip
+
+
+class Work:
+    """Rooms and guests to ask about, and the requests that ask."""
+
+    def __init__(self, run: Run, lines: Lines) -> None:
+        self.run = run
+        self.lines = lines
+        self.token = run.deployment.token
+        self.read_rooms = run.room_names(READ_ROOMS)
+        self.join_rooms = [f"{name}_j" for name in run.room_names(JOIN_ROOMS)]
+        self.members: list[tuple[str, str]] = []  # of the read rooms: (room, guest)
+        self.leavers: Iterator[tuple[str, str]] = iter(())
+        self.created: list[str] = []
+        self.to_end: list[str] = []
+
+    @classmethod
+    async def prepare(cls, run: Run, lines: Lines) -> Work:
+        """50 rooms of four guests to read, 500 to join."""
+        work = cls(run, lines)
+        await work._create(work.read_rooms + work.join_rooms)
+        work.members = await work._join([r for r in work.read_rooms for _ in range(READ_PEOPLE)])
+        return work
+
+    async def _all(self, requests: list[bytes]) -> list[dict[str, str]]:
+        """Sends them over 32 connections; the `data` of each, in any order."""
+        found: list[dict[str, str]] = []
+        todo = iter(requests)
+
+        async def one_after_the_other(line: Line) -> None:
+            for request in todo:
+                status, raw = await exchange(line, request)
+                if status != 200:
+                    raise not_let_in(Answered(status, raw))
+                found.append(msgspec.json.decode(raw)["data"])
+
+        await asyncio.gather(*map(one_after_the_other, await self.lines.grow(32)))
+        return found
+
+    async def _join(self, rooms: list[str]) -> list[tuple[str, str]]:
+        joined = await self._all([
+            self._post("/interview/guest/join", {"roomId": room, "userName": "guest"})
+            for room in rooms
+        ])  # fmt: skip
+        return [(one["roomId"], one["guestId"]) for one in joined]
+
+    async def _create(self, rooms: list[str]) -> None:
+        await self._all([self._creation(room) for room in rooms])
+
+    def _creation(self, room: str) -> bytes:
+        body = {"roomId": room, "roomName": "Load test", "hostName": "Load test"}
+        return self._post("/interview/create-room", body, self.token)
+
+    async def _fill_leavers(self) -> None:
+        rooms = [self.join_rooms[i % JOIN_ROOMS] for i in range(USED_UP)]
+        self.leavers = iter(await self._join(rooms))
+
+    async def _fill_to_end(self) -> None:
+        names = [f"{name}_e" for name in self.run.room_names(USED_UP)]
+        await self._create(names)
+        self.created += names
+        self.to_end = names[:]
+
+    def _post(self, path: str, body: object, token: str | None = None) -> bytes:
+        return self.lines.request("POST", f"/api{path}", body, token)
+
+    def endpoints(self) -> list[Endpoint]:
+        """In the order of the document; what needs a running deployment's secrets is left out."""
+        found = [
+            Endpoint("GET room", self._in_turn(self._read("/interview/room/{room}"))),
+            Endpoint("POST guest/join", self._join_one),
+            Endpoint("POST guest/leave", self._leave_one, self._fill_leavers),
+            Endpoint("POST create-room", self._create_one),
+            Endpoint("POST room/end", self._end_one, self._fill_to_end),
+            Endpoint("GET rooms", self._in_turn([self._get("/interview/rooms")])),
+            Endpoint("GET room/events", self._in_turn(self._read("/interview/room/{room}/events"))),
+        ]
+        if self.run.deployment.is_started_here:
+            found.append(Endpoint("POST zego/generate-token", self._in_turn(self._zego())))
+            found.append(Endpoint("GET open/jobs", self._in_turn([_open_request("/jobs")])))
+        return found
+
+    @staticmethod
+    def _in_turn(requests: list[bytes]) -> Requests:
+        count = 0
+
+        def request(_: int) -> bytes:
+            nonlocal count
+            count += 1
+            return requests[count % len(requests)]
+
+        return request
+
+    def _get(self, path: str) -> bytes:
+        return self.lines.request("GET", f"/api{path}", token=self.token)
+
+    def _read(self, path: str) -> list[bytes]:
+        return [self._get(path.replace("{room}", room)) for room in self.read_rooms]
+
+    def _zego(self) -> list[bytes]:
+        return [
+            self._post("/zego/generate-token", {"userId": who, "userName": "guest", "roomId": room})
+            for room, who in self.members
+        ]
+
+    def _join_one(self, _: int) -> bytes:
+        number = next(self.run.numbers)
+        room = self.join_rooms[number % JOIN_ROOMS]
+        body = {"roomId": room, "userName": f"Visitor {number}", "identity": "candidate"}
+        return self._post("/interview/guest/join", body)
+
+    def _leave_one(self, _: int) -> bytes | None:
+        one = next(self.leavers, None)
+        if one is None:
+            return None
+        return self._post("/interview/guest/leave", {"roomId": one[0], "guestId": one[1]})
+
+    def _create_one(self, _: int) -> bytes:
+        self.created.append(f"{self.read_rooms[0]}_{next(self.run.numbers)}")
+        return self._creation(self.created[-1])
+
+    def _end_one(self, _: int) -> bytes | None:
+        if not self.to_end:
+            return None
+        return self._post(f"/interview/room/{self.to_end.pop()}/end", {}, self.token)
+
+    async def end(self) -> None:
+        """No room of ours goes on; on a deployment of our own there is nothing to tidy."""
+        if not self.run.deployment.is_started_here:
+            rooms = [*self.read_rooms, *self.join_rooms, *self.created]
+            await self.run.deployment.end_rooms(self.lines, rooms)
+
+
+def _open_request(path: str) -> bytes:
+    return (
+        f"GET /api/open{path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {OPEN_API_KEY}\r\n\r\n"
+    ).encode()
