@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from coordinator.domain.errors import InvalidParams
-from coordinator.domain.events import timestamp
+from coordinator.domain.events import Event, timestamp
 from coordinator.domain.job import Enterprise
 
 IN_PROGRESS = "IN_PROGRESS"
@@ -231,3 +231,31 @@ def shown_live(record: Record) -> dict[str, Any]:
             for item in members["highlights"]
         ]
     return members
+
+
+@dataclass(slots=True)
+class Watched:
+    """An interview as its live feed holds it: `shown_live`, kept current by its events.
+
+    Events tell where an interview stands, not all of its members. So a state that has taken an
+    event in is `stale`, and is read again before somebody new is shown it.
+    """
+
+    members: dict[str, Any]
+    stale: bool = False
+
+    @classmethod
+    def of(cls, record: Record) -> Watched:
+        """The state that a stored record is."""
+        return cls(shown_live(record))
+
+    def apply(self, event: Event) -> None:
+        """Takes the next event in; nobody has to go by it."""
+        shown_by_event = ("status", "currentIndex", "totalScore", "grade")
+        told = {name: event.data[name] for name in shown_by_event if name in event.data}
+        self.members = {**self.members, **told, "updatedAt": event.at}
+        self.stale = True
+
+    def snapshot(self) -> dict[str, Any]:
+        """The members of a `welcome` that tell this state."""
+        return {"interview": self.members}

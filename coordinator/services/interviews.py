@@ -1,0 +1,147 @@
+"""AI interviews: created once however often the call comes, changed whole or not at all.
+
+Each change is one transaction that holds the interview's row: load, decide, write the row and its
+event, commit. Only then the event is published. Killed before the commit nothing has happened;
+killed after it the event is in the log, where every node finds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from coordinator.domain.errors import InvalidParams, NotFound, PayloadTooLarge
+from coordinator.domain.events import Event
+from coordinator.domain.ids import new_record_id
+from coordinator.domain.interview import Given, Interview, JobBrief, Record, begun, changed
+from coordinator.settings import ApiKey
+from coordinator.store.interviews import Call, Listed
+from coordinator.store.interviews import Interviews as StoredInterviews
+from coordinator.store.jobs import Jobs
+
+MAX_RECORD_BYTES = 4 * 1024 * 1024
+"""Answers come one by one and add up: beyond this nobody could read the record any more."""
+
+
+class Interviews:
+    """The stories of the open API. Safe to use from many tasks and many nodes at once.
+
+    Args:
+        publish: takes the events of one commit, after it; must not block.
+    """
+
+    def __init__(
+        self, stored: StoredInterviews, jobs: Jobs, publish: Callable[[list[Event]], None]
+    ) -> None:
+        self._stored = stored
+        self._jobs = jobs
+        self._publish = publish
+
+    async def create(
+        self, key: ApiKey, given: Given, *, idempotency_key: str | None = None
+    ) -> Record:
+        """The interview that this call makes, or that an equal one made before.
+
+        Args:
+            given: the members of the call, checked for their types.
+
+        Raises:
+            InvalidParams: a rule is broken, or the idempotency key came with another body before.
+            NotFound: there is no such job for this key.
+        """
+        interview = begun(given)
+        call = Call(
+            key_name=key.name,
+            fingerprint=_digest([interview.user_id, interview.job_id, interview.outline]),
+            idempotency_key=idempotency_key,
+            body_digest=_digest(given),
+        )
+        job = await self._jobs.job(interview.job_id, enterprise=key.enterprise_id)
+        if job is None:
+            raise NotFound("岗位不存在")
+        brief = JobBrief(job.id, job.title, job.enterprise)
+        async with self._stored.database.transaction() as connection:
+            await self._stored.alone(connection, call)
+            before = await self._made_before(connection, call, interview)
+            if before is not None:
+                return before
+            record, event = await self._stored.add(
+                connection, new_record_id(), interview, brief, call
+            )
+        self._publish([event])
+        return record
+
+    async def _made_before(
+        self, connection: Any, call: Call, interview: Interview
+    ) -> Record | None:
+        """What this call made the first time, where it is a repeat."""
+        if call.idempotency_key is not None:
+            found = await self._stored.by_idempotency_key(connection, call)
+            if found is None:
+                return None
+            record, body_digest = found
+            if body_digest != call.body_digest:
+                raise InvalidParams("同一个 Idempotency-Key 不能用于不同的请求")
+            return record
+        if not interview.is_fresh:
+            return None  # it brings answers: the other record would not hold them
+        latest = await self._stored.by_equal_call(connection, call)
+        return latest if latest is not None and latest.interview.is_fresh else None
+
+    async def change(self, key: ApiKey, interview_id: str, given: Given) -> Record:
+        """Changes members of an interview; a call that says nothing gives it as it is.
+
+        Raises:
+            NotFound: there is none that this key may see.
+            InvalidParams: a rule is broken; nothing has changed then.
+            PayloadTooLarge: the record would grow beyond `MAX_RECORD_BYTES`.
+        """
+        async with self._stored.database.transaction() as connection:
+            before = await self._stored.locked(
+                connection, interview_id, enterprise=key.enterprise_id
+            )
+            if before is None:
+                raise NotFound("面试记录不存在")
+            after = changed(before.interview, given)
+            if after is before.interview:
+                return before
+            if len(msgspec.json.encode(after)) > MAX_RECORD_BYTES:
+                raise PayloadTooLarge("面试记录过大")
+            record, event = await self._stored.write(connection, before, after, by=key.name)
+        self._publish([event])
+        return record
+
+    async def record(self, key: ApiKey, interview_id: str) -> Record:
+        """The interview as it stands.
+
+        Raises:
+            NotFound: there is none that this key may see.
+        """
+        record = await self._stored.record(interview_id, enterprise=key.enterprise_id)
+        if record is None:
+            raise NotFound("面试记录不存在")
+        return record
+
+    async def listed(
+        self,
+        key: ApiKey,
+        *,
+        user_id: str | None,
+        job_id: str | None,
+        status: str | None,
+        limit: int,
+        offset: int,
+    ) -> tuple[int, list[Listed]]:
+        """How many match, and one page of them, newest first; None matches all."""
+        return await self._stored.listed(
+            enterprise=key.enterprise_id, user_id=user_id, job_id=job_id, status=status,
+            limit=limit, offset=offset,
+        )  # fmt: skip
+
+
+def _digest(value: list[Any] | Mapping[str, Any]) -> str:
+    """The same for equal JSON, in whatever order its members come."""
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()

@@ -1,0 +1,335 @@
+"""AI interviews and their log: the tables `interviews` and `interview_events`.
+
+Writing happens inside a transaction of the caller (`Database.transaction`), who holds the row:
+`Interviews.locked` waits for it. `at` of an event is read from Postgres's clock after that wait,
+and is at least a millisecond later than that of the one before, so `updatedAt` always moves on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from coordinator.domain.events import INTERVIEW, Event, FeedKey, timestamp
+from coordinator.domain.interview import CREATED, UPDATED, Interview, JobBrief, Record, Watched
+from coordinator.domain.interview import progress as progress_of
+from coordinator.domain.job import Enterprise
+from coordinator.store.database import Database
+
+_COLUMNS = """
+    i.id, i.external_user_id, i.job_id, i.status, i.outline, i.current_index, i.answers, i.report,
+    i.resume_id, i.created_at, i.updated_at, i.last_seq,
+    j.title, e.id AS enterprise_id, e.name AS enterprise_name
+"""
+
+_FROM = """
+    interviews i JOIN jobs j ON j.id = i.job_id JOIN enterprises e ON e.id = j.enterprise_id
+"""
+
+_MINE = "($1::varchar IS NULL OR j.enterprise_id = $1)"
+
+REPEAT_SECONDS = 120.0
+"""How long a call to create counts as a repeat of an equal one."""
+
+# The event is written by the statement that changes the row: its seq and its time are the row's.
+_INSERT = """
+    WITH made AS (
+        INSERT INTO interviews
+            (id, external_user_id, job_id, status, outline, current_index, answers, report,
+             resume_id, created_by, updated_by, fingerprint, idempotency_key, body_digest,
+             created_at, updated_at, last_seq)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, now.at, now.at, 1
+        FROM (SELECT clock_timestamp() AS at) AS now
+        RETURNING id, last_seq, updated_at
+    )
+    INSERT INTO interview_events (interview_id, seq, type, at, payload)
+    SELECT id, last_seq, $14, updated_at, $15 FROM made
+    RETURNING seq, at
+"""
+
+_UPDATE = """
+    WITH made AS (
+        UPDATE interviews
+        SET status = $2, outline = $3, current_index = $4, answers = $5, report = $6,
+            updated_by = $7, last_seq = last_seq + 1,
+            updated_at = greatest(clock_timestamp(), updated_at + interval '1 millisecond')
+        WHERE id = $1
+        RETURNING id, last_seq, updated_at
+    )
+    INSERT INTO interview_events (interview_id, seq, type, at, payload)
+    SELECT id, last_seq, $8, updated_at, $9 FROM made
+    RETURNING seq, at
+"""
+
+_HEADS = """
+    SELECT i.id, i.last_seq
+    FROM unnest($1::varchar[], $2::bigint[]) AS known (id, seq)
+    JOIN interviews i USING (id)
+    WHERE i.last_seq <> known.seq
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call to create an interview, as its repeats are known by.
+
+    Attributes:
+        key_name: the name of the API key.
+        fingerprint: a digest of what makes two calls the same.
+        idempotency_key: the caller's own name for it, or None.
+        body_digest: a digest of the whole body.
+    """
+
+    key_name: str
+    fingerprint: str
+    idempotency_key: str | None
+    body_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of a list of interviews: where it stands, without what was said."""
+
+    record_id: str
+    user_id: str
+    progress: dict[str, Any]
+    recommendation: str | None
+    job: JobBrief
+    created_at: datetime
+    updated_at: datetime
+
+
+class Interviews:
+    """Reads and writes interviews. Raises `Unavailable` where Postgres is away.
+
+    It is also the hub's source of the feeds of kind `interview`. `enterprise` is the tenant that
+    asks: it sees interviews about its own jobs alone; None sees all.
+    """
+
+    kind = INTERVIEW
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def record(self, interview_id: str, *, enterprise: str | None) -> Record | None:
+        """The interview, or None where there is none that the tenant may see."""
+        row = await self.database.fetchrow(
+            f"SELECT {_COLUMNS} FROM {_FROM} WHERE {_MINE} AND i.id = $2", enterprise, interview_id
+        )
+        return None if row is None else _record(row)
+
+    async def listed(
+        self,
+        *,
+        enterprise: str | None,
+        user_id: str | None,
+        job_id: str | None,
+        status: str | None,
+        limit: int,
+        offset: int,
+    ) -> tuple[int, list[Listed]]:
+        """How many interviews match, and one page of them, newest first. None matches all."""
+        where = f"""{_MINE} AND ($2::varchar IS NULL OR i.external_user_id = $2)
+            AND ($3::varchar IS NULL OR i.job_id = $3) AND ($4::varchar IS NULL OR i.status = $4)"""
+        filters = (enterprise, user_id, job_id, status)
+        total = await self.database.fetchval(
+            f"SELECT count(*) FROM interviews i JOIN jobs j ON j.id = i.job_id WHERE {where}",
+            *filters,
+        )
+        rows = await self.database.fetch(
+            f"""
+            SELECT i.id, i.external_user_id, i.job_id, i.status, i.current_index,
+                json_array_length(i.answers) AS answered, json_array_length(i.outline) AS questions,
+                i.report, i.created_at, i.updated_at,
+                j.title, e.id AS enterprise_id, e.name AS enterprise_name
+            FROM {_FROM} WHERE {where}
+            ORDER BY i.created_at DESC, i.number DESC LIMIT $5 OFFSET $6
+            """,
+            *filters, limit, offset,
+        )  # fmt: skip
+        return total, [_listed(row) for row in rows]
+
+    # -- changing, inside a transaction of the caller -----------------------------------------
+
+    async def locked(
+        self, connection: Any, interview_id: str, *, enterprise: str | None
+    ) -> Record | None:
+        """Like `record`, and nobody else changes it until the transaction ends."""
+        row = await connection.fetchrow(
+            f"""
+            SELECT {_COLUMNS} FROM {_FROM} WHERE {_MINE} AND i.id = $2
+            FOR NO KEY UPDATE OF i
+            """,
+            enterprise, interview_id,
+        )  # fmt: skip
+        return None if row is None else _record(row)
+
+    async def alone(self, connection: Any, call: Call) -> None:
+        """Waits until no equal call is under way on any node; holds them off until the end."""
+        name = call.idempotency_key if call.idempotency_key is not None else call.fingerprint
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{call.key_name}\n{name}"
+        )
+
+    async def by_idempotency_key(
+        self, connection: Any, call: Call
+    ) -> tuple[Record, str | None] | None:
+        """The interview that a call with this idempotency key made, and that call's body digest."""
+        row = await connection.fetchrow(
+            f"""
+            SELECT {_COLUMNS}, i.body_digest FROM {_FROM}
+            WHERE i.created_by = $1 AND i.idempotency_key = $2
+            """,
+            call.key_name, call.idempotency_key,
+        )  # fmt: skip
+        return None if row is None else (_record(row), row["body_digest"])
+
+    async def by_equal_call(self, connection: Any, call: Call) -> Record | None:
+        """The latest interview that an equal call made within `REPEAT_SECONDS`."""
+        row = await connection.fetchrow(
+            f"""
+            SELECT {_COLUMNS} FROM {_FROM}
+            WHERE i.fingerprint = $1 AND i.created_by = $2
+                AND i.created_at > clock_timestamp() - make_interval(secs => $3)
+            ORDER BY i.created_at DESC, i.number DESC LIMIT 1
+            """,
+            call.fingerprint, call.key_name, REPEAT_SECONDS,
+        )  # fmt: skip
+        return None if row is None else _record(row)
+
+    async def add(
+        self, connection: Any, interview_id: str, interview: Interview, job: JobBrief, call: Call
+    ) -> tuple[Record, Event]:
+        """Writes a new interview and its first event."""
+        told = progress_of(interview)
+        row = await connection.fetchrow(
+            _INSERT,
+            interview_id,
+            interview.user_id,
+            interview.job_id,
+            interview.status,
+            _json(interview.outline),
+            interview.current_index,
+            _json(interview.answers),
+            _json(interview.report),
+            interview.resume_id,
+            call.key_name,
+            call.fingerprint,
+            call.idempotency_key,
+            call.body_digest,
+            CREATED,
+            _json(told),
+        )
+        return (
+            Record(interview_id, row["seq"], interview, job, row["at"], row["at"]),
+            _event(interview_id, row["seq"], CREATED, row["at"], told),
+        )
+
+    async def write(
+        self, connection: Any, before: Record, interview: Interview, *, by: str
+    ) -> tuple[Record, Event]:
+        """Writes the new state of a locked interview and the event that tells it.
+
+        Args:
+            by: the name of the key that changes it.
+        """
+        told = progress_of(interview)
+        row = await connection.fetchrow(
+            _UPDATE,
+            before.id,
+            interview.status,
+            _json(interview.outline),
+            interview.current_index,
+            _json(interview.answers),
+            _json(interview.report),
+            by,
+            UPDATED,
+            _json(told),
+        )
+        return (
+            Record(before.id, row["seq"], interview, before.job, before.created_at, row["at"]),
+            _event(before.id, row["seq"], UPDATED, row["at"], told),
+        )
+
+    # -- the hub's source ---------------------------------------------------------------------
+
+    async def load(self, interview_id: str) -> tuple[int, Watched] | None:
+        """The feed's state and the seq that it reflects, of one moment; None = there is none."""
+        record = await self.record(interview_id, enterprise=None)
+        return None if record is None else (record.seq, Watched.of(record))
+
+    async def events_after(self, interview_id: str, seq: int, limit: int) -> list[Event]:
+        """The log after `seq`, oldest first, at most `limit` events."""
+        rows = await self.database.fetch(
+            """
+            SELECT seq, type, at, payload FROM interview_events
+            WHERE interview_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+            """,
+            interview_id, seq, limit,
+        )  # fmt: skip
+        return [
+            _event(interview_id, r["seq"], r["type"], r["at"], msgspec.json.decode(r["payload"]))
+            for r in rows
+        ]
+
+    async def head(self, interview_id: str) -> int | None:
+        """The log's last seq; None = no such interview."""
+        seq: int | None = await self.database.fetchval(
+            "SELECT last_seq FROM interviews WHERE id = $1", interview_id
+        )
+        return seq
+
+    async def heads(self, known: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Of the interviews given with the seq that a node knows: those whose last is another."""
+        ids, seqs = [interview_id for interview_id, _ in known], [seq for _, seq in known]
+        rows = await self.database.fetch(_HEADS, ids, seqs)
+        return [(row["id"], row["last_seq"]) for row in rows]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _event(interview_id: str, seq: int, kind: str, at: datetime, told: dict[str, Any]) -> Event:
+    return Event(FeedKey(INTERVIEW, interview_id), seq, kind, timestamp(at), told)
+
+
+def _brief(row: Any) -> JobBrief:
+    return JobBrief(
+        row["job_id"], row["title"], Enterprise(row["enterprise_id"], row["enterprise_name"])
+    )
+
+
+def _record(row: Any) -> Record:
+    interview = Interview(
+        user_id=row["external_user_id"],
+        job_id=row["job_id"],
+        status=row["status"],
+        outline=tuple(msgspec.json.decode(row["outline"])),
+        current_index=row["current_index"],
+        answers=tuple(msgspec.json.decode(row["answers"])),
+        report=msgspec.json.decode(row["report"]),
+        resume_id=row["resume_id"],
+    )
+    return Record(
+        row["id"], row["last_seq"], interview, _brief(row), row["created_at"], row["updated_at"]
+    )
+
+
+def _listed(row: Any) -> Listed:
+    report = msgspec.json.decode(row["report"])
+    told = {
+        "status": row["status"],
+        "currentIndex": row["current_index"],
+        "answeredCount": row["answered"],
+        "totalQuestions": row["questions"],
+    }
+    told |= {name: report[name] for name in ("totalScore", "grade") if name in report}
+    return Listed(
+        row["id"], row["external_user_id"], told, report.get("recommendation"), _brief(row),
+        row["created_at"], row["updated_at"],
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""Jobs and enterprises: the tables `jobs` and `enterprises`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.domain.job import Enterprise, Job
+from coordinator.store.database import Database
+
+_COLUMNS = """
+    j.id, j.title, j.description, j.requirements, j.skills, j.salary_min, j.salary_max, j.location,
+    e.id AS enterprise_id, e.name AS enterprise_name
+"""
+
+_MINE = "($1::varchar IS NULL OR j.enterprise_id = $1)"
+
+
+class Jobs:
+    """Reads and writes jobs. Raises `Unavailable` where Postgres is away.
+
+    `enterprise` is the tenant that asks: it sees its own jobs alone; None sees all.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def job(self, job_id: str, *, enterprise: str | None) -> Job | None:
+        """The job, or None where there is none that the tenant may see."""
+        row = await self.database.fetchrow(
+            f"""
+            SELECT {_COLUMNS} FROM jobs j JOIN enterprises e ON e.id = j.enterprise_id
+            WHERE {_MINE} AND j.id = $2
+            """,
+            enterprise, job_id,
+        )  # fmt: skip
+        return None if row is None else _job(row)
+
+    async def listed(
+        self, *, enterprise: str | None, limit: int, offset: int
+    ) -> tuple[int, list[Job]]:
+        """How many jobs there are, and one page of them, newest first."""
+        total = await self.database.fetchval(
+            f"SELECT count(*) FROM jobs j WHERE {_MINE}", enterprise
+        )
+        rows = await self.database.fetch(
+            f"""
+            SELECT {_COLUMNS} FROM jobs j JOIN enterprises e ON e.id = j.enterprise_id
+            WHERE {_MINE} ORDER BY j.created_at DESC, j.number DESC LIMIT $2 OFFSET $3
+            """,
+            enterprise, limit, offset,
+        )  # fmt: skip
+        return total, [_job(row) for row in rows]
+
+
+async def write_jobs(connection: Any, jobs: Sequence[Job]) -> None:
+    """Adds jobs with their enterprises, or brings them to what is given; no id comes twice.
+
+    Runs inside a transaction. Jobs are numbered in the order given.
+    """
+    names = {job.enterprise.id: job.enterprise.name for job in jobs}
+    await connection.execute(
+        """
+        INSERT INTO enterprises (id, name)
+        SELECT * FROM unnest($1::varchar[], $2::varchar[]) AS given (id, name) ORDER BY id
+        ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name
+        """,
+        list(names), list(names.values()),
+    )  # fmt: skip
+    await connection.execute(
+        """
+        INSERT INTO jobs AS j
+            (id, enterprise_id, title, description, requirements, skills, salary_min, salary_max,
+             location)
+        SELECT id, enterprise_id, title, description, requirements, skills::json, salary_min,
+            salary_max, location
+        FROM unnest($1::varchar[], $2::varchar[], $3::varchar[], $4::text[], $5::text[],
+            $6::text[], $7::bigint[], $8::bigint[], $9::varchar[]) WITH ORDINALITY AS given
+            (id, enterprise_id, title, description, requirements, skills, salary_min, salary_max,
+             location, place)
+        ORDER BY place
+        ON CONFLICT (id) DO UPDATE SET
+            enterprise_id = EXCLUDED.enterprise_id, title = EXCLUDED.title,
+            description = EXCLUDED.description, requirements = EXCLUDED.requirements,
+            skills = EXCLUDED.skills, salary_min = EXCLUDED.salary_min,
+            salary_max = EXCLUDED.salary_max, location = EXCLUDED.location,
+            updated_at = clock_timestamp()
+        """,
+        [job.id for job in jobs],
+        [job.enterprise.id for job in jobs],
+        [job.title for job in jobs],
+        [job.description for job in jobs],
+        [job.requirements for job in jobs],
+        [msgspec.json.encode(job.skills).decode() for job in jobs],
+        [job.salary_min for job in jobs],
+        [job.salary_max for job in jobs],
+        [job.location for job in jobs],
+    )
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        id=row["id"],
+        title=row["title"],
+        enterprise=Enterprise(row["enterprise_id"], row["enterprise_name"]),
+        description=row["description"],
+        requirements=row["requirements"],
+        skills=tuple(msgspec.json.decode(row["skills"])),
+        salary_min=row["salary_min"],
+        salary_max=row["salary_max"],
+        location=row["location"],
+    )
