@@ -1,0 +1,300 @@
+"""What the documentation tells of an endpoint: body, answer, errors, examples.
+
+Handlers read raw bodies and raise words, so Litestar cannot see either. A handler says it beside
+its path, and Litestar's OpenAPI (`/schema/openapi.json`, a plain page at `/schema`) shows it:
+
+    @post(
+        "/api/interview/guest/join",
+        status_code=200,
+        summary="访客加入房间",
+        tags=["guests"],
+        operation_class=documented(
+            body=JoinBody,
+            answer=JoinedView,
+            errors=[RoomNotFound, RoomEnded, RoomFull],
+            asks={"roomId": "room_1234567_abc", "userName": "李明"},
+            tells={"roomId": "room_1234567_abc", "guestId": "guest_…", …},
+        ),
+    )
+
+`body` and `answer` are Structs (`answer` is what stands in `data`), `asks` and `tells` examples of
+them; parameters of the path are Litestar's, those of the query are given as `query`. 500 and 503
+are added to every endpoint, and so is the shape of success and failure: `shape` is `REST` for the
+mini-program's API, `OPEN` for the open API.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from litestar import Request
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Components, Operation, SecurityScheme, Server
+
+from coordinator.domain.errors import CoordinatorError, InvalidParams, Unavailable
+from coordinator.web.json_schema import Schema, schema_of
+
+STAFF = "staffToken"
+GUEST = "guestToken"
+API_KEY = "apiKey"
+"""Ways to prove who calls, as the documentation names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How an API words its answers: the members around `data`, the member that says what failed."""
+
+    success: Mapping[str, Schema]
+    complaint: str
+
+
+_TRUE: Schema = {"type": "boolean", "enum": [True], "description": "成功为 true"}
+REST = Shape({"success": _TRUE, "message": {"type": "string", "description": "提示"}}, "message")
+OPEN = Shape({"success": _TRUE}, "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter that the handler reads by itself."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    place: str = "query"
+    required: bool = False
+
+    def shown(self) -> Schema:
+        return {
+            "name": self.name,
+            "in": self.place,
+            "required": self.required,
+            "description": self.description,
+            "schema": dict(self.schema),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documentation:
+    """All that is told of one endpoint beside its path and its summary."""
+
+    body: Any = None
+    answer: Any = None
+    parameters: Sequence[Parameter] = ()
+    errors: Sequence[type[CoordinatorError]] = ()
+    asks: Any = None
+    tells: Any = None
+    security: str | None = None
+    shape: Shape = REST
+
+    def answer_schema(self) -> Schema:
+        """The body of a 200."""
+        members = dict(self.shape.success)
+        if self.answer is not None:
+            members["data"] = schema_of(self.answer)
+        required = [name for name in ("success", "data") if name in members]
+        return {"type": "object", "properties": members, "required": required}
+
+    def answer_example(self) -> dict[str, Any]:
+        """A 200 as it looks."""
+        example: dict[str, Any] = {"success": True}
+        if "message" in self.shape.success:
+            example["message"] = "操作成功"
+        return example | ({} if self.tells is None else {"data": self.tells})
+
+    def request_body(self) -> Schema:
+        """The OpenAPI object of the request's body."""
+        content: Schema = {"schema": schema_of(self.body)}
+        if self.asks is not None:
+            content["example"] = self.asks
+        return {"required": True, "content": {"application/json": content}}
+
+    def responses(self) -> Schema:
+        """The OpenAPI object of the answers: 200, and each status that can fail."""
+        answer: Schema = {"schema": self.answer_schema()}
+        if self.tells is not None:
+            answer["example"] = self.answer_example()
+        responses: Schema = {
+            "200": {"description": "成功", "content": {"application/json": answer}}
+        }
+        by_status: dict[int, list[type[CoordinatorError]]] = {}
+        kinds: list[type[CoordinatorError]] = [*self.errors, CoordinatorError, Unavailable]
+        if self.body is not None:
+            kinds.insert(0, InvalidParams)
+        for error in kinds:
+            if error not in by_status.setdefault(error.status, []):
+                by_status[error.status].append(error)
+        for status, kinds in sorted(by_status.items()):
+            responses[str(status)] = self._failure(kinds)
+        return responses
+
+    def _failure(self, kinds: Sequence[type[CoordinatorError]]) -> Schema:
+        members = {
+            "success": {"type": "boolean", "enum": [False]},
+            self.shape.complaint: {"type": "string", "description": "错误信息描述"},
+            "code": {"type": "string", "enum": sorted({kind.code for kind in kinds})},
+        }
+        examples = {
+            kind.__name__: {
+                "value": {"success": False, self.shape.complaint: kind.default, "code": kind.code}
+            }
+            for kind in kinds
+        }
+        schema = {"type": "object", "properties": members, "required": list(members)}
+        return {
+            "description": "；".join(f"{kind.code} {kind.default}" for kind in kinds),
+            "content": {"application/json": {"schema": schema, "examples": examples}},
+        }
+
+
+class DocumentedOperation(Operation):
+    """A Litestar operation that tells what its handler has documented."""
+
+    documentation: Documentation
+
+    def to_schema(self) -> dict[str, Any]:
+        schema = super().to_schema()
+        told = self.documentation
+        if told.parameters:
+            own = {parameter.name for parameter in told.parameters}
+            theirs = [p for p in schema.get("parameters", ()) if p["name"] not in own]
+            schema["parameters"] = theirs + [parameter.shown() for parameter in told.parameters]
+        if told.body is not None:
+            schema["requestBody"] = told.request_body()
+        if told.security is not None:
+            schema["security"] = [{told.security: []}]
+        schema["responses"] = told.responses()
+        return schema
+
+
+def documented(**told: Any) -> type[DocumentedOperation]:
+    """The `operation_class` of a handler; the arguments are the fields of `Documentation`."""
+
+    class Documented(DocumentedOperation):
+        documentation = Documentation(**told)
+
+    return Documented
+
+
+def openapi_config(base_url: str) -> OpenAPIConfig:
+    """The general documentation at `/schema`: nothing on it is loaded from elsewhere."""
+    return OpenAPIConfig(
+        title="Interview Room Coordinator",
+        version="1.0.0",
+        description="视频面试房间（REST 与 WebSocket）、微信与 ZEGO 接口，以及供扣子（Coze）"
+        "工作流调用的开放接口 /api/open。",
+        servers=[Server(url=base_url)],
+        components=Components(
+            security_schemes={
+                STAFF: SecurityScheme(
+                    type="http", scheme="bearer", description="wechat/login 返回的 JWT"
+                ),
+                GUEST: SecurityScheme(
+                    type="http", scheme="bearer", description="guest/join 返回的 guestToken"
+                ),
+                API_KEY: SecurityScheme(
+                    type="apiKey", name="X-API-Key", security_scheme_in="header",
+                    description="开放接口的 API Key",
+                ),
+            }
+        ),
+        render_plugins=[PlainPage(path="/"), JsonRenderPlugin()],
+    )  # fmt: skip
+
+
+class PlainPage(OpenAPIRenderPlugin):
+    """The whole API on one page of plain HTML: no script, no font, nothing from another host."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return page(openapi_schema).encode()
+
+
+_STYLE = """
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif }
+h2 { margin-top: 2.5rem } summary { cursor: pointer; padding: .4rem 0 }
+code, pre { font: 14px/1.45 ui-monospace, monospace } td, th { text-align: left; padding: .15rem
+1rem .15rem 0; vertical-align: top } pre { background: #8881; padding: .6rem; overflow-x: auto }
+b.method { display: inline-block; min-width: 4.5rem }
+"""
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """An OpenAPI document as a page to read."""
+    by_tag: dict[str, list[str]] = {}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for tag in operation.get("tags") or ["other"]:
+                by_tag.setdefault(tag, []).append(_operation(method, path, operation))
+    info = document["info"]
+    sections = "".join(f"<h2>{escape(tag)}</h2>{''.join(by_tag[tag])}" for tag in sorted(by_tag))
+    return (
+        f"<!DOCTYPE html><html lang=zh><meta charset=utf-8><title>{escape(info['title'])}</title>"
+        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>"
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
+        f"<p>{escape(info.get('description', ''))}</p>"
+        "<p>OpenAPI 3.1: <a href='/schema/openapi.json'>/schema/openapi.json</a>;"
+        " for Coze: <a href='/openapi/coze.json'>/openapi/coze.json</a></p>"
+        f"{sections}</html>"
+    )
+
+
+def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
+    inside = f"<p>{escape(operation.get('description') or '')}</p>"
+    if parameters := operation.get("parameters"):
+        inside += "<h4>Parameters</h4>" + _table(
+            (p["name"], _type(p.get("schema", {})), p["required"], p.get("description", ""))
+            for p in parameters
+        )
+    if body := operation.get("requestBody"):
+        inside += "<h4>Body</h4>" + _content(body)
+    for status, response in operation["responses"].items():
+        inside += f"<h4>{escape(status)} {escape(response['description'])}</h4>"
+        inside += _content(response) if status == "200" else ""
+    return (
+        f"<details><summary><b class=method>{escape(method.upper())}</b>"
+        f"<code>{escape(path)}</code> {escape(operation.get('summary') or '')}</summary>"
+        f"{inside}</details>"
+    )
+
+
+def _content(part: Mapping[str, Any]) -> str:
+    shown = ""
+    for content in (part.get("content") or {}).values():
+        schema = content.get("schema", {})
+        shown += _table(_members(schema))
+        if "example" in content:
+            shown += f"<pre>{escape(_pretty(content['example']))}</pre>"
+    return shown
+
+
+def _members(schema: Mapping[str, Any], before: str = "") -> list[tuple[str, str, bool, str]]:
+    rows = []
+    for name, member in schema.get("properties", {}).items():
+        required = name in schema.get("required", ())
+        rows.append((before + name, _type(member), required, member.get("description", "")))
+        rows += _members(member, f"{before}{name}.")
+        rows += _members(member.get("items", {}), f"{before}{name}[].")
+    return rows
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(str(value) for value in schema["enum"])
+    return str(schema.get("type", ""))
+
+
+def _table(rows: Any) -> str:
+    cells = "".join(
+        f"<tr><td><code>{escape(name)}</code><td>{escape(kind)}<td>{'required' if needed else ''}"
+        f"<td>{escape(told)}"
+        for name, kind, needed, told in rows
+    )
+    return f"<table>{cells}</table>" if cells else ""
+
+
+def _pretty(example: Any) -> str:
+    return json.dumps(example, ensure_ascii=False, indent=2)

@@ -1,0 +1,45 @@
+"""JSON Schema of our Structs, with nothing left to look up: every `$ref` is put in its place.
+
+Both OpenAPI documents and the reading of Coze's bodies stand on it, so what is documented and what
+is read are one thing. Each schema has one plain `type`, as Coze's importer wants it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]
+
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+@cache
+def schema_of(kind: Any) -> Schema:
+    """The schema of a type, inlined. Shared: nobody changes it."""
+    (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
+    return _inlined(schema, components)
+
+
+def _inlined(schema: Schema, components: dict[str, Schema]) -> Schema:
+    if "$ref" in schema:
+        around = {name: value for name, value in schema.items() if name not in ("$ref", "default")}
+        return {**_inlined(components[schema["$ref"]], components), **around}
+    members: Schema = {}
+    for name, value in schema.items():
+        match name:
+            case "properties":
+                members[name] = {key: _inlined(inner, components) for key, inner in value.items()}
+            case "items" | "additionalProperties" if isinstance(value, dict):
+                members[name] = _inlined(value, components)
+            case "title" | "default" | "additionalProperties":
+                continue  # names of ours, and what absence means: the descriptions tell that
+            case "required" if not value:
+                continue  # OpenAPI 3.0 knows no empty list here
+            case _:
+                members[name] = value
+    if "enum" in members and "type" not in members:
+        members["type"] = _TYPES[type(members["enum"][0])]
+    return members
