@@ -6,24 +6,17 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from coordinator.domain.errors import NotFound
 from coordinator.domain.people import Staff
 from coordinator.platforms.wechat import CodeOrder, WeChat, image_type
+from coordinator.services.rooms import RoomService
 from coordinator.store.images import Images, StoredImage
 
 _ROOM_IN_SCENE = re.compile(r"(?<![A-Za-z0-9_-])roomId=([^&;,#?/]*)")
 _NAME = re.compile(r"[A-Za-z0-9_-]{22}\.(png|jpg)")
-
-
-class RoomHosts(Protocol):
-    """Who may invite into a room."""
-
-    async def require_host(self, room_id: str, staff: Staff) -> object:
-        """Raises RoomNotFound, or Forbidden where `staff` is neither its host nor an admin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +25,7 @@ class Codes:
 
     wechat: WeChat
     images: Images
-    rooms: RoomHosts
+    rooms: RoomService
 
     async def order(self, staff: Staff, order: CodeOrder) -> StoredImage:
         """The picture for an order. The same order again is answered without asking WeChat.

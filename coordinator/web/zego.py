@@ -7,11 +7,11 @@ from typing import Any
 
 from litestar import Request, post
 
-from coordinator.domain.errors import InvalidParams, Unavailable
+from coordinator.domain.errors import InvalidParams, Unauthorized, Unavailable
 from coordinator.domain.people import Proof
 from coordinator.platforms.zego import Zego
 from coordinator.services.access import Access
-from coordinator.services.rooms import Rooms
+from coordinator.services.rooms import RoomService
 from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
 from coordinator.web.limits import Limits
@@ -49,8 +49,23 @@ class TokenView(View, frozen=True):
     expire_time: int
 
 
-def routes(access: Access, rooms: Rooms, zego: Zego | None, limits: Limits) -> list[Any]:
+def routes(access: Access, rooms: RoomService, zego: Zego | None, limits: Limits) -> list[Any]:
     """The handlers; `zego` is None where it is not set, and the call then answers 503."""
+
+    async def admit(body: TokenBody, token: str | None) -> None:
+        """The room is judged first, as in guest/leave; a bad proof is told where it would count."""
+        proof: Proof | None = None
+        bad_proof: Unauthorized | None = None
+        try:
+            proof = await access.proof(token) if token else None
+        except Unauthorized as error:
+            bad_proof = error
+        try:
+            await rooms.admit_token_request(body.room_id, body.user_id, proof)
+        except Unauthorized as missing:
+            raise bad_proof or missing from None
+        if bad_proof is not None:
+            raise bad_proof
 
     @post("/api/zego/generate-token", status_code=200, summary="生成ZEGO Token", tags=["zego"])
     async def generate_token(request: Request[Any, Any, Any]) -> Answer[TokenView]:
@@ -58,9 +73,7 @@ def routes(access: Access, rooms: Rooms, zego: Zego | None, limits: Limits) -> l
         body = read(TokenBody, await request.body())
         if zego is None:
             raise Unavailable("ZEGO未配置")
-        token = body.guest_token or bearer(request.headers.get("authorization"))
-        proof: Proof | None = await access.proof(token) if token else None
-        await rooms.admit_token_request(body.room_id, body.user_id, proof)
+        await admit(body, body.guest_token or bearer(request.headers.get("authorization")))
         lifetime = min(body.expire_time, MOST_LIFETIME)
         return Answer(
             TokenView(
