@@ -42,8 +42,14 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument(
         "--token",
         default="",
-        help="staff token for --url (`coordinator token user_001`); an admin's watches unseen",
+        help="with --url: token of a member of the staff, who hosts the rooms of the test"
+        " (`coordinator token user_001`)",
     )
+    shared.add_argument(
+        "--watch-token", default="",
+        help="with --url: an admin's, not the same person's; it watches rooms unseen (without it,"
+        " guests watch)",
+    )  # fmt: skip
     shared.add_argument("--clients", type=int, default=1, help="watching processes (1)")
     shared.add_argument("--seed", type=int, default=1, help="of everything that is random (1)")
     shared.add_argument("--json", type=Path, help="write the result as JSON")
@@ -115,8 +121,9 @@ def main() -> int:
     raise_file_limit()
     console = Console()
     bench = Bench(
-        Screen(console), tuple(arguments.url), arguments.token, arguments.seed, arguments.clients
-    )
+        Screen(console), tuple(arguments.url), arguments.token, arguments.watch_token,
+        arguments.seed, arguments.clients,
+    )  # fmt: skip
     try:
         result = uvloop.run(arguments.scenario(bench, arguments))
     except (NotStarted, CannotMeasure, WatchError, EmbeddedError, Answered, TimeoutError) as error:

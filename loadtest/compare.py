@@ -108,7 +108,7 @@ def _peer(cores: Cores, command: list[str], env: dict[str, str]) -> Iterator[Dep
                 raise NotStarted(f"{filled[0]} did not start:\n{text}")
             time.sleep(0.05)
         parties = Parties(servers=[process.pid], redis=[redis.process.pid])
-        yield Deployment([f"http://127.0.0.1:{port}"], "", cores, parties)
+        yield Deployment([f"http://127.0.0.1:{port}"], "", "", cores, parties)
 
 
 def _listens(port: int) -> bool:
@@ -188,7 +188,7 @@ async def _one_shape(
         headers: tuple[str, ...] = ()
         if one.makes_rooms:
             await run.deployment.make_rooms(lines, rooms)
-            headers = (f"Authorization: Bearer {run.deployment.token}",)
+            headers = (f"Authorization: Bearer {run.deployment.watch_token}",)
         places = [
             Seat(room, one.path.format(room=room), headers)
             for room in rooms

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import msgspec
 
 from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
 from loadtest.http import Lines
@@ -43,13 +41,16 @@ class Deployment:
     """Where to send requests, as whom, and which processes serve them.
 
     Attributes:
-        token: of a staff member; an admin's watches rooms without being in them.
+        token: of a staff member, the host of all rooms.
+        watch_token: of an admin who is not that host, and so watches as many times as it likes,
+        unseen; empty = guests watch.
         parties: processes that are watched for CPU; without servers where they run elsewhere.
         nodes: the processes that were started here; a scenario may kill them.
     """
 
     urls: list[str]
     token: str
+    watch_token: str
     cores: Cores
     parties: Parties = field(default_factory=Parties)
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -64,11 +65,6 @@ class Deployment:
         return bool(self.nodes)
 
     @property
-    def watches_as_observer(self) -> bool:
-        """True where the token says that it is an admin's."""
-        return _claims(self.token).get("role") == "admin"
-
-    @property
     def where(self) -> str:
         if not self.is_started_here:
             return "a running deployment: " + ", ".join(self.urls)
@@ -77,12 +73,12 @@ class Deployment:
             f" synchronous_commit=on) and Valkey; {self.cores.text}"
         )
 
-    def seat(self, room: str, token: str | None = None, **more: Any) -> Seat:
+    def seat(self, room: str, token: str, **more: Any) -> Seat:
         """A connection to a room's live feed."""
         return Seat(
             room=room,
             path=f"/api/interview/room/{room}/live",
-            headers=(f"Authorization: Bearer {token or self.token}",),
+            headers=(f"Authorization: Bearer {token}",),
             **more,
         )
 
@@ -109,16 +105,6 @@ def address(url: str) -> Address:
         raise NotStarted(f"{url!r} is not a URL such as http://127.0.0.1:3000")
     tls = parts.scheme == "https"
     return Address(parts.hostname, parts.port or (443 if tls else 80), tls)
-
-
-def _claims(token: str) -> dict[str, Any]:
-    """What a JWT says of itself; it is only looked at, not trusted."""
-    try:
-        body = token.split(".")[1]
-        claims = msgspec.json.decode(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    except (IndexError, ValueError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 class StartedHere:
@@ -150,10 +136,7 @@ class StartedHere:
         pin(self._cores.others, redis.process.pid)
         env = self._environment(postgres.url, redis.url)
         self._command(env, "migrate")
-        admin = self._command(
-            env, "users", "add", "--openid", "loadtest", "--name", "Load test", "--role", "admin"
-        )
-        token = self._command(env, "token", admin)
+        token, watch_token = self._staff(env, "host", "hr"), self._staff(env, "watch", "admin")
         urls = [self._node(env) for _ in range(self._count)]
         for url, node in zip(urls, self._nodes, strict=True):
             self._wait_ready(url, node)
@@ -163,7 +146,7 @@ class StartedHere:
             postgres=[postgres.process.pid],
         )
         grace = float(self._settings.get("PRESENCE_GRACE", "30"))
-        return Deployment(urls, token, self._cores, parties, self._nodes, grace)
+        return Deployment(urls, token, watch_token, self._cores, parties, self._nodes, grace)
 
     def _environment(self, database_url: str, redis_url: str) -> dict[str, str]:
         return {
@@ -191,6 +174,11 @@ class StartedHere:
         if result.returncode:
             raise NotStarted(f"coordinator {arguments[0]} failed:\n{result.stdout}{result.stderr}")
         return (result.stdout.split() or [""])[-1]
+
+    def _staff(self, env: dict[str, str], openid: str, role: str) -> str:
+        """The token of a new member of the staff."""
+        who = self._command(env, "users", "add", "--openid", openid, "--role", role)
+        return self._command(env, "token", who)
 
     def _node(self, env: dict[str, str]) -> str:
         port = free_port()
@@ -246,6 +234,7 @@ class Given:
 
     urls: list[str]
     token: str
+    watch_token: str
     cores: Cores
 
     def __enter__(self) -> Deployment:
@@ -255,7 +244,8 @@ class Given:
                 httpx.get(f"{url}/health/live", timeout=5)
             except httpx.HTTPError as error:
                 raise NotStarted(f"nobody answers at {url}: {error}") from error
-        return Deployment([url.rstrip("/") for url in self.urls], self.token, self.cores)
+        urls = [url.rstrip("/") for url in self.urls]
+        return Deployment(urls, self.token, self.watch_token, self.cores)
 
     def __exit__(self, *_: object) -> None:
         """Nothing was started, nothing is ended."""

@@ -8,7 +8,7 @@ request until the others see the newcomer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadtest.figures import Result
 from loadtest.http import Lines
@@ -27,30 +27,33 @@ class Shape:
         nap: see `watch`.
     """
 
-    name: str
+    asked: str
     rooms: int
     people: int
     in_flight: int
     per_second: float | None = None
     nap: float = 0.03
 
+    @property
+    def name(self) -> str:
+        return f"{self.rooms} × {self.people:,}, {self.asked}"
+
 
 SHAPES = (
-    Shape("1 × 1,000, one join at a time", 1, 1000, 1),
-    Shape("1 × 1,000, 16 joins at once", 1, 1000, 16),
-    Shape("100 × 10, 64 joins at once", 100, 10, 64),
-    Shape("50 × 20, 50 joins a second", 50, 20, 16, per_second=50, nap=0.0),
+    Shape("one join at a time", 1, 1000, 1),
+    Shape("16 joins at once", 1, 1000, 16),
+    Shape("64 joins at once", 100, 10, 64),
+    Shape("50 joins a second", 50, 20, 16, per_second=50, nap=0.0),
 )
 
 
 def scaled(shape: Shape, scale: float) -> Shape:
-    """The same with fewer people (rooms and people below the shape's, at least one)."""
+    """The same with fewer rooms; fewer people where it has one room."""
     if scale >= 1:
         return shape
-    people = max(1, round(shape.people * scale))
     rooms = max(1, round(shape.rooms * scale)) if shape.rooms > 1 else 1
-    name = f"{rooms} × {people}" + shape.name[shape.name.index(",", shape.name.index("×") + 6) :]
-    return Shape(name, rooms, people, shape.in_flight, shape.per_second, shape.nap)
+    people = max(1, round(shape.people * scale)) if shape.rooms == 1 else shape.people
+    return replace(shape, rooms=rooms, people=people)
 
 
 async def fanout(bench: Bench, *, seconds: float, scale: float = 1.0) -> Result:

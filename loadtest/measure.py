@@ -33,7 +33,7 @@ class Bench:
     """What the command line says, for every scenario alike.
 
     Attributes:
-        urls, token: of a deployment that runs; without URLs one is started here.
+        urls, token, watch_token: of a deployment that runs; without URLs one is started here.
         seed: all that is random about a run comes from it.
         processes: how many watching processes share the connections.
     """
@@ -41,6 +41,7 @@ class Bench:
     screen: Screen
     urls: tuple[str, ...] = ()
     token: str = ""
+    watch_token: str = ""
     seed: int = 1
     processes: int = 1
     cores: Cores = field(default_factory=Cores.split)
@@ -51,7 +52,7 @@ class Bench:
         pin(self.cores.others)
         source: Source
         if self.urls:
-            source = Given(list(self.urls), self.token, self.cores)
+            source = Given(list(self.urls), self.token, self.watch_token, self.cores)
         else:
             source = StartedHere(nodes=nodes, cores=self.cores, **settings)
         with source as deployment:
@@ -121,13 +122,15 @@ def refusals(opened: Opened, wanted: int) -> None:
 
 
 async def seats(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list[Seat]:
-    """`per_room` places to watch each room from: an admin's, who is on no roster; with any other
-    staff token those of guests, who join first.
+    """`per_room` places to watch each room from: an admin's, who is on no roster; without an admin's
+    token those of guests, who join first.
     """
     deployment = run.deployment
     nodes = len(deployment.urls)
-    if deployment.watches_as_observer:
-        return [deployment.seat(room, node=i % nodes) for room in rooms for i in range(per_room)]
+    if token := deployment.watch_token:
+        return [
+            deployment.seat(room, token, node=i % nodes) for room in rooms for i in range(per_room)
+        ]
     tokens = await guests(run, lines, rooms, per_room)
     return [deployment.seat(room, token, node=i % nodes) for i, (room, token) in enumerate(tokens)]
 

@@ -1,0 +1,295 @@
+"""The load tests themselves: figures that are right, pages that stand alone, runs that end well."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loadtest.fanout import SHAPES, scaled
+from loadtest.figures import Figure, Histogram, Result, median, rates
+from loadtest.report import page
+from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
+from loadtest.wire import PING, TEXT, Reader, WireError, frame, frames, upgrade
+from tests.product import Deployment, Node
+
+ROOT = Path(__file__).parent.parent
+ONE_EACH = Cores(frozenset((0,)), frozenset((1,)))
+
+
+def server_frame(payload: bytes, opcode: int = TEXT) -> bytes:
+    """As a server sends it: unmasked."""
+    size = len(payload)
+    head = bytes((0x80 | opcode,))
+    return head + (
+        bytes((size,)) if size < 126 else bytes((126,)) + size.to_bytes(2, "big")
+    ) + payload  # fmt: skip
+
+
+def joined(seq: int, name: str = "李明") -> bytes:
+    return json.dumps(
+        {
+            "type": "participant_joined", "roomId": "r", "seq": seq, "at": "…",
+            "participant": {"userId": f"guest_{seq}", "userName": name, "role": "guest"},
+        },
+        ensure_ascii=False, separators=(",", ":"),
+    ).encode()  # fmt: skip
+
+
+def used(server: float, client: float, *, redis: float = 0.0, postgres: float = 0.0) -> Usage:
+    return Usage(1.0, [server], [client], redis, postgres)
+
+
+class TestHistogram:
+    def test_percentiles_are_right_to_two_percent(self) -> None:
+        found = Histogram()
+        for milliseconds in range(1, 1001):
+            found.add(milliseconds * 1_000_000)
+        assert found.percentile(0.5) == pytest.approx(500, rel=0.02)
+        assert found.percentile(0.99) == pytest.approx(990, rel=0.02)
+        assert found.percentile(0.999) == pytest.approx(999, rel=0.02)
+
+    def test_the_longest_is_exact_and_no_percentile_exceeds_it(self) -> None:
+        found = Histogram()
+        found.add(7_654_321)
+        assert found.summary()["max"] == 7.654
+        assert 7.5 < found.percentile(1.0) <= 7.654321
+
+    def test_two_merged_are_as_one_that_had_it_all(self) -> None:
+        one, two, both = Histogram(), Histogram(), Histogram()
+        for i in range(1, 200):
+            (one if i % 2 else two).add(i * 10_000)
+            both.add(i * 10_000)
+        one.merge(two)
+        assert one == both
+
+    def test_nothing_measured_is_zero_not_an_error(self) -> None:
+        assert Histogram().summary() == {"count": 0, "p50": 0, "p99": 0, "p99.9": 0, "max": 0}
+        assert Histogram().bars() == []
+
+    def test_bars_hold_every_measurement(self) -> None:
+        found = Histogram()
+        for nanoseconds in (900, 1_000_000, 5_000_000, 80_000_000):
+            found.add(nanoseconds)
+        assert sum(count for _, _, count in found.bars()) == 4
+
+
+def test_a_timeline_shows_the_pauses() -> None:
+    assert rates({10: 5, 12: 1}, 100_000_000) == [(0.0, 50.0), (0.1, 0.0), (0.2, 10.0)]
+
+
+def test_the_median_of_an_even_number_lies_between() -> None:
+    assert median([4.0, 1.0, 3.0, 2.0]) == 2.5
+
+
+class TestWire:
+    def test_frames_of_all_lengths_come_back_whole(self) -> None:
+        payloads = [b"a", b"b" * 125, b"c" * 126, b"d" * 70_000]
+        sent = b"".join(
+            bytes((0x81, 127)) + len(p).to_bytes(8, "big") + p if len(p) > 65535
+            else server_frame(p)
+            for p in payloads
+        )  # fmt: skip
+        found, taken = frames(sent + b"\x81")
+        assert [payload for _, payload in found] == payloads
+        assert taken == len(sent)
+
+    def test_a_client_frame_is_masked(self) -> None:
+        assert frame(TEXT, b"hi") == b"\x81\x82\x00\x00\x00\x00hi"
+
+    def test_a_fragment_is_an_error_and_not_a_miscount(self) -> None:
+        with pytest.raises(WireError):
+            frames(b"\x01\x02hi")
+
+    def test_an_upgrade_carries_its_headers(self) -> None:
+        request = upgrade("h:1", "/live?since=3", ("Authorization: Bearer x",))
+        assert request.startswith(b"GET /live?since=3 HTTP/1.1\r\nHost: h:1\r\n")
+        assert request.endswith(b"Authorization: Bearer x\r\n\r\n")
+
+
+class TestReader:
+    def test_a_chunk_tells_its_events_and_when_they_were_sent(self) -> None:
+        chunk = server_frame(joined(8, "load-1-500")) + server_frame(joined(9, "load-2-700"))
+        reading = Reader("live").read(chunk)
+        assert (reading.first, reading.last, reading.events) == (8, 9, 2)
+        assert reading.gapless
+        assert reading.sent == [500, 700]
+        assert reading.taken == len(chunk)
+
+    def test_a_hole_inside_a_chunk_is_noticed(self) -> None:
+        reading = Reader("live").read(server_frame(joined(8)) + server_frame(joined(10)))
+        assert not reading.gapless
+
+    def test_what_is_no_event_does_not_count_as_one(self) -> None:
+        chunk = server_frame(b'{"type":"welcome","seq":7}') + server_frame(
+            b'{"type":"ping","seq":7}'
+        )
+        reading = Reader("live").read(chunk)
+        assert (reading.welcome, reading.events) == (7, 0)
+
+    def test_half_a_frame_is_left_for_later(self) -> None:
+        whole = server_frame(joined(8))
+        reading = Reader("live").read(whole + whole[:20])
+        assert (reading.events, reading.taken) == (1, len(whole))
+
+    def test_a_protocol_ping_is_answered(self) -> None:
+        reading = Reader("live").read(server_frame(b"x", PING))
+        assert reading.answer == b"\x8a\x81\x00\x00\x00\x00x"
+
+    def test_socketio_says_hello_and_counts_the_same(self) -> None:
+        reader = Reader("socketio")
+        assert reader.read(server_frame(b'0{"sid":"a"}')).answer == frame(TEXT, b"40")
+        assert reader.read(server_frame(b"2")).answer == frame(TEXT, b"3")
+        event = server_frame(b'42["live",' + joined(3) + b"]")
+        assert reader.read(event).last == 3
+
+
+class TestWhoseLimit:
+    def test_a_full_server_is_the_limit(self) -> None:
+        assert used(0.97, 0.4).whose(ONE_EACH) == "server"
+
+    def test_a_full_client_is_refused_as_the_servers_figure(self) -> None:
+        assert used(0.6, 0.95).whose(ONE_EACH) == "client"
+        assert Figure("f", 1000.0, "/s", "client").text == "≥ 1,000 /s"
+
+    def test_a_full_core_of_the_clients_is_not_the_server(self) -> None:
+        assert used(0.6, 0.5, redis=0.2, postgres=0.3).whose(ONE_EACH) == "machine"
+
+    def test_where_nobody_is_full_nobody_is_named(self) -> None:
+        assert used(0.5, 0.3).whose(ONE_EACH) == "unknown"
+
+    def test_a_server_elsewhere_is_never_called_full(self) -> None:
+        assert Usage(1.0, [], [0.3], 0.0, 0.0).whose(ONE_EACH) == "unknown"
+
+    @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux tells")
+    def test_cpu_and_memory_of_a_process_are_known(self) -> None:
+        before = cpu_seconds(os.getpid())
+        sum(range(2_000_000))
+        assert cpu_seconds(os.getpid()) > before
+        assert memory_kib(os.getpid()) > 1000
+
+
+class TestReport:
+    @pytest.fixture
+    def html(self) -> str:
+        result = Result("fanout", "people <join>", {"seconds": 1}, {"machine": "2 cores"})
+        result.add("deliveries", 98_765, "/s", whose="client", note="client 97%")
+        result.latencies["seen"] = Histogram()
+        for i in range(1, 500):
+            result.latencies["seen"].add(i * 20_000)
+        result.timelines["deliveries per second"] = [(0.0, 10.0), (0.1, 20.0), (0.2, 5.0)]
+        result.broken.append("1 × an event is missing")
+        return page(result)
+
+    def test_the_page_needs_nothing_from_elsewhere(self, html: str) -> None:
+        assert not re.search(r"(src|href)\s*=|@import|url\(|<script|https?://", html)
+
+    def test_it_has_a_histogram_and_a_timeline_as_pictures(self, html: str) -> None:
+        assert html.count("<svg") == 2
+        assert "<polyline" in html
+        assert "p99.9" in html
+
+    def test_it_says_that_the_client_was_the_limit(self, html: str) -> None:
+        assert "≥ 98,765" in html
+        assert "REFUSED as the server" in html
+
+    def test_it_says_what_did_not_hold(self, html: str) -> None:
+        assert "1 promise(s) did not hold" in html
+
+    def test_text_is_escaped(self, html: str) -> None:
+        assert "people &lt;join&gt;" in html
+
+
+def test_a_smaller_shape_keeps_its_meaning() -> None:
+    assert scaled(SHAPES[2], 0.1).name == "10 × 10, 64 joins at once"
+    assert scaled(SHAPES[0], 0.05).people == 50
+
+
+class TestRuns:
+    """Short runs, against a node of the tests' own."""
+
+    @pytest.fixture
+    def node(self, deployment: Deployment) -> Node:
+        return deployment.shared_node("loadtest")
+
+    @pytest.fixture
+    def token(self, deployment: Deployment) -> str:
+        who = deployment.run("users", "add", "--openid", "loadtest", "--role", "admin")
+        return deployment.run("token", who.stdout.split()[-1]).stdout.strip()
+
+    def run(self, tmp_path: Path, *arguments: str) -> dict[str, object]:
+        """Runs a scenario to its end; what `--json` wrote."""
+        file = tmp_path / "result.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "loadtest", *arguments, "--json", str(file),
+             "--report", str(tmp_path / "report.html")],
+            cwd=ROOT, capture_output=True, text=True, timeout=80, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: dict[str, object] = json.loads(file.read_text())
+        return found
+
+    def test_presence_checks_everybody(self, node: Node, token: str, tmp_path: Path) -> None:
+        found = self.run(
+            tmp_path, "presence", "--url", node.url, "--token", token, "--rooms", "2",
+            "--people", "4", "--seconds", "3",
+        )  # fmt: skip
+        assert found["broken"] == []
+        assert len(found["checked"]) == 3  # type: ignore[arg-type]
+
+    def test_fanout_counts_every_delivery(self, node: Node, token: str, tmp_path: Path) -> None:
+        found = self.run(
+            tmp_path, "fanout", "--url", node.url, "--token", token, "--seconds", "0.5",
+            "--scale", "0.05",
+        )  # fmt: skip
+        assert found["broken"] == []
+        assert found["checked"] == [
+            "every connection got every event of its room once and in order"
+        ]
+        assert all(value["whose"] != "server" for value in found["figures"])  # type: ignore[attr-defined]
+
+    def test_a_run_leaves_no_room_open(self, node: Node, token: str, tmp_path: Path) -> None:
+        self.run(
+            tmp_path, "fanout", "--url", node.url, "--token", token, "--seconds", "0.2",
+            "--scale", "0.02",
+        )  # fmt: skip
+        rooms = httpx.get(
+            f"{node.url}/api/interview/rooms",
+            params={"status": "active", "pageSize": 100},
+            headers={"Authorization": f"Bearer {token}"},
+        ).json()["data"]
+        names = [room["roomId"] for room in rooms[next(k for k in rooms if k != "total")]]
+        assert not [name for name in names if name.startswith("load_")]
+
+    def test_everybody_returns_after_a_nodes_death(self, tmp_path: Path) -> None:
+        found = self.run(tmp_path, "storm", "--joins", "100", "--connected", "40")
+        assert found["broken"] == []
+        assert len(found["checked"]) == 2  # type: ignore[arg-type]
+
+    def test_idle_connections_are_weighed(self, tmp_path: Path) -> None:
+        found = self.run(tmp_path, "idle", "--connections", "200", "--seconds", "1")
+        names = {figure["name"] for figure in found["figures"]}  # type: ignore[attr-defined]
+        assert {"connects", "memory", "CPU with 200 idle connections"} <= names
+
+    def test_rest_asks_every_endpoint(self, node: Node, token: str, tmp_path: Path) -> None:
+        found = self.run(
+            tmp_path, "rest", "--url", node.url, "--token", token, "--seconds", "0.1",
+            "--in-flight", "4",
+        )  # fmt: skip
+        assert found["broken"] == []
+        assert len(found["table"]) == 8  # type: ignore[arg-type]
+
+    def test_a_run_without_anybody_there_says_so(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "loadtest", "fanout", "--url", "http://127.0.0.1:1", "--token",
+             "x"],
+            cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert "nobody answers at http://127.0.0.1:1" in done.stdout.replace("\n", " ")
