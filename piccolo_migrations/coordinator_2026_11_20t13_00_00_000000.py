@@ -114,7 +114,7 @@ async def forwards() -> MigrationManager:
 
     async def make_tables() -> None:
         for statement in STATEMENTS:
-            await Users.raw(statement)
+            await Users._meta.db.run_ddl(statement)
 
     manager.add_raw(make_tables)
     return manager

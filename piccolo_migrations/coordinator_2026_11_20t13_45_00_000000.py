@@ -28,7 +28,7 @@ async def forwards() -> MigrationManager:
 
     async def make_tables() -> None:
         for statement in STATEMENTS:
-            await QrImages.raw(statement)
+            await QrImages._meta.db.run_ddl(statement)
 
     manager.add_raw(make_tables)
     return manager

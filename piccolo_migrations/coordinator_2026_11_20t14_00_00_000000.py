@@ -84,7 +84,7 @@ async def forwards() -> MigrationManager:
 
     async def make_tables() -> None:
         for statement in STATEMENTS:
-            await Interviews.raw(statement)
+            await Interviews._meta.db.run_ddl(statement)
 
     manager.add_raw(make_tables)
     return manager

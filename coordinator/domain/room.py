@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from coordinator.domain.errors import (
+    CoordinatorError,
     Forbidden,
     InvalidParams,
     NotFound,
@@ -267,8 +268,17 @@ def leave(room: Room, *, user_id: str) -> None:
         _depart(room, participant, "left")
 
 
-def leave_by_id(room: Room, *, user_id: str, proven: bool, proof_required: bool) -> None:
+def leave_by_id(
+    room: Room,
+    *,
+    user_id: str,
+    proven: bool,
+    proof_required: bool,
+    bad_proof: CoordinatorError | None = None,
+) -> None:
     """guest/leave: public ids suffice until the guest has proven itself once.
+
+    `bad_proof`: what is wrong with a proof that was presented; raised where a proof is looked at.
 
     Raises:
         NotFound: no guest of this room.
@@ -279,6 +289,8 @@ def leave_by_id(room: Room, *, user_id: str, proven: bool, proof_required: bool)
         raise NotFound
     if room.is_ended or not guest.present:
         return
+    if bad_proof is not None:
+        raise bad_proof
     _ensure_proof(guest, proven=proven, required=proof_required)
     _note_proof(room, guest, proven=proven)
     _depart(room, guest, "left")

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
 from coordinator.domain import room as rules
+from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.room import SYSTEM, Lifespan, Policy, Room
 
 A = TypeVar("A")
@@ -85,10 +86,15 @@ class LeaveById(Command[None]):
     user_id: str
     proven: bool
     proof_required: bool
+    bad_proof: CoordinatorError | None = None
 
     def decide(self, room: Room, policy: Policy) -> None:
         rules.leave_by_id(
-            room, user_id=self.user_id, proven=self.proven, proof_required=self.proof_required
+            room,
+            user_id=self.user_id,
+            proven=self.proven,
+            proof_required=self.proof_required,
+            bad_proof=self.bad_proof,
         )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
+
+from coordinator.live.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 Network = IPv4Network | IPv6Network
 
@@ -55,3 +58,29 @@ def _within(address: str, networks: Sequence[Network]) -> bool:
     except ValueError:
         return False
     return any(parsed in network for network in networks)
+
+
+class Instrumented:
+    """Counts and times what an ASGI application answers."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def observe(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observe)
+        finally:
+            HTTP_REQUESTS.labels(scope["method"], status).inc()
+            HTTP_SECONDS.observe(time.perf_counter() - started)

@@ -1,0 +1,328 @@
+"""One process of the coordinator: all parts built from the settings, started and stopped in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.openapi.config import OpenAPIConfig
+
+from coordinator.domain.events import Event
+from coordinator.domain.room import Lifespan, Policy
+from coordinator.live import metrics
+from coordinator.live.bus import Bus
+from coordinator.live.connection import Terms
+from coordinator.live.hub import Hub
+from coordinator.live.presence import Presence
+from coordinator.live.register import Register
+from coordinator.live.transport import http_protocol
+from coordinator.platforms.quick_redis import quick_redis
+from coordinator.platforms.wechat import WeChat, wechat_http
+from coordinator.platforms.zego import Zego
+from coordinator.services.access import Access
+from coordinator.services.codes import Codes
+from coordinator.services.rooms import RoomService
+from coordinator.services.sign_in import SignIn
+from coordinator.settings import Settings
+from coordinator.store.database import Database
+from coordinator.store.images import Images
+from coordinator.store.nodes import Nodes
+from coordinator.store.people import People
+from coordinator.store.rooms import Rooms
+from coordinator.store.writer import Writer
+from coordinator.web import guests, health, mini_program, rooms, wechat, zego
+from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.errors import EXCEPTION_HANDLERS
+from coordinator.web.limits import Limits
+from coordinator.web.live import LiveDoor, RoomEndpoint
+from coordinator.web.requests import Instrumented
+
+log = structlog.get_logger()
+
+SHUTDOWN_SECONDS = 3
+
+
+class Node:
+    """Builds the parts; `start` and `stop` run them.
+
+    The order is that of the floors: Postgres, then the writer and the lease, then the bus and the
+    hub; what was started last stops first. `deployment` names this database on a shared Redis.
+    """
+
+    def __init__(self, settings: Settings, deployment: str) -> None:
+        self.settings = settings
+        self.is_draining = False
+        self.database = Database(settings.database_url)
+        self.people = People(self.database)
+        self.rooms = Rooms(self.database)
+        policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
+        self.writer = Writer(self.database, policy, self.publish)
+        self.register = Register()
+        self.redis = quick_redis(settings.redis_url)
+        self.limits = Limits(settings.rate_limits, self.redis, deployment, settings.trusted_proxies)
+        self.access = Access(settings.jwt_secrets, self.people)
+        self.hub = Hub([self.rooms], lambda: not self.bus.is_up)
+        self.presence = Presence(
+            Nodes(self.database),
+            self.rooms,
+            self.writer,
+            self.register,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            grace=policy.grace,
+            lifespan=_lifespan(settings),
+            events_keep_days=settings.events_keep_days,
+            others_reach_postgres_at=lambda: self.bus.others_reach_postgres_at,
+        )
+        self.bus = Bus(
+            settings.redis_url,
+            channel=f"{deployment}:events",
+            boot=self.presence.boot,
+            on_events=self.hub.offer,
+            on_close=self.register.close_sessions,
+            on_change=self.hub.poll_now,
+            lease_is_good=lambda: self.presence.lease_is_good,
+        )
+        self.room_service = RoomService(
+            self.rooms,
+            self.writer,
+            self.access,
+            self.publish,
+            proof_required=settings.identity_proof == "required",
+            events_keep_days=settings.events_keep_days,
+        )
+        self.wechat_http = wechat_http(settings.wx_api_base)
+        self.wechat = WeChat(
+            settings.wx_appid, settings.wx_secret, self.wechat_http, self.redis, deployment
+        )
+        self.sign_in = SignIn(self.wechat, self.people, self.access, settings.signup)
+        self.codes = Codes(self.wechat, Images(self.database), self.room_service)
+        self.zego = (
+            Zego(settings.zego_app_id, settings.zego_server_secret, settings.zego_token_cipher)
+            if settings.zego_ready
+            else None
+        )
+        self.terms = Terms(
+            self.hub,
+            settings.presence_grace,
+            settings.live_buffer,
+            self.access.proof,
+            self.register.forget,
+            self.replace,
+        )
+        self.door = LiveDoor(
+            [
+                RoomEndpoint(
+                    self.rooms, self.writer, self.access, self.terms, lambda: self.presence.boot
+                )
+            ],
+            hub=self.hub,
+            register=self.register,
+            limits=self.limits,
+            allowed_origins=settings.allowed_origins,
+            own_url=settings.base_url,
+            max_connections=settings.live_max_connections,
+            is_moving=lambda: self.is_draining or self.presence.is_cut_off,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def publish(self, events: Sequence[Event], replaced: Sequence[str] = ()) -> None:
+        """Tells everybody of a committed batch: this node's hub at once, the others by the bus."""
+        committed = time.time()
+        self.hub.offer(events, committed)
+        self.bus.publish(events, committed)
+        for event in events:
+            metrics.EVENTS.labels(event.type).inc()
+
+    def replace(self, session_ids: Sequence[str]) -> None:
+        """Closes sessions that newer ones pushed out, wherever they are."""
+        self.register.close_sessions(session_ids, 4006)
+        self.bus.close_sessions(session_ids, 4006)
+
+    async def start(self) -> None:
+        """Opens Postgres, takes the lease, starts the loops.
+
+        Raises:
+            Unavailable: Postgres is away.
+        """
+        await self.database.open()
+        await self.presence.enter()
+        metrics.CONNECTIONS.set_function(self.register.count)
+        metrics.ROOMS.set_function(lambda: len(self.hub.feeds))
+        loops = (self.writer.run, self.bus.run, self.hub.run, self.presence.run)
+        self._tasks = [asyncio.create_task(loop(), name=loop.__qualname__) for loop in loops]
+        log.info("node_started", boot=self.presence.boot, pid=os.getpid())
+
+    async def drain(self) -> None:
+        """Sends the clients elsewhere and writes that they are away; nobody has left by it."""
+        self.is_draining = True
+        await self.register.drain(self.settings.drain_seconds * 0.7)
+        await self.writer.drained()
+
+    async def stop(self) -> None:
+        """Gives the lease back and closes everything."""
+        self.is_draining = True
+        await self.door.close()
+        await self.writer.drained()
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hub.close()
+        await self.presence.leave()
+        await self.wechat.close()
+        await self.wechat_http.aclose()
+        await self.redis.aclose()
+        await self.database.close()
+        log.info("node_stopped", boot=self.presence.boot)
+
+    def asgi(self) -> Any:
+        """The REST side."""
+        settings = self.settings
+
+        @asynccontextmanager
+        async def lifespan(_: Litestar) -> AsyncIterator[None]:
+            await self.start()
+            yield
+            await self.stop()
+
+        origins = list(settings.allowed_origins)
+        app = Litestar(
+            route_handlers=[
+                *health.routes(
+                    self.database,
+                    redis_is_up=lambda: self.bus.is_up,
+                    is_draining=lambda: self.is_draining,
+                    node=lambda: self.presence.boot,
+                ),
+                *rooms.routes(self.room_service, self.access),
+                *guests.routes(self.room_service, self.access, self.limits),
+                *zego.routes(self.access, self.room_service, self.zego, self.limits),
+                *wechat.routes(
+                    self.access,
+                    self.sign_in,
+                    self.codes,
+                    self.limits,
+                    pages=settings.wx_qr_pages,
+                    base_url=settings.base_url,
+                ),
+                *(mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else ()),
+            ],
+            lifespan=[lifespan],
+            exception_handlers=EXCEPTION_HANDLERS,
+            request_max_body_size=MAX_BODY_BYTES,
+            cors_config=CORSConfig(allow_origins=origins) if origins else None,
+            openapi_config=OpenAPIConfig(title="Coordinator", version="1.0.0", path="/schema"),
+            logging_config=None,
+        )
+        return Instrumented(app)
+
+
+def _lifespan(settings: Settings) -> Lifespan:
+    def limit(seconds: float) -> timedelta | None:
+        return timedelta(seconds=seconds) if seconds else None
+
+    return Lifespan(
+        host_absent=limit(settings.host_absent_end),
+        empty=limit(settings.room_empty_end),
+        age=limit(settings.room_max_age),
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn, draining before it shuts down, and ending with status 0 when it was told to."""
+
+    def __init__(
+        self, config: uvicorn.Config, node: Node, sockets: list[socket.socket] | None
+    ) -> None:
+        super().__init__(config)
+        self.node = node
+        self.sockets = sockets
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run(sockets or self.sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains; a second one does not wait."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        draining = asyncio.create_task(self.node.drain())
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait([draining], timeout=0.1)
+        draining.cancel()
+        await super().shutdown(sockets)
+
+
+async def deployment_id(database_url: str) -> str:
+    """What names this database: the prefix of its keys and channels on a shared Redis.
+
+    Raises:
+        Unavailable: Postgres is away.
+        SchemaMissing: the migrations have not run.
+    """
+    database = Database(database_url)
+    await database.open()
+    try:
+        if not await database.schema_is_current():
+            raise SchemaMissing
+        return f"coordinator:{await database.fetchval('SELECT id FROM deployment')}"
+    finally:
+        await database.close()
+
+
+class SchemaMissing(Exception):
+    """The database is not at this version's schema."""
+
+
+def server(
+    settings: Settings,
+    deployment: str,
+    *,
+    host: str,
+    port: int,
+    fd: int | None = None,
+) -> Server:
+    """A server of one node, ready to `run`; `fd` is a listening socket that it shares."""
+    raise_file_limit()
+    node = Node(settings, deployment)
+    config = uvicorn.Config(
+        node.asgi(),
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=http_protocol(node.door),
+        ws="websockets-sansio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=4096,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        proxy_headers=False,
+    )
+    return Server(config, node, [socket.socket(fileno=fd)] if fd is not None else None)
+
+
+def raise_file_limit() -> None:
+    """A live connection is an open file: the soft limit is raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,210 @@
+"""The command `coordinator`: serving, and what operators do by hand."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from coordinator import logs
+from coordinator.app import SchemaMissing, deployment_id, server
+from coordinator.checks import check
+from coordinator.dev import run_dev
+from coordinator.domain.errors import Unavailable
+from coordinator.domain.ids import staff_number
+from coordinator.domain.people import Staff
+from coordinator.services.access import Access
+from coordinator.settings import Settings, SettingsError
+from coordinator.store.database import Database
+from coordinator.store.people import People
+from coordinator.workers import serve_with_workers
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; ends the process with its status."""
+    try:
+        sys.exit(_run(_parser().parse_args(arguments)))
+    except SettingsError as error:
+        _fail(str(error))
+    except SchemaMissing:
+        _fail("the database is not at this version's schema: run `coordinator migrate` first")
+    except Unavailable as error:
+        cause = error.__cause__
+        _fail(f"PostgreSQL cannot be reached: {type(cause).__name__ if cause else error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"coordinator: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="coordinator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    dev = commands.add_parser("dev", help="everything on this machine, with embedded servers")
+    dev.add_argument("--port", type=int, help="default: PORT or 3000")
+    dev.add_argument("--data", type=Path, default=Path(".coordinator"), help="folder of the data")
+
+    serve = commands.add_parser("serve", help="serve in production; nothing embedded")
+    serve.add_argument("--host", default="0.0.0.0")
+    serve.add_argument("--port", type=int, help="default: PORT or 3000")
+    serve.add_argument("--workers", type=int, default=1, help="processes; each is a node")
+    serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+
+    commands.add_parser("migrate", help="bring the database to the newest schema")
+    commands.add_parser("seed", help="the Coze document's test data")
+    commands.add_parser("check", help="settings, Postgres, migrations, Redis, ZEGO")
+
+    jobs = commands.add_parser("import-jobs", help="fill jobs and enterprises")
+    jobs.add_argument("file", type=Path, help="JSON or CSV")
+
+    token = commands.add_parser("token", help="print a staff JWT")
+    token.add_argument("user", help="user_001")
+    token.add_argument("--days", type=float, default=7)
+
+    _add_users(commands.add_parser("users", help="staff"))
+    return parser
+
+
+def _add_users(users: argparse.ArgumentParser) -> None:
+    actions = users.add_subparsers(dest="action", required=True)
+    actions.add_parser("list")
+    add = actions.add_parser("add", help="invite somebody; idempotent by openid")
+    add.add_argument("--openid", required=True)
+    add.add_argument("--name")
+    add.add_argument("--role", choices=("hr", "admin"))
+    role = actions.add_parser("role", help="make somebody hr or admin")
+    role.add_argument("user", help="user_001")
+    role.add_argument("role", choices=("hr", "admin"))
+    actions.add_parser("disable", help="shut somebody out").add_argument("user", help="user_001")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "dev":
+        return run_dev(os.environ, port=options.port, data=options.data)
+    settings = Settings.from_env(os.environ, dotenv=Path(".env"))
+    match options.command:
+        case "serve":
+            return _serve(settings, options)
+        case "check":
+            return asyncio.run(check(settings))
+        case "migrate":
+            return asyncio.run(_migrate(settings))
+        case "seed":
+            return asyncio.run(_with_database(settings, _seed))
+        case "import-jobs":
+            return asyncio.run(_with_database(settings, _importing(options.file)))
+        case "token":
+            return asyncio.run(_with_database(settings, _printing_token(settings, options)))
+        case _:
+            return asyncio.run(_with_database(settings, _users(options)))
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> int:
+    port = settings.port if options.port is None else options.port
+    if options.workers > 1:
+        return serve_with_workers(options.host, port, options.workers, settings.drain_seconds)
+    logs.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
+    deployment = asyncio.run(deployment_id(settings.database_url))
+    server(settings, deployment, host=options.host, port=port, fd=options.fd).run()
+    return 0
+
+
+async def _migrate(settings: Settings) -> int:
+    done = await Database(settings.database_url).migrate()
+    print(f"{len(done)} migrations run" if done else "the schema is up to date")
+    return 0
+
+
+Work = Callable[[Database], Awaitable[int]]
+
+
+async def _with_database(settings: Settings, work: Work) -> int:
+    database = Database(settings.database_url)
+    await database.open()
+    try:
+        if not await database.schema_is_current():
+            raise SchemaMissing
+        return await work(database)
+    finally:
+        await database.close()
+
+
+async def _seed(database: Database) -> int:
+    from coordinator.services.jobs import seed
+
+    await seed(database)
+    print("the documents' test data is there")
+    return 0
+
+
+def _importing(path: Path) -> Work:
+    async def work(database: Database) -> int:
+        from coordinator.services.jobs import import_jobs_by_hand
+
+        return await import_jobs_by_hand(database, path)
+
+    return work
+
+
+def _printing_token(settings: Settings, options: argparse.Namespace) -> Work:
+    async def work(database: Database) -> int:
+        people = People(database)
+        staff = await _member(people, options.user)
+        if staff is None:
+            return _unknown(options.user)
+        access = Access(settings.jwt_secrets, people)
+        print(access.issue_staff(staff, timedelta(days=options.days)))
+        return 0
+
+    return work
+
+
+def _users(options: argparse.Namespace) -> Work:
+    async def work(database: Database) -> int:
+        people = People(database)
+        if options.action == "list":
+            for staff in await people.list_all():
+                print(_line(staff))
+            return 0
+        if options.action == "add":
+            staff = await people.add(options.openid, options.name, options.role)
+            print(staff.user_id)
+            return 0
+        number = staff_number(options.user) or 0
+        if options.action == "role":
+            changed = await people.set_role(number, options.role)
+        else:
+            changed = await people.disable(number)
+        if changed is None:
+            return _unknown(options.user)
+        print(changed.user_id)
+        return 0
+
+    return work
+
+
+async def _member(people: People, public_id: str) -> Staff | None:
+    number = staff_number(public_id)
+    return await people.staff(number) if number else None
+
+
+def _unknown(public_id: str) -> int:
+    print(f"coordinator: there is no {public_id} (see `coordinator users list`)", file=sys.stderr)
+    return 1
+
+
+def _line(staff: Staff) -> str:
+    state = "  disabled" if getattr(staff, "disabled", False) else ""
+    return f"{staff.user_id}  {staff.role:5}  {staff.openid}  {staff.name or '-'}{state}"
+
+
+if __name__ == "__main__":
+    main()

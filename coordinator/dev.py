@@ -1,0 +1,119 @@
+"""`coordinator dev`: everything on one machine, ready in seconds, kept in one folder.
+
+Real PostgreSQL and Valkey run as children (unless `DATABASE_URL` or `REDIS_URL` name others); the
+documents' test data is put in, so that their printed examples can be pasted. The secrets of this
+folder are made once; the two API keys are those printed in the Coze document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from coordinator import logs
+from coordinator.app import deployment_id, server
+from coordinator.domain.people import Staff
+from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
+from coordinator.platforms.wechat_standin import WechatStandin
+from coordinator.services.access import Access
+from coordinator.settings import DOCUMENTED_KEYS, Settings
+from coordinator.store.database import Database
+from coordinator.store.people import People
+from coordinator.web import mini_program
+
+
+def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
+    """Serves until Ctrl-C or SIGTERM; stops everything that it started."""
+    data.mkdir(parents=True, exist_ok=True)
+    values = dict(environ)
+    if port is not None:
+        values["PORT"] = str(port)
+    with contextlib.ExitStack() as started:
+        if not values.get("DATABASE_URL") and not values.get("DB_HOST"):
+            postgres = started.enter_context(EmbeddedPostgres(data))
+            values["DATABASE_URL"] = postgres.url
+        if not values.get("REDIS_URL"):
+            redis = started.enter_context(EmbeddedRedis(data))
+            values["REDIS_URL"] = redis.url
+        standin = None
+        if not values.get("WX_API_BASE") and not values.get("WX_APPID"):
+            standin = started.enter_context(WechatStandin())
+            values["WX_API_BASE"] = standin.url
+            values["WX_APPID"], values["WX_SECRET"] = standin.appid, standin.secret
+        settings = Settings.from_env(_with_defaults(values, data), dotenv=Path(".env"))
+        if standin is not None:
+            standin.page_url = settings.base_url + mini_program.PATH
+        logs.configure(form=settings.log_format, level=settings.log_level, node="dev")
+        token = asyncio.run(_prepare(settings))
+        deployment = asyncio.run(deployment_id(settings.database_url))
+        running = server(settings, deployment, host="127.0.0.1", port=settings.port)
+        _say_where_to_look(settings, token, data)
+        running.run()
+    return 0
+
+
+def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
+    """What development needs and nobody has set."""
+    defaults = {
+        "JWT_SECRET": _kept_secret(data / "jwt-secret"),
+        "OPEN_API_KEYS": DOCUMENTED_KEYS,
+        "ZEGO_APP_ID": "123456789",
+        "ZEGO_SERVER_SECRET": _kept_secret(data / "zego-secret")[:32],
+        "LOG_FORMAT": "text",
+    }
+    return defaults | {name: value for name, value in values.items() if value}
+
+
+def _kept_secret(path: Path) -> str:
+    """A random secret of this folder, the same at every start."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text().strip()
+
+
+async def _prepare(settings: Settings) -> str:
+    """Schema, the documents' people; the staff token of `user_001`."""
+    await Database(settings.database_url).migrate()
+    database = Database(settings.database_url)
+    await database.open()
+    try:
+        staff = await _document_user(People(database))
+        return Access(settings.jwt_secrets, People(database)).issue_staff(staff)
+    finally:
+        await database.close()
+
+
+async def _document_user(people: People) -> Staff:
+    """张经理 of the REST document, as it is printed there: the first user of a new database."""
+    found = await people.by_openid("oXXXX")
+    if found is not None:
+        return found
+    staff = await people.add("oXXXX", "张经理", "hr")
+    await people.set_profile(staff.number, name="张经理", avatar="https://xxx.com/avatar.png")
+    await people.set_phone(staff.number, "13800138888")
+    return staff
+
+
+def _say_where_to_look(settings: Settings, token: str, data: Path) -> None:
+    base = f"http://localhost:{settings.port}"
+    print(
+        f"""
+coordinator is ready on {base}  (data in {data}/, Ctrl-C stops everything)
+
+  documentation   {base}/schema
+  health          {base}/health/ready
+  staff token     of user_001 (张经理), good for 7 days:
+
+export TOKEN={token}
+
+  try it:
+
+curl -s {base}/api/interview/create-room -H "Authorization: Bearer $TOKEN" \\
+  -d '{{"roomId": "room_1234567_abc", "roomName": "张经理的面试房间", "hostName": "张经理"}}'
+""",
+        flush=True,
+    )

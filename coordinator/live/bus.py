@@ -1,0 +1,221 @@
+"""The bus: Redis pub/sub between the nodes of one deployment. A doorbell, nothing more.
+
+One channel carries everything: each committed batch as one message, requests to close sessions, and
+each node's probe. A probe travels the very path of the events, once a second; a node that does not
+hear its own for 3 s takes Redis for dead, whatever the TCP connection says (a half-open one says
+nothing for ever), and connects anew. What is lost meanwhile is found in the log by the hub's poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from coordinator.domain.events import Event, FeedKey
+from coordinator.live.metrics import REDIS_UP
+
+log = structlog.get_logger()
+
+PROBE_SECONDS = 1.0
+DEAD_SECONDS = 3.0
+RETRY_SECONDS = 0.5
+OUTBOX = 20_000
+PER_MESSAGE = 500
+
+_WireEvent = tuple[str, str, int, str, str, dict[str, Any]]
+
+
+class _Batch(msgspec.Struct, array_like=True, tag="e"):
+    """Events of one node, with its wall clock at the commit."""
+
+    boot: str
+    committed: float
+    events: list[_WireEvent]
+
+
+class _Close(msgspec.Struct, array_like=True, tag="c"):
+    """Sessions to close, wherever they are."""
+
+    boot: str
+    code: int
+    sessions: list[str]
+
+
+class _Probe(msgspec.Struct, array_like=True, tag="p"):
+    """A node's sign of life, and whether its lease in Postgres is good."""
+
+    boot: str
+    sent: float
+    lease_is_good: bool
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(_Batch | _Close | _Probe)
+
+_AWAY = (RedisError, OSError, TimeoutError)
+
+
+class Bus:
+    """This node's end of the bus. Nothing here raises because Redis is away.
+
+    Args:
+        url: `redis://…`
+        channel: the deployment's channel; other deployments may share the Redis.
+        boot: this process's id on the bus: it does not listen to itself.
+        on_events, on_close: what others announce; must not block or raise.
+        on_change: called when `is_up` has changed.
+        lease_is_good: told to the others in each probe.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        channel: str,
+        boot: str,
+        on_events: Callable[[Sequence[Event], float], None],
+        on_close: Callable[[Sequence[str], int], None],
+        on_change: Callable[[], None],
+        lease_is_good: Callable[[], bool],
+    ) -> None:
+        self._url = url
+        self._channel = channel
+        self._boot = boot
+        self._on_events = on_events
+        self._on_close = on_close
+        self._on_change = on_change
+        self._lease_is_good = lease_is_good
+        self._outbox: list[bytes] = []
+        self._pending: list[_WireEvent] = []
+        self._pending_since = 0.0
+        self._filled = asyncio.Event()
+        self._heard_at = 0.0
+        self.others_reach_postgres_at = float("-inf")
+        """Monotonic time at which another node last said that its lease is good."""
+        self.is_up = False
+
+    def publish(self, events: Sequence[Event], committed: float) -> None:
+        """Announces a committed batch; lost where Redis is away."""
+        if not self.is_up:
+            return
+        if not self._pending:
+            self._pending_since = committed
+        if len(self._pending) < OUTBOX:
+            self._pending += [
+                (e.feed.kind, e.feed.id, e.seq, e.type, e.at, dict(e.data)) for e in events
+            ]
+        self._filled.set()
+
+    def close_sessions(self, sessions: Sequence[str], code: int) -> None:
+        """Asks whichever node has these sessions to close them; lost where Redis is away."""
+        if self.is_up and len(self._outbox) < OUTBOX:
+            self._outbox.append(_encode(_Close(self._boot, code, list(sessions))))
+            self._filled.set()
+
+    async def run(self) -> None:
+        """Keeps the bus connected, until cancelled. Survives every error."""
+        while True:
+            reason = "closed"
+            try:
+                await self._session()
+            except* _AWAY as errors:
+                reason = type(errors.exceptions[0]).__name__
+            except* Exception as errors:
+                reason = type(errors.exceptions[0]).__name__
+                log.error("bus_failed", exc_info=errors)
+            self._change(False, reason=reason)
+            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.6, 1.2))
+
+    async def _session(self) -> None:
+        """One connection to Redis, from subscribing to its death."""
+        redis = Redis.from_url(
+            self._url, socket_connect_timeout=1.5, socket_timeout=DEAD_SECONDS, retry=None
+        )
+        pubsub = redis.pubsub(ignore_subscribe_messages=False)
+        try:
+            async with asyncio.timeout(DEAD_SECONDS):
+                await pubsub.subscribe(self._channel)
+            self._heard_at = time.monotonic()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen(pubsub))
+                tasks.create_task(self._send(redis))
+                tasks.create_task(self._probe(redis))
+        finally:
+            for part in (pubsub, redis):
+                try:
+                    async with asyncio.timeout(0.5):
+                        await part.aclose()
+                except _AWAY:
+                    pass
+
+    async def _listen(self, pubsub: PubSub) -> None:
+        while True:
+            message = await pubsub.get_message(timeout=DEAD_SECONDS)
+            if message is not None and message["type"] == "message":
+                self._take(message["data"])
+
+    def _take(self, data: bytes) -> None:
+        try:
+            message = _decoder.decode(data)
+        except msgspec.MsgspecError:
+            log.warning("bus_message_not_understood", size=len(data))
+            return
+        if isinstance(message, _Probe):
+            self._take_probe(message)
+        elif message.boot == self._boot:
+            pass  # our own echo: the hub has had it since the commit
+        elif isinstance(message, _Batch):
+            events = [
+                Event(FeedKey(kind, feed_id), seq, type_, at, data_)
+                for kind, feed_id, seq, type_, at, data_ in message.events
+            ]
+            self._on_events(events, message.committed)
+        else:
+            self._on_close(message.sessions, message.code)
+
+    def _take_probe(self, probe: _Probe) -> None:
+        if probe.boot == self._boot:
+            self._heard_at = time.monotonic()
+            self._change(True)
+        elif probe.lease_is_good:
+            self.others_reach_postgres_at = time.monotonic()
+
+    async def _send(self, redis: Redis) -> None:
+        """Publishes what has gathered, many events in one message."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            outbox, self._outbox = self._outbox, []
+            pending, self._pending = self._pending, []
+            for start in range(0, len(pending), PER_MESSAGE):
+                part = pending[start : start + PER_MESSAGE]
+                outbox.append(_encode(_Batch(self._boot, self._pending_since, part)))
+            for message in outbox:
+                await redis.publish(self._channel, message)
+
+    async def _probe(self, redis: Redis) -> None:
+        while True:
+            probe = _Probe(self._boot, time.time(), self._lease_is_good())
+            await redis.publish(self._channel, _encode(probe))
+            await asyncio.sleep(PROBE_SECONDS)
+            if time.monotonic() - self._heard_at > DEAD_SECONDS:
+                raise TimeoutError("the probe did not come back")
+
+    def _change(self, is_up: bool, *, reason: str = "") -> None:
+        if self.is_up == is_up:
+            return
+        self.is_up = is_up
+        REDIS_UP.set(is_up)
+        self._pending.clear()
+        self._outbox.clear()
+        log.info("redis_up") if is_up else log.warning("redis_down", reason=reason)
+        self._on_change()

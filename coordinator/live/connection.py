@@ -1,0 +1,467 @@
+"""One live connection after its door: what the client says, what it is told, how it ends.
+
+`Connection` watches a feed (observers, interviews). `Seat` is a participant's connection: its going
+and coming is presence, written through the writer under the session's id, so that a late close of
+an old connection never touches a newer one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from coordinator.domain.errors import CoordinatorError, LeaseLost, NotFound, RoomEnded, Unavailable
+from coordinator.domain.events import ROOM, timestamp
+from coordinator.domain.people import Proof
+from coordinator.live.feed import Feed
+from coordinator.live.frames import BYES, bye_frame, frame, now, text_frame
+from coordinator.live.hub import Hub
+from coordinator.live.metrics import SLOW_CONSUMERS
+from coordinator.live.transport import LiveSocket
+from coordinator.store.commands import Connect, Disconnect, Leave
+from coordinator.store.writer import Writer
+
+log = structlog.get_logger()
+
+PING_SECONDS = 25.0
+MAX_TEXT_BYTES = 4096
+RATE, BURST = 10.0, 30.0
+FLOOD_SECONDS = 10.0
+_PAUSE_SECONDS = 0.1
+_LARGE_WELCOME = 16 * 1024
+
+_encode = msgspec.json.encode
+
+Verify = Callable[[str], Awaitable[Proof]]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every connection of a node is held to."""
+
+    hub: Hub
+    grace_seconds: float
+    buffer_bytes: int
+    verify: Verify
+    forget: Callable[[Connection], None]
+    """Called once when a connection is gone, for the node's register."""
+    replace: Callable[[Sequence[str]], None]
+    """Closes sessions that newer ones of their participant pushed out (4006), wherever they are."""
+
+
+class Connection:
+    """A connection that watches a feed and is no participant.
+
+    Attributes:
+        session_id: its own id.
+        user_id: whose events put it out; None where nobody's do.
+        identity: the `self` of its `welcome`.
+        connect_seq: the log's last seq when it was let in; earlier events cannot put it out.
+    """
+
+    user_id: str | None = None
+
+    def __init__(
+        self, socket: LiveSocket, terms: Terms, *, session_id: str, identity: dict[str, Any],
+        expires_at: datetime | None,
+    ) -> None:  # fmt: skip
+        self.socket = socket
+        self.terms = terms
+        self.session_id = session_id
+        self.identity = identity
+        self.connect_seq = 0
+        self.feed: Feed | None = None
+        self.expires_at = expires_at
+        self._tokens = BURST
+        self._refilled_at = socket.loop.time()
+        self._flooding_since: float | None = None
+        self._inbox: list[bytes] = []
+        self._work: asyncio.Task[None] | None = None
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._expiry_timer: asyncio.TimerHandle | None = None
+
+    # -- the feed's subscriber ----------------------------------------------------------------
+
+    def write(self, frames: bytes) -> None:
+        self.socket.write(frames)
+
+    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+        """Greets: what this connection is, and the snapshot or that the missed events follow."""
+        is_room = feed.key.kind == ROOM
+        head = {
+            "type": "welcome",
+            "roomId" if is_room else "interviewId": feed.key.id,
+            "seq": since,
+            "resumed": resumed,
+        }
+        tail = {
+            "self": self.identity,
+            "sessionId": self.session_id,
+            "pingMs": int(PING_SECONDS * 1000),
+            "graceMs": int(self.terms.grace_seconds * 1000),
+            **({"tokenExpiresAt": timestamp(self.expires_at)} if self.expires_at else {}),
+            "now": now(),
+        }
+        parts = [_encode(head)[1:-1], _encode(tail)[1:-1]]
+        if not resumed:
+            parts.insert(1, feed.snapshot())
+        greeting = text_frame(b"{" + b",".join(parts) + b"}")
+        if len(greeting) > _LARGE_WELCOME:
+            # A large room's snapshot is not the client's slowness: it may be unsent beside it.
+            self.socket.limit_unsent(self.terms.buffer_bytes + len(greeting))
+        self.socket.write(greeting)
+
+    def close(self, code: int, *, after_ms: int | None = None) -> None:
+        """Says bye and closes. What the feed has pending is not sent first: see `say_bye`."""
+        if self.socket.is_closing:
+            return
+        self._leave_feed()
+        self.socket.close(code, BYES[code][0], bye_frame(code, after_ms=after_ms))
+
+    def say_bye(self, code: int, *, after_ms: int | None = None) -> None:
+        """Sends what the feed has pending, then says bye and closes."""
+        self._settle()
+        self.close(code, after_ms=after_ms)
+
+    def _settle(self) -> None:
+        if self.feed is not None:
+            self.terms.hub.settle(self.feed)
+
+    def _leave_feed(self) -> None:
+        feed = self.feed
+        if feed is not None:
+            self.terms.hub.detach(feed, self)
+
+    # -- its life -----------------------------------------------------------------------------
+
+    def hold(self, early: Iterable[bytes]) -> None:
+        """What the client has said and says until the greeting is read after it."""
+        self._work = asyncio.current_task()
+        for text in early:
+            self.on_text(text)
+
+    async def enter(self) -> int | None:
+        """What an opening connection writes; the log's last seq then, where that is known."""
+        return None
+
+    def give_up_row(self) -> None:
+        """A connection that only watches has none."""
+
+    def start(self, feed: Feed) -> None:
+        """It has been greeted: from now on it is pinged, and its token runs."""
+        if self.socket.is_closing:
+            self.terms.hub.detach(feed, self)
+            return
+        self.feed = feed
+        self.socket.limit_unsent(max(self.terms.buffer_bytes, self.socket.unsent_bytes * 2))
+        first = PING_SECONDS * random.random()
+        self._ping_timer = self.socket.loop.call_later(first, self._ping)
+        self._run_token()
+        self._work = None
+        self._read_on()
+
+    def _run_token(self) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+        if self.expires_at is not None:
+            left = (self.expires_at - datetime.now(UTC)).total_seconds()
+            self._expiry_timer = self.socket.loop.call_later(max(0.0, left), self.say_bye, 4300)
+
+    def _ping(self) -> None:
+        if self.socket.is_closing or self.feed is None:
+            return
+        self._say_seq("ping")
+        if not self.socket.unsent_bytes:
+            self.socket.limit_unsent(self.terms.buffer_bytes)
+        self._ping_timer = self.socket.loop.call_later(PING_SECONDS, self._ping)
+
+    def _say_seq(self, kind: str) -> None:
+        """`ping` or `pong`: the room's last seq as this node knows it, all of it sent before."""
+        self._settle()
+        if self.feed is not None:
+            self.socket.write(frame(type=kind, seq=self.feed.seq, now=now()))
+
+    def on_lost(self) -> None:
+        """The TCP connection is gone."""
+        self._leave_feed()
+        for timer in (self._ping_timer, self._expiry_timer):
+            if timer is not None:
+                timer.cancel()
+        self._ping_timer = self._expiry_timer = None
+        self._inbox.clear()
+        self.terms.forget(self)
+
+    def on_slow(self) -> None:
+        """More than `LIVE_BUFFER` is unsent: it resumes by `since`, and nobody waits for it."""
+        SLOW_CONSUMERS.inc()
+        log.info("too_slow", sessionId=self.session_id, unsent=self.socket.unsent_bytes)
+        self.close(4101)
+
+    # -- what the client says -----------------------------------------------------------------
+
+    def on_text(self, text: bytes) -> None:
+        if not self._may_speak():
+            return
+        if self._work is not None:
+            self._inbox.append(text)  # in order; the rate bounds how many
+            return
+        self._read(text)
+
+    def on_other(self) -> None:
+        if self._may_speak():
+            self._complain("INVALID_FRAME", "只接受文本帧")
+
+    def _may_speak(self) -> bool:
+        """Ten frames per second, thirty at once; 4102 for who goes on for ten seconds."""
+        clock = self.socket.loop.time()
+        self._tokens = min(BURST, self._tokens + (clock - self._refilled_at) * RATE)
+        self._refilled_at = clock
+        if self._tokens >= 1:
+            self._tokens -= 1
+            if self._tokens > BURST / 2:
+                self._flooding_since = None
+            return True
+        if self._flooding_since is None:
+            self._flooding_since = clock
+        if clock - self._flooding_since >= FLOOD_SECONDS:
+            self.say_bye(4102)
+            return False
+        self._complain("RATE_LIMITED", "发送过于频繁")
+        self.socket.pause(_PAUSE_SECONDS)
+        return False
+
+    def _read(self, text: bytes) -> None:
+        if len(text) > MAX_TEXT_BYTES:
+            self._complain("FRAME_TOO_LARGE", "消息过长")
+            return
+        try:
+            message = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            self._complain("INVALID_FRAME", "消息不是有效的JSON")
+            return
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            self._complain("INVALID_FRAME", "消息缺少type")
+            return
+        self._hear(message["type"], message)
+
+    def _hear(self, kind: str, message: dict[str, Any]) -> None:
+        match kind:
+            case "ping":
+                self._say_seq("pong")
+            case "sync":
+                self._sync(message.get("since"))
+            case "refresh":
+                self._refresh(message.get("token"))
+            case "leave":
+                self.say_bye(1000)
+            case "away":
+                self._complain("INVALID_FRAME", "观察者没有在线状态")
+            case _:
+                self._complain("INVALID_FRAME", "未知的消息类型")
+
+    def _complain(self, code: str, sentence: str) -> None:
+        self._settle()
+        self.socket.write(frame(type="error", code=code, message=sentence))
+
+    def _do(self, story: Coroutine[Any, Any, None]) -> None:
+        """Runs something that waits; what the client says meanwhile is read after it."""
+        self._work = self.socket.loop.create_task(self._carry_out(story))
+
+    async def _carry_out(self, story: Coroutine[Any, Any, None]) -> None:
+        try:
+            await story
+        except Unavailable:
+            self._complain("SERVICE_UNAVAILABLE", "服务暂时不可用，请稍后再试")
+        except Exception as error:
+            log.error("frame_failed", sessionId=self.session_id, exc_info=error)
+            self.say_bye(4103)
+        finally:
+            if self._work is asyncio.current_task():
+                self._work = None
+        self._read_on()
+
+    def _read_on(self) -> None:
+        while self._inbox and self._work is None and not self.socket.is_closing:
+            self._read(self._inbox.pop(0))
+
+    def _sync(self, since: object) -> None:
+        if type(since) is not int or since < 0:
+            self._complain("INVALID_FRAME", "since必须是不小于0的整数")
+        elif self.feed is not None:
+            self._do(self.terms.hub.sync(self.feed, self, since))
+
+    def _refresh(self, token: object) -> None:
+        if not isinstance(token, str) or not token:
+            self._complain("INVALID_FRAME", "缺少token")
+        else:
+            self._do(self._take_token(token))
+
+    async def _take_token(self, token: str) -> None:
+        try:
+            proof = await self.terms.verify(token)
+        except Unavailable:
+            raise
+        except CoordinatorError as refusal:
+            self._complain(refusal.code, refusal.message)
+            return
+        if not self.is_same(proof):
+            self.say_bye(4003)
+            return
+        self.expires_at = proof.expires_at
+        self._run_token()
+        self._settle()
+        self.socket.write(frame(type="refreshed", tokenExpiresAt=timestamp(proof.expires_at)))
+
+    def is_same(self, proof: Proof) -> bool:
+        """True where a token is this connection's own; a guest's is good for its room alone."""
+        here = self.feed.key.id if self.feed is not None else None
+        return (
+            proof.user_id == self.identity.get("userId")
+            and getattr(proof.holder, "room_id", here) == here
+        )
+
+
+_ROW_IS_GONE = (4005, 4006, 4009, 4010)
+"""Closes that follow from a change which has deleted the connection's row already."""
+
+
+class Seat(Connection):
+    """A participant's connection to its room.
+
+    Attributes:
+        holds_row: the table `connections` has a row of it, or is about to.
+        row_is_confirmed: it has been written; where it is gone, somebody took it.
+    """
+
+    def __init__(
+        self,
+        socket: LiveSocket,
+        terms: Terms,
+        *,
+        session_id: str,
+        identity: dict[str, Any],
+        expires_at: datetime | None,
+        writer: Writer,
+        boot: str,
+        room_id: str,
+    ) -> None:
+        super().__init__(
+            socket, terms, session_id=session_id, identity=identity, expires_at=expires_at
+        )
+        self.user_id: str = identity["userId"]
+        self.room_id = room_id
+        self.boot = boot
+        self.holds_row = False
+        self.row_is_confirmed = False
+        self.is_marked_away = False
+        self._writer = writer
+        self._has_left = False
+
+    def close(self, code: int, *, after_ms: int | None = None) -> None:
+        """Who has said that it leaves is answered 1000, its other connections 4009."""
+        if self._has_left and code == 4009:
+            code = 1000
+        if code in _ROW_IS_GONE or self._has_left:
+            self.holds_row = self.row_is_confirmed = False
+        self.give_up_row()
+        super().close(code, after_ms=after_ms)
+
+    def on_lost(self) -> None:
+        super().on_lost()
+        self.give_up_row()
+
+    def give_up_row(self) -> None:
+        """Takes its row away, once; a failure is found by the next reconciliation."""
+        if self.holds_row:
+            self.holds_row = self.row_is_confirmed = False
+            self._writer.post(
+                Disconnect(room_id=self.room_id, user_id=self.user_id, session_id=self.session_id)
+            )
+
+    async def enter(self) -> int:
+        return await self.connect()
+
+    async def connect(self, *, returning: bool = False) -> int:
+        """Writes its row; the log's last seq then.
+
+        Raises:
+            LeaseLost, Unavailable, RoomNotFound, RoomEnded, RoomFull, Removed, Forbidden, NotFound
+        """
+        self.holds_row = True
+        try:
+            answer = await self._writer.submit(
+                Connect(
+                    room_id=self.room_id,
+                    user_id=self.user_id,
+                    session_id=self.session_id,
+                    boot=self.boot,
+                    returning=returning,
+                )
+            )
+        except Unavailable:
+            self.give_up_row()  # it may have been written all the same
+            raise
+        except CoordinatorError:
+            self.holds_row = False
+            raise
+        self.row_is_confirmed = self.holds_row
+        self.connect_seq = max(self.connect_seq, answer.seq)
+        if answer.replaced:
+            self.terms.replace(answer.replaced)
+        return answer.seq
+
+    def _hear(self, kind: str, message: dict[str, Any]) -> None:
+        if kind == "leave":
+            self._has_left = True
+            self._do(self._leave())
+        elif kind == "away":
+            self.is_marked_away = True
+            self.give_up_row()
+        elif self.is_marked_away:
+            self._do(self._return_then(kind, message))
+        else:
+            super()._hear(kind, message)
+
+    def _complain(self, code: str, sentence: str) -> None:
+        super()._complain(code, sentence)
+        if self.is_marked_away and self._work is None:
+            self._do(self._return())  # any frame says that somebody is there
+
+    async def _leave(self) -> None:
+        try:
+            await self._writer.submit(Leave(room_id=self.room_id, user_id=self.user_id))
+        except Unavailable:
+            self._has_left = False
+            raise
+        except CoordinatorError:
+            pass
+        self.say_bye(1000)  # the event has mostly closed it already
+
+    async def _return_then(self, kind: str, message: dict[str, Any]) -> None:
+        await self._return()
+        if not self.socket.is_closing:
+            super()._hear(kind, message)
+
+    async def _return(self) -> None:
+        """A connection that was marked away is in use again."""
+        self.is_marked_away = False
+        try:
+            await self.connect(returning=True)
+        except LeaseLost:
+            self.say_bye(4201)
+        except Unavailable:
+            self.is_marked_away = True
+            raise
+        except NotFound:
+            self.say_bye(4009)
+        except RoomEnded:
+            self.say_bye(4010)
+        except CoordinatorError:
+            self.say_bye(4003)

@@ -1,0 +1,262 @@
+"""A feed that is open on this node: its state, its seq, and who listens to it.
+
+    offer(event)  the only way in, for own commits, the bus and the log alike: the next one is
+    applied, an older one dropped, a later one waits while the reader fetches what is missing
+    apply         seq, state, the ring of recent frames, the frames to be sent
+    settle        sends the frames to the subscribers, lets in who waits, lets out who must go
+
+All of it is synchronous: between two awaits of the reader everything is consistent. Every direct
+write to a connection settles its feed first; without that, a client is told a seq whose events it
+has not been sent, or is sent an event twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from coordinator.domain.events import Event, FeedKey
+from coordinator.domain.roster import Departure
+from coordinator.live.frames import event_frame
+
+RING = 300
+"""Events that a resuming client is sent; more = a snapshot."""
+
+EARLY = 2000
+
+
+class FeedState(Protocol):
+    """What applying events makes of a feed: a room's roster, an interview's record."""
+
+    def apply(self, event: Event) -> Departure | None:
+        """Takes the next event in; whom it puts out."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """The members of a `welcome` that tell this state."""
+
+
+class FeedSource(Protocol):
+    """Where feeds of one kind are read: rooms, interviews. Raises `Unavailable`."""
+
+    kind: str
+
+    async def load(self, feed_id: str, /) -> tuple[int, FeedState] | None:
+        """State and seq of one moment, by one statement; None = no such feed."""
+
+    async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
+        """The log after `seq`, oldest first."""
+
+    async def head(self, feed_id: str, /) -> int | None:
+        """The log's last seq."""
+
+    async def heads(self, known: Sequence[tuple[str, int]], /) -> list[tuple[str, int]]:
+        """Of feeds given with the seq known here, those whose last seq is another."""
+
+
+class Subscriber(Protocol):
+    """A connection that listens. Nothing here may await or raise."""
+
+    user_id: str | None
+    connect_seq: int
+
+    def write(self, frames: bytes) -> None:
+        """Sends frames as they are."""
+
+    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+        """Sends the greeting: a snapshot, or that the missed events follow."""
+
+    def close(self, code: int) -> None:
+        """Says bye and closes."""
+
+
+class Waiting:
+    """A subscriber that is not yet let in.
+
+    Attributes:
+        since: resume after this seq; None = a snapshot.
+        need: it is let in when the feed has reached this seq.
+        history: frames of (since, …] that were read from the log, by seq.
+        greets: False where the reply is to a `sync`: then only a snapshot has a `welcome`.
+    """
+
+    __slots__ = ("greets", "history", "need", "since", "subscriber")
+
+    def __init__(
+        self, subscriber: Subscriber, *, since: int | None, need: int, greets: bool
+    ) -> None:
+        self.subscriber = subscriber
+        self.since = since
+        self.need = need
+        self.history: dict[int, bytes] = {}
+        self.greets = greets
+
+
+class Feed:
+    """One open feed. `seq` is None until it is loaded."""
+
+    def __init__(self, key: FeedKey) -> None:
+        self.key = key
+        self.seq: int | None = None
+        self.state: FeedState | None = None
+        self.target = 0
+        self.early: dict[int, Event] = {}
+        self.ring: deque[tuple[int, bytes]] = deque(maxlen=RING)
+        self.pending: list[bytes] = []
+        self.departures: list[tuple[int, Departure]] = []
+        self.subscribers: dict[Subscriber, None] = {}
+        self.by_user: dict[str, set[Subscriber]] = {}
+        self.waiting: list[Waiting] = []
+        self.holds = 0
+        """Attachings under way: a feed that is held or listened to stays open."""
+        self._snapshot: bytes | None = None
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self.subscribers or self.waiting or self.holds)
+
+    @property
+    def is_behind(self) -> bool:
+        """True where the log is known to have more than this feed."""
+        return self.seq is None or self.seq < self.target
+
+    def start(self, seq: int, state: FeedState) -> None:
+        """Takes up a loaded state; events that came while it was read follow it."""
+        self.seq, self.state = seq, state
+        self.ring.clear()
+        self.pending.clear()
+        self._snapshot = None
+        self._drain_early()
+
+    def forget(self) -> None:
+        """The state cannot be continued (the log was set back): it is loaded anew."""
+        self.seq = self.state = None
+        self.target = 0
+        self.early.clear()
+
+    def offer(self, event: Event) -> bool:
+        """Takes an event from anywhere, in any order; True where it was the next one."""
+        if self.seq is not None and event.seq <= self.seq:
+            return False
+        self.target = max(self.target, event.seq)
+        if self.seq is None or event.seq > self.seq + 1:
+            if len(self.early) < EARLY:  # beyond it, the reader finds them in the log
+                self.early[event.seq] = event
+            return False
+        self._apply(event)
+        self._drain_early()
+        return True
+
+    def _drain_early(self) -> None:
+        assert self.seq is not None
+        while (event := self.early.pop(self.seq + 1, None)) is not None:
+            self._apply(event)
+        if self.early:
+            for seq in [seq for seq in self.early if seq <= self.seq]:
+                del self.early[seq]
+
+    def _apply(self, event: Event) -> None:
+        assert self.state is not None
+        self.seq = event.seq
+        self._snapshot = None
+        frame = event_frame(event)
+        self.ring.append((event.seq, frame))
+        self.pending.append(frame)
+        if (departure := self.state.apply(event)) is not None:
+            self.departures.append((event.seq, departure))
+
+    def snapshot(self) -> bytes:
+        """The members of a `welcome` that tell the state, as JSON without its braces; cached."""
+        if self._snapshot is None:
+            assert self.state is not None
+            self._snapshot = msgspec.json.encode(self.state.snapshot())[1:-1]
+        return self._snapshot
+
+    def settle(self) -> int:
+        """Sends what is pending, lets in who waits for it, lets out who must go.
+
+        Returns:
+            how many frames were written to how many connections, multiplied: deliveries.
+        """
+        deliveries = 0
+        if self.pending:
+            count, frames = len(self.pending), b"".join(self.pending)
+            self.pending.clear()
+            for subscriber in self.subscribers:
+                subscriber.write(frames)
+            deliveries = count * len(self.subscribers)
+        if self.waiting:
+            self._let_in()
+        if self.departures:
+            self._let_out()
+        return deliveries
+
+    def _let_in(self) -> None:
+        if self.seq is None:
+            return
+        ready = [entry for entry in self.waiting if entry.need <= self.seq]
+        if not ready:
+            return
+        self.waiting = [entry for entry in self.waiting if entry.need > self.seq]
+        for entry in ready:
+            self._greet(entry, self.seq)
+            self.subscribe(entry.subscriber)
+
+    def _greet(self, entry: Waiting, seq: int) -> None:
+        missed = self._frames_after(entry, seq)
+        if missed is None:
+            entry.subscriber.welcome(self, resumed=False, since=seq)
+            return
+        if entry.greets:
+            entry.subscriber.welcome(self, resumed=True, since=entry.since or 0)
+        if missed:
+            entry.subscriber.write(b"".join(missed))
+
+    def _frames_after(self, entry: Waiting, seq: int) -> list[bytes] | None:
+        """The frames that it missed; None where a snapshot is due."""
+        since = entry.since
+        if since is None or since > seq or seq - since > RING:
+            return None
+        if since == seq:
+            return []
+        known = entry.history | dict(self.ring)
+        try:
+            return [known[number] for number in range(since + 1, seq + 1)]
+        except KeyError:
+            return None
+
+    def remembers(self, since: int) -> bool:
+        """True where the ring alone lets a client resume after `since`."""
+        if self.seq is None:
+            return False
+        return since >= self.seq or bool(self.ring and self.ring[0][0] <= since + 1)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self.subscribers[subscriber] = None
+        if subscriber.user_id is not None:
+            self.by_user.setdefault(subscriber.user_id, set()).add(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Harmless for one who does not listen."""
+        self.subscribers.pop(subscriber, None)
+        self.waiting = [entry for entry in self.waiting if entry.subscriber is not subscriber]
+        if subscriber.user_id is not None:
+            mine = self.by_user.get(subscriber.user_id)
+            if mine is not None:
+                mine.discard(subscriber)
+                if not mine:
+                    del self.by_user[subscriber.user_id]
+
+    def _let_out(self) -> None:
+        """Closes connections that opened before the event that puts them out."""
+        departures, self.departures = self.departures, []
+        for seq, departure in departures:
+            if departure.user_id is None:
+                concerned = list(self.subscribers)
+            else:
+                concerned = list(self.by_user.get(departure.user_id, ()))
+            for subscriber in concerned:
+                if subscriber.connect_seq < seq:
+                    subscriber.close(departure.code)

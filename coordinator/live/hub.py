@@ -1,0 +1,297 @@
+"""The hub of a node: the feeds that are open here, and whatever keeps them current.
+
+It does not know what a feed is about. Events come by three ways: commits of this node, the bus, and
+the log, which repairs what the bus lost: at once where a later event shows the gap, else at the
+next poll (3 s; 1 s while Redis is away).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from coordinator.domain.errors import NotFound, Unavailable
+from coordinator.domain.events import Event, FeedKey
+from coordinator.live.feed import RING, Feed, FeedSource, Subscriber, Waiting
+from coordinator.live.frames import event_frame
+from coordinator.live.metrics import DELIVERIES, DELIVERY_SECONDS, GAPS_REPAIRED
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 3.0
+DEGRADED_POLL_SECONDS = 1.0
+POLL_CHUNK = 1000
+LATE_SECONDS = 0.03
+"""How long the reader waits for an event that is mostly on its way already."""
+READ = 500
+IDLE_SECONDS = 60.0
+ATTACH_SECONDS = 8.0
+
+
+class Hub:
+    """The feeds open on this node.
+
+    Args:
+        sources: where each kind of feed is read.
+        is_degraded: True while Redis is away: the poll then runs faster.
+    """
+
+    def __init__(self, sources: Iterable[FeedSource], is_degraded: Callable[[], bool]) -> None:
+        self._sources = {source.kind: source for source in sources}
+        self._is_degraded = is_degraded
+        self.feeds: dict[FeedKey, Feed] = {}
+        self._readers: dict[FeedKey, asyncio.Task[None]] = {}
+        self._unsettled: dict[FeedKey, float] = {}
+        self._idle_since: dict[FeedKey, float] = {}
+        self._poll_now = asyncio.Event()
+
+    def offer(self, events: Sequence[Event], committed: float) -> None:
+        """Takes events of own commits and of the bus. Never blocks.
+
+        Args:
+            committed: the wall clock (`time.time`) of the node that committed them.
+        """
+        for event in events:
+            feed = self.feeds.get(event.feed)
+            if feed is None:
+                continue
+            if feed.offer(event):
+                self._settle_soon(feed, committed)
+            elif feed.is_behind:
+                self._read_soon(feed, delay=LATE_SECONDS)
+
+    def _settle_soon(self, feed: Feed, committed: float) -> None:
+        """Frames of one turn of the loop are joined: one write per connection."""
+        if not self._unsettled:
+            asyncio.get_running_loop().call_soon(self._settle_all)
+        self._unsettled.setdefault(feed.key, committed)
+
+    def _settle_all(self) -> None:
+        unsettled, self._unsettled = self._unsettled, {}
+        for key, committed in unsettled.items():
+            feed = self.feeds.get(key)
+            if feed is not None and self.settle(feed):
+                DELIVERY_SECONDS.observe(max(0.0, time.time() - committed))
+
+    def settle(self, feed: Feed) -> int:
+        """Everything that this feed has to send is sent; due before each direct write."""
+        deliveries = feed.settle()
+        if deliveries:
+            DELIVERIES.inc(deliveries)
+        return deliveries
+
+    async def attach(
+        self,
+        key: FeedKey,
+        subscriber: Subscriber,
+        *,
+        since: int | None,
+        connect_seq: int | None,
+    ) -> Feed:
+        """Lets a connection in: it is greeted, and sent every later event once, in order.
+
+        Args:
+            since: resume after this seq.
+            connect_seq: the log's last seq that its own transaction saw; None = it is asked for.
+
+        Raises:
+            NotFound: no such feed.
+            Unavailable: the log could not be read in time.
+        """
+        feed = self._open(key)
+        feed.holds += 1
+        try:
+            source = self._sources[key.kind]
+            if connect_seq is None:
+                connect_seq = await source.head(key.id)
+                if connect_seq is None:
+                    raise NotFound
+                subscriber.connect_seq = connect_seq
+            if since is not None and since > connect_seq:
+                since = None  # past the log's end: the client has seen another log
+            entry = Waiting(subscriber, since=since, need=connect_seq, greets=True)
+            await self._read_history(feed, entry)
+            await self._let_in(feed, entry)
+        except BaseException:
+            feed.unsubscribe(subscriber)
+            raise
+        finally:
+            feed.holds -= 1
+            self._note_use(feed)
+        return feed
+
+    async def sync(self, feed: Feed, subscriber: Subscriber, since: int) -> None:
+        """Sends a listening connection the events after `since` again, or a snapshot.
+
+        Raises:
+            Unavailable: the log could not be read in time.
+        """
+        source = self._sources[feed.key.kind]
+        need = feed.seq or 0
+        if since > need:
+            need = await source.head(feed.key.id) or 0
+        known = since if since <= need else None
+        entry = Waiting(subscriber, since=known, need=need, greets=False)
+        await self._read_history(feed, entry)
+        self.settle(feed)
+        if subscriber not in feed.subscribers:
+            return  # it went meanwhile
+        feed.unsubscribe(subscriber)
+        await self._let_in(feed, entry)
+
+    async def _read_history(self, feed: Feed, entry: Waiting) -> None:
+        """What a resuming client missed and this feed's ring does not hold."""
+        since = entry.since
+        if since is None or not 0 <= entry.need - since <= RING or feed.remembers(since):
+            return
+        source = self._sources[feed.key.kind]
+        events = await source.events_after(feed.key.id, since, RING)
+        entry.history = {event.seq: event_frame(event) for event in events}
+
+    async def _let_in(self, feed: Feed, entry: Waiting) -> None:
+        feed.waiting.append(entry)
+        feed.target = max(feed.target, entry.need)
+        if feed.is_behind:
+            self._read_soon(feed, delay=0.0 if feed.seq is None else LATE_SECONDS)
+            reader = self._readers.get(feed.key)
+            if reader is not None:
+                await asyncio.wait([reader], timeout=ATTACH_SECONDS)
+        self.settle(feed)
+        if self.feeds.get(feed.key) is not feed:
+            raise NotFound
+        if entry in feed.waiting:
+            raise Unavailable
+
+    def detach(self, feed: Feed, subscriber: Subscriber) -> None:
+        """A connection has gone; harmless the second time."""
+        feed.unsubscribe(subscriber)
+        self._note_use(feed)
+
+    def _open(self, key: FeedKey) -> Feed:
+        feed = self.feeds.get(key)
+        if feed is None:
+            feed = self.feeds[key] = Feed(key)
+        self._idle_since.pop(key, None)
+        return feed
+
+    def _note_use(self, feed: Feed) -> None:
+        if not feed.is_used:
+            self._idle_since[feed.key] = time.monotonic()
+
+    def _close_idle(self) -> None:
+        limit = time.monotonic() - IDLE_SECONDS
+        for key in [key for key, since in self._idle_since.items() if since < limit]:
+            del self._idle_since[key]
+            feed = self.feeds.get(key)
+            if feed is not None and not feed.is_used and key not in self._readers:
+                del self.feeds[key]
+
+    # -- repair -------------------------------------------------------------------------------
+
+    def _read_soon(self, feed: Feed, *, delay: float) -> None:
+        """Starts the feed's one reader, where it does not run already."""
+        if feed.key in self._readers:
+            return
+        reader = asyncio.get_running_loop().create_task(self._read(feed, delay))
+        self._readers[feed.key] = reader
+        reader.add_done_callback(lambda _: self._readers.pop(feed.key, None))
+
+    async def _read(self, feed: Feed, delay: float) -> None:
+        """Brings a feed up to its target from the log; tries again while somebody needs it."""
+        try:
+            if delay:
+                await asyncio.sleep(delay)
+            while feed.is_behind and self.feeds.get(feed.key) is feed:
+                try:
+                    await self._read_once(feed)
+                except Unavailable:
+                    if not feed.is_used:
+                        return
+                    await asyncio.sleep(0.3)
+        except Exception as error:
+            log.error("feed_reader_failed", feed=feed.key.id, exc_info=error)
+            self._drop(feed, 4201)
+
+    async def _read_once(self, feed: Feed) -> None:
+        source = self._sources[feed.key.kind]
+        if feed.seq is None:
+            loaded = await source.load(feed.key.id)
+            if loaded is None:
+                self._drop(feed, 4004)
+                return
+            feed.start(*loaded)
+        else:
+            events = await source.events_after(feed.key.id, feed.seq, READ)
+            if events:
+                GAPS_REPAIRED.inc(sum([feed.offer(event) for event in events]))
+            elif feed.is_behind:
+                # The log does not have what was announced: it was set back, or announced wrongly.
+                feed.target = feed.seq
+                feed.early.clear()
+        self.settle(feed)
+
+    def _drop(self, feed: Feed, code: int) -> None:
+        """Closes a feed that cannot be continued, and its connections with it."""
+        if self.feeds.get(feed.key) is feed:
+            del self.feeds[feed.key]
+        self._idle_since.pop(feed.key, None)
+        feed.waiting.clear()
+        for subscriber in list(feed.subscribers):
+            subscriber.close(code)
+
+    def poll_now(self) -> None:
+        """What no message announced is looked for at once (Redis came back, or went)."""
+        self._poll_now.set()
+
+    async def run(self) -> None:
+        """Polls the log's ends of the open feeds, until cancelled. Survives every error."""
+        while True:
+            pace = DEGRADED_POLL_SECONDS if self._is_degraded() else POLL_SECONDS
+            try:
+                async with asyncio.timeout(pace):
+                    await self._poll_now.wait()
+            except TimeoutError:
+                pass
+            self._poll_now.clear()
+            try:
+                self._close_idle()
+                await self.poll()
+            except Unavailable:
+                pass  # Postgres is away: the node's lease says so, in one place
+            except Exception as error:
+                log.error("poll_failed", exc_info=error)
+
+    async def poll(self) -> None:
+        """Asks the log once for what open feeds have missed."""
+        for kind, source in self._sources.items():
+            known = [
+                (feed.key.id, feed.seq)
+                for feed in self.feeds.values()
+                if feed.key.kind == kind and feed.seq is not None
+            ]
+            for start in range(0, len(known), POLL_CHUNK):
+                chunk = known[start : start + POLL_CHUNK]
+                before = dict(chunk)
+                for feed_id, last_seq in await source.heads(chunk):
+                    self._take_head(FeedKey(kind, feed_id), last_seq, before[feed_id])
+
+    def _take_head(self, key: FeedKey, last_seq: int, known: int) -> None:
+        feed = self.feeds.get(key)
+        if feed is None or feed.seq is None:
+            return
+        if last_seq < known:
+            log.warning("log_was_set_back", feed=key.id, seq=known, last_seq=last_seq)
+            self._drop(feed, 4201)
+        elif last_seq > feed.seq:
+            feed.target = max(feed.target, last_seq)
+            self._read_soon(feed, delay=0.0)
+
+    async def close(self) -> None:
+        """Ends the readers."""
+        readers = list(self._readers.values())
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)

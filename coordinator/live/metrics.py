@@ -1,0 +1,29 @@
+"""What a node counts: Prometheus metrics, each defined once."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CONNECTIONS = Gauge("coordinator_live_connections", "Live websocket connections on this node")
+ROOMS = Gauge("coordinator_live_rooms", "Feeds (rooms, interviews) open on this node")
+EVENTS = Counter("coordinator_events_total", "Events committed by this node", ["type"])
+DELIVERIES = Counter("coordinator_deliveries_total", "Events written to connections")
+DELIVERY_SECONDS = Histogram(
+    "coordinator_delivery_seconds",
+    "From commit to the write to the room's sockets",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+GAPS_REPAIRED = Counter(
+    "coordinator_gaps_repaired_total", "Events read from the log because no message brought them"
+)
+SLOW_CONSUMERS = Counter(
+    "coordinator_slow_consumers_total", "Connections closed as too slow (4101)"
+)
+PRESENCE_EXPIRED = Counter(
+    "coordinator_presence_expired_total", "Participants who did not return within the grace"
+)
+REDIS_UP = Gauge("coordinator_redis_up", "1 while the bus carries this node's own probe")
+HTTP_REQUESTS = Counter(
+    "coordinator_http_requests_total", "HTTP requests answered", ["method", "status"]
+)
+HTTP_SECONDS = Histogram("coordinator_http_request_seconds", "Time to answer an HTTP request")

@@ -1,0 +1,221 @@
+"""Presence: this node's lease, and everybody's deadlines.
+
+A node owns its connections as long as it renews its lease (8 s, every 2.5 s). Any node buries
+another whose lease ran out, makes the connections that it left behind drops like any other, and
+carries out deadlines that have passed; but only what happened while it was itself watching, so that
+an outage of Postgres puts nobody out. No timer lives in a process that can die: if this one is
+killed between two lines, another one goes on.
+
+A node that finds its row gone (it was frozen, or cut off) does not fight: it closes all its
+connections with 4201 and goes on under a new boot id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from coordinator.domain.errors import CoordinatorError, Unavailable
+from coordinator.domain.ids import new_boot_id
+from coordinator.domain.room import Lifespan
+from coordinator.live.metrics import PRESENCE_EXPIRED
+from coordinator.store.commands import Disconnect, EndIfOverdue, Expire
+from coordinator.store.nodes import Nodes, StoredConnection
+from coordinator.store.rooms import Rooms
+from coordinator.store.writer import Writer
+
+log = structlog.get_logger()
+
+LEASE = timedelta(seconds=8)
+RENEW_SECONDS = 2.5
+JUDGE_SECONDS = 0.5
+RECONCILE_SECONDS = 5.0
+PURGE_SECONDS = 60.0
+CUT_OFF_SECONDS = 3.0
+"""How fresh another node's word must be that it reaches Postgres."""
+BATCH = 500
+
+
+class Sessions(Protocol):
+    """The node's register of live connections, as presence needs it."""
+
+    def claimed(self) -> set[str]:
+        """Session ids that have a row or are about to."""
+
+    def confirmed(self) -> set[str]:
+        """Session ids that certainly have a row, unless somebody took it."""
+
+    def count(self) -> int:
+        """How many connections there are, observers too."""
+
+    def close_session(self, session_id: str, code: int) -> None:
+        """Closes one connection, where it is here."""
+
+    def close_all(self, code: int) -> None:
+        """Closes all connections."""
+
+
+class Presence:
+    """Keeps one node's lease and does its share of judging.
+
+    Attributes:
+        boot: the id of this run; it changes when the node had been declared dead.
+    """
+
+    def __init__(
+        self, nodes: Nodes, rooms: Rooms, writer: Writer, sessions: Sessions, *, name: str,
+        grace: timedelta, lifespan: Lifespan, events_keep_days: float,
+        others_reach_postgres_at: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._nodes = nodes
+        self._rooms = rooms
+        self._writer = writer
+        self._sessions = sessions
+        self._name = name
+        self._grace = grace
+        self._lifespan = lifespan
+        self._events_keep_days = events_keep_days
+        self._others_reach_postgres_at = others_reach_postgres_at
+        self.boot = new_boot_id()
+        self._good_until = float("-inf")
+        self._trouble = False
+
+    @property
+    def lease_is_good(self) -> bool:
+        """True while this node can count its connections as its own."""
+        return time.monotonic() < self._good_until
+
+    @property
+    def is_cut_off(self) -> bool:
+        """True where this node alone has lost Postgres: others say that they reach it."""
+        heard = time.monotonic() - self._others_reach_postgres_at()
+        return not self.lease_is_good and heard < CUT_OFF_SECONDS
+
+    async def enter(self) -> None:
+        """Takes the first lease.
+
+        Raises:
+            Unavailable: Postgres is away.
+        """
+        asked_at = time.monotonic()
+        await self._nodes.enter(self.boot, self._name, LEASE)
+        self._good_until = asked_at + LEASE.total_seconds()
+
+    async def leave(self) -> None:
+        """Gives the lease back: what this node still owned is anybody's to drop at once."""
+        with contextlib.suppress(Unavailable):  # else the lease runs out by itself
+            await self._nodes.leave(self.boot)
+
+    async def run(self) -> None:
+        """Renews, judges and reconciles until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._every(RENEW_SECONDS, self.renew))
+            tasks.create_task(self._every(JUDGE_SECONDS, self.judge))
+            tasks.create_task(self._every(RECONCILE_SECONDS, self.reconcile))
+            tasks.create_task(self._every(PURGE_SECONDS, self._purge))
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A loop that survives its work's errors and says each once."""
+        failed = False
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+                failed = False
+            except Unavailable:
+                if not failed:
+                    log.warning("postgres_away", during=work.__name__)
+                failed = True
+                await asyncio.sleep(min(seconds, 0.5))
+            except Exception as error:
+                log.error("presence_failed", during=work.__name__, exc_info=error)
+
+    async def renew(self) -> None:
+        """Renews the lease, or begins anew where this node was declared dead."""
+        if self.is_cut_off:
+            log.warning("cut_off_from_postgres", connections=self._sessions.count())
+            self._sessions.close_all(4200)
+        asked_at = time.monotonic()
+        if await self._nodes.renew(self.boot, LEASE):
+            was_lost = not self.lease_is_good
+            self._good_until = asked_at + LEASE.total_seconds()
+            if was_lost:
+                await self.reconcile()
+            return
+        log.warning("declared_dead", boot=self.boot)
+        self.boot = new_boot_id()
+        self._sessions.close_all(4201)
+        await self.enter()
+
+    async def judge(self) -> None:
+        """Buries dead nodes, drops what they left, carries out deadlines."""
+        if not self.lease_is_good:
+            return
+        dead = await self._nodes.bury_dead(self.boot, LEASE)
+        if dead:
+            log.warning("node_died", boots=dead)
+        await self._drop(await self._nodes.orphans(BATCH))
+        overdue = await self._nodes.overdue(self.boot, self._grace, BATCH)
+        answers = [self._writer.submit(Expire(room_id=r, user_id=u)) for r, u in overdue]
+        PRESENCE_EXPIRED.inc(sum(1 for left in await _all(answers) if left is True))
+        await self._end_overdue_rooms()
+
+    async def _end_overdue_rooms(self) -> None:
+        lifespan = self._lifespan
+        if lifespan.host_absent or lifespan.empty or lifespan.age:
+            rooms = await self._nodes.overdue_rooms(lifespan, BATCH)
+            await _all(
+                [self._writer.submit(EndIfOverdue(room_id=r, lifespan=lifespan)) for r in rooms]
+            )
+
+    async def _drop(self, connections: list[StoredConnection]) -> None:
+        await _all(
+            [
+                self._writer.submit(
+                    Disconnect(room_id=c.room_id, user_id=c.user_id, session_id=c.session_id)
+                )
+                for c in connections
+            ]
+        )
+
+    async def reconcile(self) -> None:
+        """Compares this node's rows with its sockets: each without the other is put right.
+
+        It is what writes disconnects that happened while Postgres was away, and what closes a
+        socket whose row somebody took.
+        """
+        confirmed = self._sessions.confirmed()
+        boot = self.boot
+        rows = await self._nodes.connections(boot)
+        if boot != self.boot:
+            return
+        stored = {row.session_id for row in rows}
+        for session_id in (confirmed & self._sessions.confirmed()) - stored:
+            self._sessions.close_session(session_id, 4201)
+        claimed = self._sessions.claimed()
+        await self._drop([row for row in rows if row.session_id not in claimed])
+
+    async def _purge(self) -> None:
+        """Deletes the logs of rooms that ended long ago, a few at a time."""
+        await self._rooms.purge_events(older_than_days=self._events_keep_days, rooms=100)
+
+
+async def _all(answers: list[asyncio.Future[Any]]) -> list[Any]:
+    """Waits for all; a refusal (somebody else was faster) is an answer, too.
+
+    Raises:
+        Unavailable: Postgres is away.
+    """
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Unavailable) or (
+            isinstance(result, BaseException) and not isinstance(result, CoordinatorError)
+        ):
+            raise result
+    return results

@@ -1,0 +1,69 @@
+"""Every live connection of this node, by session."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from coordinator.live.connection import Connection, Seat
+
+DRAIN_PER_SECOND = 500
+"""How fast a draining node sends its clients elsewhere, where the window allows it."""
+
+
+class Register:
+    """The connections between their door and their end, observers and watchers too."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, Connection] = {}
+
+    def add(self, connection: Connection) -> None:
+        self._connections[connection.session_id] = connection
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.pop(connection.session_id, None)
+
+    def count(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def claimed(self) -> set[str]:
+        """Sessions that have a row in `connections`, or are about to."""
+        return {s for s, c in self._connections.items() if isinstance(c, Seat) and c.holds_row}
+
+    def confirmed(self) -> set[str]:
+        """Sessions whose row has been written."""
+        return {
+            s for s, c in self._connections.items() if isinstance(c, Seat) and c.row_is_confirmed
+        }
+
+    def close_session(self, session_id: str, code: int) -> None:
+        """Closes one connection, where it is here."""
+        connection = self._connections.get(session_id)
+        if connection is not None:
+            connection.say_bye(code)
+
+    def close_sessions(self, session_ids: Sequence[str], code: int) -> None:
+        for session_id in session_ids:
+            self.close_session(session_id, code)
+
+    def close_all(self, code: int) -> None:
+        """Closes everything; clients return spread over two seconds."""
+        for connection in list(self._connections.values()):
+            connection.say_bye(code, after_ms=random.randrange(2000))
+
+    async def drain(self, window_seconds: float) -> None:
+        """Sends every client elsewhere (4200), paced over at most `window_seconds`."""
+        connections = list(self._connections.values())
+        random.shuffle(connections)
+        seconds = min(window_seconds, len(connections) / DRAIN_PER_SECOND)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for position, connection in enumerate(connections):
+            due = start + seconds * position / len(connections)
+            if due > loop.time() + 0.02:
+                await asyncio.sleep(due - loop.time())
+            connection.say_bye(4200, after_ms=random.randrange(int(seconds * 1000) + 500))
+        while self._connections and loop.time() < start + seconds + 2.5:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # until the peers have answered or were aborted; rarely run

@@ -1,0 +1,350 @@
+"""Websockets under uvicorn: from bytes to frames, and frames straight to the socket.
+
+uvicorn accepts the TCP connection and reads the upgrade request; then the connection is ours,
+without an ASGI task parked on it. RFC 6455 itself is left to the sans-I/O protocol of `websockets`.
+What this module adds is what keeps a node alive among slow and hostile clients: a time limit for
+requests, small kernel buffers, pings, a bound on unsent bytes, and closes that end for certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket as sockets
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import SERVER, State
+from websockets.protocol import Protocol as FrameProtocol
+from websockets.server import ServerProtocol
+
+MAX_FRAME_BYTES = 16 * 1024
+REQUEST_SECONDS = 10.0
+"""How long a client may take to send the head of a request, and again for its body."""
+PING_SECONDS = 20.0
+"""Pace of protocol pings; a peer that says nothing until the next one is dead."""
+CLOSE_SECONDS = 2.0
+"""How long a peer may take to answer our close; then the connection is aborted."""
+SEND_BUFFER = 128 * 1024
+RECEIVE_BUFFER = 16 * 1024
+
+_PING = b"\x89\x00"
+_NOT_FOUND = '{"success":false,"message":"资源不存在","code":"NOT_FOUND"}'.encode()
+_MALFORMED = '{"success":false,"message":"请求格式错误","code":"INVALID_PARAMS"}'.encode()
+_quiet = logging.getLogger("coordinator.websockets")
+_quiet.setLevel(logging.CRITICAL)
+_quiet.propagate = False
+
+
+class Receiver(Protocol):
+    """Who hears what a socket brings. Nothing here may await or raise."""
+
+    def on_text(self, text: bytes) -> None:
+        """A whole text message of at most `MAX_FRAME_BYTES`, valid UTF-8."""
+
+    def on_other(self) -> None:
+        """A binary message or a ping."""
+
+    def on_slow(self) -> None:
+        """More is unsent than the peer may leave unread."""
+
+    def on_lost(self) -> None:
+        """The TCP connection is gone; nothing comes after."""
+
+
+class LiveSocket(asyncio.Protocol):
+    """One websocket. `path`, `query` and `headers` are those of its upgrade request."""
+
+    __slots__ = (
+        "_binary",
+        "_close_timer",
+        "_frames",
+        "_heard",
+        "_parts",
+        "_ping_timer",
+        "_server_state",
+        "headers",
+        "is_closing",
+        "is_lost",
+        "loop",
+        "path",
+        "peer",
+        "query",
+        "receiver",
+        "subprotocol",
+        "transport",
+    )
+
+    def __init__(self, transport: Any, server_state: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.transport = transport
+        self._server_state = server_state
+        self.receiver: Receiver | None = None
+        self.headers = Headers()
+        self.path = self.query = ""
+        peer = transport.get_extra_info("peername")
+        self.peer: str = peer[0] if isinstance(peer, tuple) else ""
+        self.subprotocol: str | None = None
+        self.is_closing = False
+        self.is_lost = False
+        self._frames = FrameProtocol(
+            SERVER, state=State.OPEN, max_size=MAX_FRAME_BYTES, logger=_quiet
+        )
+        self._parts: list[bytes] = []
+        self._binary = False
+        self._heard = True
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        server_state.connections.add(self)
+
+    def open(self, request: Request, choose: Callable[[list[str]], str | None]) -> bool:
+        """Answers the upgrade request; False where it was none that can be accepted."""
+        self.path, _, self.query = request.path.partition("?")
+        self.path = unquote(self.path)
+        self.headers = request.headers
+        self.subprotocol = choose(offered_subprotocols(request.headers))
+        chosen: Any = self.subprotocol  # websockets has a NewType of str for it
+        handshake = ServerProtocol(
+            subprotocols=[chosen] if chosen else None,
+            select_subprotocol=lambda _, __: chosen,
+            logger=_quiet,
+        )
+        response = handshake.accept(request)
+        handshake.send_response(response)
+        self.transport.write(b"".join(handshake.data_to_send()))
+        if response.status_code != 101:
+            self.is_closing = True
+            self.transport.close()
+            return False
+        raw = self.transport.get_extra_info("socket")
+        raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SEND_BUFFER // 2)
+        raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, RECEIVE_BUFFER // 2)
+        self._ping_timer = self.loop.call_later(PING_SECONDS, self._ping)
+        return True
+
+    def limit_unsent(self, size_bytes: int) -> None:
+        """The peer is told too slow (`on_slow`) when more than this is unsent."""
+        self.transport.set_write_buffer_limits(high=size_bytes, low=size_bytes // 2)
+
+    @property
+    def unsent_bytes(self) -> int:
+        size: int = self.transport.get_write_buffer_size()
+        return size
+
+    def write(self, frames: bytes) -> None:
+        """Sends whole frames; nothing after a close."""
+        if not self.is_closing:
+            self.transport.write(frames)
+
+    def close(self, code: int, reason: str, last: bytes = b"") -> None:
+        """Sends `last` and a close frame; the connection is gone within `CLOSE_SECONDS`."""
+        if self.is_closing:
+            return
+        self.is_closing = True
+        if self._frames.state is State.OPEN:
+            self._frames.send_close(code, reason)
+        self.transport.write(last + b"".join(self._frames.data_to_send()))
+        self._end_soon()
+
+    def abort(self) -> None:
+        """Ends the TCP connection at once."""
+        self.is_closing = True
+        self.transport.abort()
+
+    def pause(self, seconds: float) -> None:
+        """Reads nothing for a while: a flood waits in the kernel."""
+        if not self.is_closing:
+            self.transport.pause_reading()
+            self.loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if not self.is_lost and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _end_soon(self) -> None:
+        if self._close_timer is None:
+            self._close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+    def _ping(self) -> None:
+        if not self._heard:
+            self.abort()
+            return
+        self._heard = False
+        if not self.is_closing:
+            self.transport.write(_PING)
+        self._ping_timer = self.loop.call_later(PING_SECONDS, self._ping)
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        frames = self._frames
+        frames.receive_data(data)
+        for event in frames.events_received():
+            if isinstance(event, Frame):
+                self._on_frame(event)
+        self._answer()
+
+    def _answer(self) -> None:
+        """Sends what the protocol wants sent by itself: pongs, the echo of a close, the end."""
+        for chunk in self._frames.data_to_send():
+            if chunk:
+                self.transport.write(chunk)
+            else:
+                self.transport.close()
+        if self._frames.state is not State.OPEN:
+            self.is_closing = True
+            self._end_soon()
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PING:
+            self._tell("on_other")
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            self._binary = frame.opcode is Opcode.BINARY
+            self._parts = [bytes(frame.data)]
+        elif frame.opcode is Opcode.CONT:
+            self._parts.append(bytes(frame.data))
+        else:
+            return
+        if frame.fin:
+            message, self._parts = b"".join(self._parts), []
+            self._on_message(message)
+
+    def _on_message(self, message: bytes) -> None:
+        if self._binary:
+            self._tell("on_other")
+        elif not message.isascii() and not _is_utf8(message):
+            self._frames.fail(1007, "invalid UTF-8")
+        elif self.receiver is not None and not self.is_closing:
+            self.receiver.on_text(message)
+
+    def _tell(self, what: str) -> None:
+        if self.receiver is not None and not self.is_closing:
+            getattr(self.receiver, what)()
+
+    def pause_writing(self) -> None:
+        self._tell("on_slow")
+
+    def resume_writing(self) -> None:
+        """Nothing waits for it: whoever was slow is closed."""
+
+    def eof_received(self) -> None:
+        if not self.is_lost:
+            self._frames.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = self.is_closing = True
+        self._server_state.connections.discard(self)
+        for timer in (self._ping_timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
+        self._ping_timer = self._close_timer = None
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            receiver.on_lost()
+
+    def shutdown(self) -> None:
+        """uvicorn's last word, after the drain has said ours."""
+        self.abort()
+
+
+class Door(Protocol):
+    """Where new websockets go. Its methods must not block or raise."""
+
+    def knows(self, path: str) -> bool:
+        """True where a path is a live endpoint; others are answered by HTTP."""
+
+    def choose(self, offered: list[str]) -> str | None:
+        """The subprotocol to answer."""
+
+    def enter(self, socket: LiveSocket) -> None:
+        """A websocket is open: sets its `receiver`."""
+
+
+def http_protocol(door: Door) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol with our door for websockets and a time limit for requests."""
+
+    class CoordinatorProtocol(HttpToolsProtocol):
+        request_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._expect_within(REQUEST_SECONDS)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._expect_nothing()
+            super().connection_lost(exc)
+
+        def on_message_begin(self) -> None:
+            self._expect_within(REQUEST_SECONDS)
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._expect_within(REQUEST_SECONDS)
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._expect_nothing()
+            super().on_message_complete()
+
+        def _expect_within(self, seconds: float) -> None:
+            self._expect_nothing()
+            self.request_timer = self.loop.call_later(seconds, self.transport.abort)
+
+        def _expect_nothing(self) -> None:
+            if self.request_timer is not None:
+                self.request_timer.cancel()
+                self.request_timer = None
+
+        def handle_websocket_upgrade(self) -> None:
+            path = unquote(self.url.partition(b"?")[0].decode("latin-1"))
+            if not door.knows(path):
+                self.send_refusal(404, _NOT_FOUND)
+                return
+            self._expect_nothing()
+            self.connections.discard(self)
+            headers = Headers()
+            for name, value in self.scope["headers"]:
+                headers[name.decode("latin-1")] = value.decode("latin-1")
+            live = LiveSocket(self.transport, self.server_state)
+            self.transport.set_protocol(live)
+            request = Request(self.url.decode("latin-1"), headers)
+            if live.open(request, door.choose):
+                door.enter(live)
+
+        def send_400_response(self, msg: str) -> None:
+            self.send_refusal(400, _MALFORMED)
+
+        def send_refusal(self, status: int, body: bytes) -> None:
+            """Answers what never became a request, and hangs up."""
+            phrase = {400: b"Bad Request", 404: b"Not Found"}[status]
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%b" % (status, phrase, len(body), body)
+            )
+            self.transport.close()
+
+    return CoordinatorProtocol
+
+
+def offered_subprotocols(headers: Headers) -> list[str]:
+    """The subprotocols that a client offers, in its order."""
+    return [
+        part.strip()
+        for value in headers.get_all("Sec-WebSocket-Protocol")
+        for part in value.split(",")
+        if part.strip()
+    ]
+
+
+def _is_utf8(message: bytes) -> bool:
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""Nodes and what they own: leases, the connections of dead nodes, deadlines that have passed.
+
+One clock decides, Postgres's. What is read here are candidates only: whoever acts on them does it
+through the writer, where the rule decides again under the room's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from coordinator.domain.room import Lifespan
+from coordinator.store.database import Database
+
+_IS_WATCHING = """
+    EXISTS (SELECT 1 FROM nodes me WHERE me.boot = $1 AND me.lease_until > clock_timestamp()
+            AND me.held_since < clock_timestamp() - $2::interval)
+"""
+"""True for a node whose lease is good and has been for so long without a break: it judges only what
+happened while it was watching. Without this, an outage of Postgres puts out who is connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConnection:
+    """A row of `connections`: a session of a participant in a room."""
+
+    session_id: str
+    room_id: str
+    user_id: str
+
+
+class Nodes:
+    """Reads and writes leases. Every method raises `Unavailable` where Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def enter(self, boot: str, name: str, lease: timedelta) -> None:
+        """A run of a node begins; its lease is good from now on."""
+        await self.database.execute(
+            """
+            INSERT INTO nodes (boot, name, lease_until, held_since)
+            VALUES ($1, $2, clock_timestamp() + $3::interval, clock_timestamp())
+            ON CONFLICT (boot) DO UPDATE SET lease_until = excluded.lease_until
+            """,
+            boot, name[:100], lease,
+        )  # fmt: skip
+
+    async def renew(self, boot: str, lease: timedelta) -> bool:
+        """Renews the lease; False where the node has been declared dead.
+
+        One that had run out is held anew from now: the node missed what happened meanwhile.
+        """
+        tag = await self.database.execute(
+            """
+            UPDATE nodes SET
+                held_since = CASE WHEN lease_until < clock_timestamp()
+                    THEN clock_timestamp() ELSE held_since END,
+                lease_until = clock_timestamp() + $2::interval
+            WHERE boot = $1
+            """,
+            boot, lease,
+        )  # fmt: skip
+        return tag == "UPDATE 1"
+
+    async def leave(self, boot: str) -> None:
+        """A run of a node ends in order."""
+        await self.database.execute("DELETE FROM nodes WHERE boot = $1", boot)
+
+    async def bury_dead(self, boot: str, lease: timedelta) -> list[str]:
+        """Deletes the rows of nodes whose lease ran out while this one was watching."""
+        rows = await self.database.fetch(
+            f"""
+            DELETE FROM nodes WHERE boot IN (
+                SELECT boot FROM nodes WHERE lease_until < clock_timestamp() AND boot <> $1
+                FOR UPDATE SKIP LOCKED)
+            AND {_IS_WATCHING}
+            RETURNING boot
+            """,
+            boot, lease,
+        )  # fmt: skip
+        return [row["boot"] for row in rows]
+
+    async def orphans(self, limit: int) -> list[StoredConnection]:
+        """Connections whose node is gone."""
+        return _connections(
+            await self.database.fetch(
+                """
+                SELECT c.id, c.room_id, c.user_id FROM connections c
+                WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.boot = c.boot)
+                ORDER BY c.room_id LIMIT $1
+                """,
+                limit,
+            )
+        )
+
+    async def connections(self, boot: str) -> list[StoredConnection]:
+        """The connections that this run of a node owns."""
+        return _connections(
+            await self.database.fetch(
+                "SELECT id, room_id, user_id FROM connections WHERE boot = $1", boot
+            )
+        )
+
+    async def overdue(self, boot: str, grace: timedelta, limit: int) -> list[tuple[str, str]]:
+        """(room, user) whose deadline has passed, if this node has watched for a whole grace."""
+        rows = await self.database.fetch(
+            f"""
+            SELECT room_id, user_id FROM interview_participants
+            WHERE leave_at <= clock_timestamp() AND {_IS_WATCHING}
+            ORDER BY leave_at LIMIT $3
+            """,
+            boot, grace, limit,
+        )  # fmt: skip
+        return [(row["room_id"], row["user_id"]) for row in rows]
+
+    async def overdue_rooms(self, lifespan: Lifespan, limit: int) -> list[str]:
+        """Active rooms that may have passed a limit of their life."""
+        rows = await self.database.fetch(
+            """
+            SELECT room_id FROM interview_rooms WHERE status = 'active' AND (
+                host_absent_since < clock_timestamp() - $1::interval
+                OR empty_since < clock_timestamp() - $2::interval
+                OR created_at < clock_timestamp() - $3::interval)
+            LIMIT $4
+            """,
+            lifespan.host_absent, lifespan.empty, lifespan.age, limit,
+        )  # fmt: skip
+        return [row["room_id"] for row in rows]
+
+
+def _connections(rows: list[Any]) -> list[StoredConnection]:
+    return [StoredConnection(row["id"], row["room_id"], row["user_id"]) for row in rows]

@@ -1,0 +1,89 @@
+"""Guests over REST: section 5 of the document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, post
+
+from coordinator.domain.events import timestamp
+from coordinator.services.access import Access
+from coordinator.services.rooms import RoomService
+from coordinator.web.answers import Answer, View
+from coordinator.web.bodies import Body, optional, read, required
+from coordinator.web.limits import Limits
+from coordinator.web.requests import bearer
+
+_LONGEST_TOKEN = 4096
+
+
+class JoinBody(Body):
+    room_id: str
+    user_name: str
+    identity: str = ""
+    guest_token: str = ""
+
+    def __post_init__(self) -> None:
+        self.room_id = required("roomId", self.room_id, 1000)
+        self.user_name = required("userName", self.user_name, 100)
+        self.identity = optional("identity", self.identity, 50)
+        self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
+
+
+class JoinedView(View, frozen=True):
+    guest_id: str
+    room_id: str
+    user_name: str
+    identity: str | None = None
+    joined_at: str
+    guest_token: str
+    seq: int
+
+
+class LeaveBody(Body):
+    room_id: str
+    guest_id: str
+    guest_token: str = ""
+
+    def __post_init__(self) -> None:
+        self.room_id = required("roomId", self.room_id, 1000)
+        self.guest_id = required("guestId", self.guest_id, 1000)
+        self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
+
+
+def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
+    """The handlers of `/api/interview/guest/…`."""
+
+    @post("/api/interview/guest/join", status_code=200, summary="A guest joins", tags=["guests"])
+    async def join(request: Request[Any, Any, Any]) -> Answer[JoinedView]:
+        """Public. With a `guestToken` of this room it is a return: the same guest."""
+        await limits.check_client("join", request.scope)
+        body = read(JoinBody, await request.body())
+        presented = (body.guest_token, bearer(request.headers.get("authorization")))
+        joined = await rooms.join(
+            room_id=body.room_id,
+            user_name=body.user_name,
+            identity=body.identity or None,
+            tokens=[token for token in presented if token],
+        )
+        view = JoinedView(
+            guest_id=joined.user_id,
+            room_id=body.room_id,
+            user_name=joined.user_name,
+            identity=joined.identity,
+            joined_at=timestamp(joined.joined_at),
+            guest_token=access.issue_guest(body.room_id, joined.user_id),
+            seq=joined.seq,
+        )
+        return Answer(view)
+
+    @post("/api/interview/guest/leave", status_code=200, summary="A guest leaves", tags=["guests"])
+    async def leave(request: Request[Any, Any, Any]) -> Answer[None]:
+        """Public by ids, until the guest has proven itself once; then its token is needed."""
+        await limits.check_client("leave", request.scope)
+        body = read(LeaveBody, await request.body())
+        token = body.guest_token or bearer(request.headers.get("authorization"))
+        await rooms.leave(room_id=body.room_id, guest_id=body.guest_id, token=token)
+        return Answer(message="已离开房间")
+
+    return [join, leave]

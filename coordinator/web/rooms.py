@@ -1,0 +1,248 @@
+"""Rooms over REST: section 1 of the document, the log, and putting guests out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.params import FromPath
+
+from coordinator.domain.errors import InvalidParams
+from coordinator.domain.events import timestamp
+from coordinator.domain.ids import is_room_id
+from coordinator.services.access import Access
+from coordinator.services.rooms import RoomService
+from coordinator.store.rooms import Attendance, StoredRoom
+from coordinator.web.answers import Answer, View
+from coordinator.web.bodies import Body, read, required
+from coordinator.web.requests import bearer
+
+PathText = FromPath[str]
+
+
+class CreateRoomBody(Body):
+    room_id: str
+    room_name: str
+    host_name: str
+
+    def __post_init__(self) -> None:
+        self.room_id = required("roomId", self.room_id, 1000)
+        if not is_room_id(self.room_id):
+            raise InvalidParams.wrong("roomId", "只能是1到100个字母、数字、_和-")
+        self.room_name = required("roomName", self.room_name, 200)
+        self.host_name = required("hostName", self.host_name, 100)
+
+
+class CreatedView(View, frozen=True):
+    room_id: str
+    room_name: str
+    host_name: str
+    status: str
+    created_at: str
+
+
+class ParticipantView(View, frozen=True):
+    """`left_at` only in an ended room, `connection` only in an active one."""
+
+    user_id: str
+    user_name: str
+    role: str
+    identity: str | None = None
+    joined_at: str
+    connection: str | None = None
+    left_at: str | None = None
+
+
+class RoomView(View, frozen=True):
+    room_id: str
+    room_name: str
+    host_name: str
+    status: str
+    participants: list[ParticipantView]
+    created_at: str
+    ended_at: str | None = None
+
+
+class EndedView(View, frozen=True):
+    room_id: str
+    ended_at: str
+    status: Annotated[str, msgspec.Meta(description="always `ended`")]
+
+
+class ListedRoomView(View, frozen=True):
+    room_id: str
+    room_name: str
+    host_name: str
+    status: str
+    participant_count: int
+    created_at: str
+
+
+class RoomListView(View, frozen=True):
+    total: int
+    page: int
+    page_size: int
+    list: list[ListedRoomView]
+
+
+class EventsView(View, frozen=True):
+    events: list[dict[str, Any]]
+    last_seq: int
+    has_more: bool
+
+
+class RemovedView(View, frozen=True):
+    room_id: str
+    user_id: str
+    removed: bool
+
+
+def routes(rooms: RoomService, access: Access) -> list[Any]:
+    """The handlers of `/api/interview/room…`."""
+
+    @post("/api/interview/create-room", status_code=200, summary="Create a room", tags=["rooms"])
+    async def create_room(request: Request[Any, Any, Any]) -> Answer[CreatedView]:
+        """The caller becomes its host and first participant."""
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        body = read(CreateRoomBody, await request.body())
+        room = await rooms.create(
+            staff, room_id=body.room_id, room_name=body.room_name, host_name=body.host_name
+        )
+        view = CreatedView(
+            room_id=room.room_id,
+            room_name=room.room_name,
+            host_name=room.host_name,
+            status=room.status,
+            created_at=timestamp(room.created_at),
+        )
+        return Answer(view, message="创建成功")
+
+    @get("/api/interview/room/{room_id:str}", summary="A room and who is in it", tags=["rooms"])
+    async def get_room(room_id: PathText) -> Answer[RoomView]:
+        """Public. An ended room shows everybody who attended."""
+        return Answer(room_view(*await rooms.view(room_id)))
+
+    @post(
+        "/api/interview/room/{room_id:str}/end",
+        status_code=200,
+        summary="End a room",
+        tags=["rooms"],
+    )
+    async def end_room(request: Request[Any, Any, Any], room_id: PathText) -> Answer[EndedView]:
+        """Its host or an admin; again = the first `endedAt`."""
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        ended_at = await rooms.end(staff, room_id)
+        view = EndedView(room_id=room_id, status="ended", ended_at=timestamp(ended_at))
+        return Answer(view, message="房间已结束")
+
+    @get("/api/interview/rooms", summary="List rooms", tags=["rooms"])
+    async def list_rooms(request: Request[Any, Any, Any]) -> Answer[RoomListView]:
+        """Newest first: one's own, an admin everybody's. Query: `page`, `pageSize`, `status`."""
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        query = request.query_params
+        page = query_number(query.get("page"), "page", default=1, least=1, most=10**9)
+        page_size = query_number(query.get("pageSize"), "pageSize", default=10, least=1, most=100)
+        status = query.get("status") or None
+        if status not in (None, "active", "ended"):
+            raise InvalidParams.wrong("status", "只能是active或ended")
+        total, listed = await rooms.listed(staff, status=status, page=page, page_size=page_size)
+        views = [
+            ListedRoomView(
+                room_id=room.room_id,
+                room_name=room.room_name,
+                host_name=room.host_name,
+                status=room.status,
+                participant_count=room.people,
+                created_at=timestamp(room.created_at),
+            )
+            for room in listed
+        ]
+        return Answer(RoomListView(total=total, page=page, page_size=page_size, list=views))
+
+    @get("/api/interview/room/{room_id:str}/events", summary="A room's log", tags=["rooms"])
+    async def room_events(request: Request[Any, Any, Any], room_id: PathText) -> Answer[EventsView]:
+        """Its host, an admin or a participant. Query: `after` (0), `limit` 1 to 500 (100)."""
+        token = bearer(request.headers.get("authorization"))
+        proof = await access.proof(token or "")
+        query = request.query_params
+        after = query_number(query.get("after"), "after", default=0, least=0, most=2**62)
+        limit = query_number(query.get("limit"), "limit", default=100, least=1, most=500)
+        events, last_seq = await rooms.events(proof, room_id, after=after, limit=limit)
+        shown = events[-1].seq if events else last_seq
+        view = EventsView(
+            events=[event.body() for event in events],
+            last_seq=last_seq,
+            has_more=shown < last_seq,
+        )
+        return Answer(view)
+
+    @post(
+        "/api/interview/room/{room_id:str}/participants/{user_id:str}/remove",
+        status_code=200,
+        summary="Put a guest out for good",
+        tags=["rooms"],
+    )
+    async def remove_participant(
+        request: Request[Any, Any, Any], room_id: PathText, user_id: PathText
+    ) -> Answer[RemovedView]:
+        """Its host or an admin; the guest's sockets are closed and its token refused."""
+        staff = await access.staff(bearer(request.headers.get("authorization")))
+        await rooms.remove(staff, room_id, user_id)
+        return Answer(RemovedView(room_id=room_id, user_id=user_id, removed=True))
+
+    @get("/api/interview/room/{room_id:str}/live", summary="The live websocket", tags=["rooms"])
+    async def live_needs_websocket(room_id: PathText) -> None:
+        """A websocket endpoint: reached without an upgrade, it says so."""
+        raise InvalidParams("请使用WebSocket连接")
+
+    return [
+        create_room,
+        get_room,
+        end_room,
+        list_rooms,
+        room_events,
+        remove_participant,
+        live_needs_websocket,
+    ]
+
+
+def room_view(room: StoredRoom, people: list[Attendance]) -> RoomView:
+    """A room as it is shown to everybody."""
+    return RoomView(
+        room_id=room.room_id,
+        room_name=room.room_name,
+        host_name=room.host_name,
+        status=room.status,
+        participants=[_participant_view(person, room.is_ended) for person in people],
+        created_at=timestamp(room.created_at),
+        ended_at=timestamp(room.ended_at) if room.ended_at else None,
+    )
+
+
+def _participant_view(person: Attendance, has_ended: bool) -> ParticipantView:
+    return ParticipantView(
+        user_id=person.user_id,
+        user_name=person.user_name,
+        role=person.role,
+        identity=person.identity,
+        joined_at=timestamp(person.joined_at),
+        connection=None if has_ended else person.connection,
+        left_at=timestamp(person.left_at) if has_ended and person.left_at else None,
+    )
+
+
+def query_number(text: str | None, name: str, *, default: int, least: int, most: int) -> int:
+    """A whole number of the query; absent or blank = `default`.
+
+    Raises:
+        InvalidParams: anything else than digits, or out of range.
+    """
+    if text is None or not text.strip():
+        return default
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        raise InvalidParams.wrong(name, "必须是整数")
+    if not least <= int(digits) <= most:
+        raise InvalidParams.wrong(name, f"必须在{least}到{most}之间")
+    return int(digits)

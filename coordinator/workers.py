@@ -1,0 +1,76 @@
+"""Several processes behind one listening socket: `serve --workers N`. Each worker is a node."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+RESTART_SECONDS = 1.0
+
+
+def serve_with_workers(host: str, port: int, workers: int, drain_seconds: float) -> int:
+    """Starts the workers, replaces those that die, and ends them all with the first signal.
+
+    Returns:
+        0 after SIGTERM or SIGINT; 1 where a worker cannot start at all.
+    """
+    listener = _listen(host, port)
+    supervisor = _Supervisor(listener, workers)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, supervisor.end)
+    return supervisor.run(drain_seconds)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(4096)
+    listener.set_inheritable(True)
+    return listener
+
+
+class _Supervisor:
+    def __init__(self, listener: socket.socket, workers: int) -> None:
+        self.listener = listener
+        self.workers = workers
+        self.is_ending = False
+        self.processes: list[tuple[subprocess.Popen[bytes], float]] = []
+
+    def end(self, _signal: int, _frame: FrameType | None) -> None:
+        self.is_ending = True
+
+    def run(self, drain_seconds: float) -> int:
+        self.processes = [self._start() for _ in range(self.workers)]
+        while not self.is_ending:
+            time.sleep(0.1)
+            for position, (process, started) in enumerate(self.processes):
+                if process.poll() is None or self.is_ending:
+                    continue
+                if time.monotonic() - started < RESTART_SECONDS and process.returncode == 1:
+                    self._stop(drain_seconds)
+                    return 1  # it refuses to start, and has said why
+                time.sleep(RESTART_SECONDS)
+                self.processes[position] = self._start()
+        self._stop(drain_seconds)
+        return 0
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
+        fd = self.listener.fileno()
+        command = [sys.executable, "-m", "coordinator.cli", "serve", "--fd", str(fd)]
+        return subprocess.Popen(command, pass_fds=[fd]), time.monotonic()
+
+    def _stop(self, drain_seconds: float) -> None:
+        for process, _ in self.processes:
+            process.terminate()
+        deadline = time.monotonic() + drain_seconds + 4
+        for process, _ in self.processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+            process.kill()
