@@ -122,8 +122,8 @@ def refusals(opened: Opened, wanted: int) -> None:
 
 
 async def seats(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list[Seat]:
-    """`per_room` places to watch each room from: an admin's, who is on no roster; without an admin's
-    token those of guests, who join first.
+    """`per_room` places to watch each room from: an admin's, who is on no roster; where there is no
+    such token, those of guests, who join first.
     """
     deployment = run.deployment
     nodes = len(deployment.urls)
