@@ -30,7 +30,7 @@ class JoinBody(Body):
         self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
 
 
-class JoinedView(View, frozen=True):
+class JoinedView(View, frozen=True, kw_only=True):
     guest_id: str
     room_id: str
     user_name: str

@@ -34,7 +34,7 @@ class CreateRoomBody(Body):
         self.host_name = required("hostName", self.host_name, 100)
 
 
-class CreatedView(View, frozen=True):
+class CreatedView(View, frozen=True, kw_only=True):
     room_id: str
     room_name: str
     host_name: str
@@ -42,7 +42,7 @@ class CreatedView(View, frozen=True):
     created_at: str
 
 
-class ParticipantView(View, frozen=True):
+class ParticipantView(View, frozen=True, kw_only=True):
     """`left_at` only in an ended room, `connection` only in an active one."""
 
     user_id: str
@@ -54,7 +54,7 @@ class ParticipantView(View, frozen=True):
     left_at: str | None = None
 
 
-class RoomView(View, frozen=True):
+class RoomView(View, frozen=True, kw_only=True):
     room_id: str
     room_name: str
     host_name: str
@@ -64,13 +64,13 @@ class RoomView(View, frozen=True):
     ended_at: str | None = None
 
 
-class EndedView(View, frozen=True):
+class EndedView(View, frozen=True, kw_only=True):
     room_id: str
     ended_at: str
     status: Annotated[str, msgspec.Meta(description="always `ended`")]
 
 
-class ListedRoomView(View, frozen=True):
+class ListedRoomView(View, frozen=True, kw_only=True):
     room_id: str
     room_name: str
     host_name: str
@@ -79,20 +79,20 @@ class ListedRoomView(View, frozen=True):
     created_at: str
 
 
-class RoomListView(View, frozen=True):
+class RoomListView(View, frozen=True, kw_only=True):
     total: int
     page: int
     page_size: int
     list: list[ListedRoomView]
 
 
-class EventsView(View, frozen=True):
+class EventsView(View, frozen=True, kw_only=True):
     events: list[dict[str, Any]]
     last_seq: int
     has_more: bool
 
 
-class RemovedView(View, frozen=True):
+class RemovedView(View, frozen=True, kw_only=True):
     room_id: str
     user_id: str
     removed: bool
