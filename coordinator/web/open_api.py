@@ -269,7 +269,7 @@ def routes(interviews: Interviews, jobs: Jobs, api_keys: ApiKeys, limits: Limits
     async def reader(request: Request[Any, Any, Any]) -> ApiKey:
         key = api_keys.verify(presented_key(request.headers.get("x-api-key")))
         await limits.check("open", key.name)
-        log.debug("open_api_call", apiKey=key.name, path=request.url.path)
+        log.debug("open_api_call", caller=key.name, path=request.url.path)
         return key
 
     async def writer(request: Request[Any, Any, Any]) -> ApiKey:
