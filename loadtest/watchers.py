@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
@@ -36,20 +37,31 @@ class _Process:
         self.deliveries = 0
         self._answer: asyncio.Future[Any] | None = None
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self.pipe.fileno(), self._arrived)
+        # A thread, since an event loop would make the pipe non-blocking, for sending too.
+        self._hearing = threading.Thread(target=self._hear, daemon=True)
+        self._hearing.start()
 
-    def _arrived(self) -> None:
-        try:
-            while self.pipe.poll():
+    def _hear(self) -> None:
+        """In the thread: until the other end is gone."""
+        while True:
+            try:
                 message = self.pipe.recv()
-                if isinstance(message, tuple):
-                    self.ready, self.deliveries = message
-                elif self._answer is not None and not self._answer.done():
-                    self._answer.set_result(message)
-        except (EOFError, OSError):
-            self._loop.remove_reader(self.pipe.fileno())
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_exception(WatchError("a watching process has ended"))
+            except (EOFError, OSError):
+                message = WatchError("a watching process has ended")
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._arrived, message)
+            if isinstance(message, WatchError):
+                return
+
+    def _arrived(self, message: Any) -> None:
+        if isinstance(message, tuple):
+            self.ready, self.deliveries = message
+        elif self._answer is None or self._answer.done():
+            return
+        elif isinstance(message, WatchError):
+            self._answer.set_exception(message)
+        else:
+            self._answer.set_result(message)
 
     async def ask(self, seconds: float, *command: Any) -> Any:
         """Sends a command and waits for its answer.
@@ -65,13 +77,13 @@ class _Process:
             raise WatchError(f"no answer to {command[0]} within {seconds:g} s") from None
 
     def end(self) -> None:
-        self._loop.remove_reader(self.pipe.fileno())
         with contextlib.suppress(OSError):
             self.pipe.send(("stop",))
         self.process.join(5)
         if self.process.is_alive():
             self.process.kill()
             self.process.join(5)
+        self._hearing.join(5)
         self.pipe.close()
 
 
