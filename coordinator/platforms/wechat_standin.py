@@ -134,7 +134,7 @@ class WechatStandin:
         """Ends it, also in the middle of a hanging answer; harmless when it has ended."""
         if self._server is None or self._thread is None:
             return
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True
         self._thread.join(5)
 
     def __enter__(self) -> Self:
@@ -221,8 +221,15 @@ class WechatStandin:
         answer = good()
         if how.jpeg:
             return 200, "image/jpeg", JPEG
-        await asyncio.sleep(how.hang)
+        await self._hang(how.hang)
         return answer
+
+    async def _hang(self, seconds: float) -> None:
+        """Silence; `stop` ends it."""
+        for _ in range(int(seconds / 0.05)):
+            if self._server is None or self._server.should_exit:
+                return
+            await asyncio.sleep(0.05)
 
     def _control(self, name: str, body: dict[str, Any]) -> Answer:
         """What tests in other processes use: `/standin/misbehave`, `behave`, `calls`."""
