@@ -63,7 +63,7 @@ class Connection:
         session_id: its own id.
         user_id: whose events put it out; None where nobody's do.
         identity: the `self` of its `welcome`.
-        connect_seq: the log's last seq when it was let in; earlier events cannot put it out.
+        connect_seq: the log's last seq when it was admitted; earlier events cannot put it out.
     """
 
     user_id: str | None = None
@@ -149,7 +149,7 @@ class Connection:
 
     async def enter(self) -> int | None:
         """What an opening connection writes; the log's last seq then, where that is known."""
-        return None
+        return self.connect_seq or None
 
     def give_up_row(self) -> None:
         """A connection that only watches has none."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from coordinator.domain.people import Staff
 from coordinator.store.database import Database
+from coordinator.store.gather import Gathered
 
 _COLUMNS = "id, openid, role, name, avatar, phone, disabled_at IS NOT NULL AS disabled"
 
@@ -15,14 +16,18 @@ class People:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._staff = Gathered(self._read_staff)
 
     async def staff(self, number: int) -> Staff | None:
         """The staff member, or None where there is none or an operator has disabled it."""
-        return _staff(
-            await self.database.fetchrow(
-                f"SELECT {_COLUMNS} FROM users WHERE id = $1 AND disabled_at IS NULL", number
-            )
+        return await self._staff.get(number)
+
+    async def _read_staff(self, numbers: list[int]) -> dict[int, Staff]:
+        rows = await self.database.fetch(
+            f"SELECT {_COLUMNS} FROM users WHERE id = ANY($1::int[]) AND disabled_at IS NULL",
+            numbers,
         )
+        return {row["id"]: _member(row) for row in rows}
 
     async def list_all(self) -> list[Staff]:
         """Everybody in order of number, the disabled ones too."""

@@ -17,6 +17,7 @@ from coordinator.domain.people import Staff
 from coordinator.domain.room import Participant, Room, room_view
 from coordinator.domain.roster import Roster
 from coordinator.store.database import Database
+from coordinator.store.gather import Gathered
 
 _ROOM_COLUMNS = """
     r.room_id, r.room_name, r.host_id, r.host_name, r.status, r.created_at, r.ended_at,
@@ -30,8 +31,8 @@ _ROOM_AND_PEOPLE = f"""
     FROM interview_rooms r
     LEFT JOIN interview_participants p
         ON p.room_id = r.room_id AND (p.left_at IS NULL OR r.status = 'ended')
-    WHERE r.room_id = $1
-    ORDER BY p.joined_seq
+    WHERE r.room_id = ANY($1::varchar[])
+    ORDER BY r.room_id, p.joined_seq
 """
 
 _HEADS = """
@@ -95,6 +96,8 @@ class Rooms:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._rooms = Gathered(self._read_rooms)
+        self._rooms_with_people = Gathered(self._read_rooms_with_people)
 
     async def create(self, *, room_id: str, room_name: str, host_name: str, host: Staff) -> Room:
         """Makes a room with its host as first participant, and its first event.
@@ -162,17 +165,30 @@ class Rooms:
 
     async def room(self, room_id: str) -> StoredRoom | None:
         """The room's own row."""
-        row = await self.database.fetchrow(
-            f"SELECT {_ROOM_COLUMNS} FROM interview_rooms r WHERE room_id = $1", room_id
+        return await self._rooms.get(room_id)
+
+    async def _read_rooms(self, room_ids: list[str]) -> dict[str, StoredRoom]:
+        rows = await self.database.fetch(
+            f"SELECT {_ROOM_COLUMNS} FROM interview_rooms r WHERE room_id = ANY($1::varchar[])",
+            room_ids,
         )
-        return None if row is None else _stored(row)
+        return {row["room_id"]: _stored(row) for row in rows}
 
     async def room_with_people(self, room_id: str) -> tuple[StoredRoom, list[Attendance]] | None:
         """The room and who is in it, in order of joining; of an ended room, who attended."""
-        rows = await self.database.fetch(_ROOM_AND_PEOPLE, room_id)
-        if not rows:
-            return None
-        return _stored(rows[0]), [_attendance(row) for row in rows if row["user_id"] is not None]
+        return await self._rooms_with_people.get(room_id)
+
+    async def _read_rooms_with_people(
+        self, room_ids: list[str]
+    ) -> dict[str, tuple[StoredRoom, list[Attendance]]]:
+        found: dict[str, tuple[StoredRoom, list[Attendance]]] = {}
+        for row in await self.database.fetch(_ROOM_AND_PEOPLE, room_ids):
+            room_id = row["room_id"]
+            if room_id not in found:
+                found[room_id] = (_stored(row), [])
+            if row["user_id"] is not None:
+                found[room_id][1].append(_attendance(row))
+        return found
 
     async def is_participant(self, room_id: str, user_id: str) -> bool:
         """True for whoever is or was in the room, and has not been removed."""

@@ -294,14 +294,15 @@ class RoomEndpoint:
             raise Refusal(4003)
         if room.is_ended:
             raise Refusal(4010)
-        identity = {"userId": proof.user_id, "role": "observer"}
-        return Connection(
+        observer = Connection(
             socket,
             self._terms,
             session_id=new_session_id(),
-            identity=identity,
+            identity={"userId": proof.user_id, "role": "observer"},
             expires_at=proof.expires_at,
         )
+        observer.connect_seq = room.last_seq
+        return observer
 
     def _seat(self, socket: LiveSocket, room_id: str, proof: Proof, role: str) -> Seat:
         return Seat(

@@ -1,0 +1,64 @@
+"""Reads that go together: whoever asks while a query is in flight shares the next one.
+
+Group commit for reads. Nobody is given anything older than its question: a question that comes
+while a query runs waits for the next query, which is sent after it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+MOST = 200
+"""Questions of one query."""
+
+
+class Gathered(Generic[K, V]):
+    """Answers single questions by a query for many.
+
+    Args:
+        read: the query; keys that it does not find are absent from its answer.
+    """
+
+    def __init__(self, read: Callable[[list[K]], Awaitable[dict[K, V]]]) -> None:
+        self._read = read
+        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._worker: asyncio.Task[None] | None = None
+
+    async def get(self, key: K) -> V | None:
+        """What the query finds for `key`, or None.
+
+        Raises:
+            whatever the query raises, to all who share it.
+        """
+        answer = self._waiting.get(key)
+        if answer is None:
+            loop = asyncio.get_running_loop()
+            answer = self._waiting[key] = loop.create_future()
+            if self._worker is None:
+                self._worker = loop.create_task(self._answer_all())
+        return await asyncio.shield(answer)  # one who gives up takes nobody's answer away
+
+    async def _answer_all(self) -> None:
+        try:
+            while self._waiting:
+                keys = list(self._waiting)[:MOST]
+                asked = {key: self._waiting.pop(key) for key in keys}
+                await self._answer(asked)
+        finally:
+            self._worker = None
+
+    async def _answer(self, asked: dict[K, asyncio.Future[V | None]]) -> None:
+        try:
+            found = await self._read(list(asked))
+        except Exception as error:
+            for answer in asked.values():
+                answer.set_exception(error)
+                answer.exception()  # whoever still waits raises it; nobody has to
+            return
+        for key, answer in asked.items():
+            answer.set_result(found.get(key))
