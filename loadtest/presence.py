@@ -115,7 +115,8 @@ class Person:
         self.saw[seq] = (kind, person.get("userId", ""))
         apply(self.roster, kind, person)
         if kind == "participant_joined" and (sent := self.fresh.get(person["userName"])):
-            self.tally.seen.add(now - sent)
+            if sent > self.opened_ns:  # else it is what a return brings up to date
+                self.tally.seen.add(now - sent)
         self.moved.set()
 
     def ended(self) -> None:

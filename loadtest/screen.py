@@ -96,7 +96,7 @@ OWNERS = {
     "": "",
     "server": "the server's",
     "client": "REFUSED as the server's: the client was full",
-    "machine": "not the server's: the clients' cores were full",
+    "machine": "not the server's: the machine was (other cores full, or other work)",
     "unknown": "nobody was full: the pace of this way of asking",
 }
 

@@ -20,12 +20,21 @@ FULL = 0.9
 
 def cpu_seconds(pid: int) -> float:
     """What the threads of a process that live have used so far; 0 where nobody can say."""
-    used = 0
+    return _schedstat(pid, 0)
+
+
+def waited_seconds(pid: int) -> float:
+    """How long they were ready to run, but others had the core."""
+    return _schedstat(pid, 1)
+
+
+def _schedstat(pid: int, column: int) -> float:
+    total = 0
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                used += int((task / "schedstat").read_text().split()[0])
-    return used / 1e9
+                total += int((task / "schedstat").read_text().split()[column])
+    return total / 1e9
 
 
 def family(pid: int) -> list[int]:
@@ -102,6 +111,7 @@ class Parties:
             time.monotonic(),
             [[sum(map(cpu_seconds, family(pid))) if group is self.postgres else cpu_seconds(pid)
               for pid in group] for group in groups],
+            sum(map(waited_seconds, self.servers)),
         )  # fmt: skip
 
 
@@ -111,6 +121,7 @@ class Moment:
 
     at: float
     used: list[list[float]]
+    waited: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,7 @@ class Usage:
 
     Attributes:
         servers, clients: one number per process.
+        waited: the servers wanted to run, but others had their core.
     """
 
     seconds: float
@@ -126,6 +138,7 @@ class Usage:
     clients: list[float]
     redis: float
     postgres: float
+    waited: float = 0.0
 
     @classmethod
     def between(cls, start: Moment, end: Moment) -> Usage:
@@ -134,7 +147,8 @@ class Usage:
             [max(0.0, b - a) / seconds for a, b in zip(before, after, strict=True)]
             for before, after in zip(start.used, end.used, strict=True)
         )
-        return cls(seconds, servers, clients, sum(redis), sum(postgres))
+        waited = max(0.0, end.waited - start.waited) / seconds
+        return cls(seconds, servers, clients, sum(redis), sum(postgres), waited)
 
     @property
     def server_seconds(self) -> float:
@@ -144,8 +158,9 @@ class Usage:
         """`server`, `client`, `machine` or `unknown`: who could not have gone faster.
 
         A server that is full was the limit, whoever else was full too. Else a client process that
-        is full was, or the cores that clients share with Redis and PostgreSQL. Where nobody was
-        full, the figure is the one of this way of asking (for example one request at a time).
+        is full was, or the machine: the cores that clients share with Redis and PostgreSQL were
+        full, or other work took the server's core. Where nobody was full, the figure is the one of
+        this way of asking (for example one request at a time).
         """
         if self.servers and min(self.servers) >= FULL:
             return "server"
@@ -153,6 +168,8 @@ class Usage:
             return "client"
         shared = sum(self.clients) + self.redis + self.postgres
         if cores.others and shared >= FULL * len(cores.others):
+            return "machine"
+        if self.servers and sum(self.servers) + self.waited >= FULL * len(self.servers):
             return "machine"
         return "unknown"
 
@@ -162,6 +179,8 @@ class Usage:
         parts.append(f"client {_percent(self.clients)}")
         if self.redis or self.postgres:
             parts.append(f"Redis {self.redis:.0%}, PostgreSQL {self.postgres:.0%}")
+        if self.waited > 0.02:
+            parts.append(f"the server waited {self.waited:.0%} of the time for its core")
         return ", ".join(parts)
 
 

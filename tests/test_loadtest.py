@@ -161,6 +161,9 @@ class TestWhoseLimit:
     def test_a_full_core_of_the_clients_is_not_the_server(self) -> None:
         assert used(0.6, 0.5, redis=0.2, postgres=0.3).whose(ONE_EACH) == "machine"
 
+    def test_a_server_that_waits_for_its_core_is_not_the_limit(self) -> None:
+        assert Usage(1.0, [0.6], [0.3], 0.0, 0.0, waited=0.35).whose(ONE_EACH) == "machine"
+
     def test_where_nobody_is_full_nobody_is_named(self) -> None:
         assert used(0.5, 0.3).whose(ONE_EACH) == "unknown"
 
