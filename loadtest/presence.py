@@ -114,9 +114,10 @@ class Person:
         person = frame.get("participant", {})
         self.saw[seq] = (kind, person.get("userId", ""))
         apply(self.roster, kind, person)
-        if kind == "participant_joined" and (sent := self.fresh.get(person["userName"])):
-            if sent > self.opened_ns:  # else it is what a return brings up to date
-                self.tally.seen.add(now - sent)
+        sent = self.fresh.get(person.get("userName", ""), 0)
+        # Joins from before this connection are what a return brings up to date.
+        if kind == "participant_joined" and sent > self.opened_ns:
+            self.tally.seen.add(now - sent)
         self.moved.set()
 
     def ended(self) -> None:
