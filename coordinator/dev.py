@@ -13,12 +13,15 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from coordinator import logs
 from coordinator.app import deployment_id, server
 from coordinator.domain.people import Staff
 from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
 from coordinator.platforms.wechat_standin import WechatStandin
 from coordinator.services.access import Access
+from coordinator.services.seed import reset_example, seed
 from coordinator.settings import DOCUMENTED_KEYS, Settings
 from coordinator.store.database import Database
 from coordinator.store.people import People
@@ -28,7 +31,8 @@ from coordinator.web import mini_program
 def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
     """Serves until Ctrl-C or SIGTERM; stops everything that it started."""
     data.mkdir(parents=True, exist_ok=True)
-    values = dict(environ)
+    # The file is read here too: what it sets is neither embedded nor defaulted below.
+    values = {k: v for k, v in dotenv_values(".env").items() if v} | dict(environ)
     if port is not None:
         values["PORT"] = str(port)
     with contextlib.ExitStack() as started:
@@ -76,12 +80,14 @@ def _kept_secret(path: Path) -> str:
 
 
 async def _prepare(settings: Settings) -> str:
-    """Schema, the documents' people; the staff token of `user_001`."""
+    """Schema, the documents' people and test data; the staff token of `user_001`."""
     await Database(settings.database_url).migrate()
     database = Database(settings.database_url)
     await database.open()
     try:
         staff = await _document_user(People(database))
+        await seed(database)
+        await reset_example(database)
         return Access(settings.jwt_secrets, People(database)).issue_staff(staff)
     finally:
         await database.close()
@@ -114,6 +120,18 @@ export TOKEN={token}
 
 curl -s {base}/api/interview/create-room -H "Authorization: Bearer $TOKEN" \\
   -d '{{"roomId": "room_1234567_abc", "roomName": "张经理的面试房间", "hostName": "张经理"}}'
-""",
+{_guest_page(settings)}""",
         flush=True,
     )
+
+
+def _guest_page(settings: Settings) -> str:
+    """Where a browser joins that room; nowhere where WeChat is the real one."""
+    if not mini_program.is_wanted(settings.wx_api_base):
+        return ""
+    page = f"http://localhost:{settings.port}{mini_program.PATH}"
+    return f"""
+  then join it as a guest, in a browser (codes made by wechat/generate-qrcode lead there too):
+
+{page}?scene=roomId%3Droom_1234567_abc
+"""
