@@ -18,7 +18,6 @@ import structlog
 import uvicorn
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from litestar.openapi.config import OpenAPIConfig
 
 from coordinator.domain.events import Event
 from coordinator.domain.room import Lifespan, Policy
@@ -33,18 +32,23 @@ from coordinator.platforms.quick_redis import quick_redis
 from coordinator.platforms.wechat import WeChat, wechat_http
 from coordinator.platforms.zego import Zego
 from coordinator.services.access import Access
+from coordinator.services.api_keys import ApiKeys
 from coordinator.services.codes import Codes
+from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
 from coordinator.settings import Settings
 from coordinator.store.database import Database
 from coordinator.store.images import Images
+from coordinator.store.interviews import Interviews as StoredInterviews
+from coordinator.store.jobs import Jobs
 from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
 from coordinator.store.rooms import Rooms
 from coordinator.store.writer import Writer
-from coordinator.web import guests, health, mini_program, rooms, wechat, zego
+from coordinator.web import guests, health, mini_program, open_api, rooms, wechat, zego
 from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.documentation import openapi_config
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.limits import Limits
 from coordinator.web.live import LiveDoor, RoomEndpoint
@@ -74,7 +78,8 @@ class Node:
         self.redis = quick_redis(settings.redis_url)
         self.limits = Limits(settings.rate_limits, self.redis, deployment, settings.trusted_proxies)
         self.access = Access(settings.jwt_secrets, self.people)
-        self.hub = Hub([self.rooms], lambda: not self.bus.is_up)
+        self.stored_interviews = StoredInterviews(self.database)
+        self.hub = Hub([self.rooms, self.stored_interviews], lambda: not self.bus.is_up)
         self.presence = Presence(
             Nodes(self.database),
             self.rooms,
@@ -103,6 +108,9 @@ class Node:
             proof_required=settings.identity_proof == "required",
             events_keep_days=settings.events_keep_days,
         )
+        self.jobs = Jobs(self.database)
+        self.interviews = Interviews(self.stored_interviews, self.jobs, self.publish)
+        self.api_keys = ApiKeys(settings.open_api_keys)
         self.wechat_http = wechat_http(settings.wx_api_base)
         self.wechat = WeChat(
             settings.wx_appid, settings.wx_secret, self.wechat_http, self.redis, deployment
@@ -217,13 +225,20 @@ class Node:
                     pages=settings.wx_qr_pages,
                     base_url=settings.base_url,
                 ),
+                *open_api.routes(
+                    self.interviews,
+                    self.jobs,
+                    self.api_keys,
+                    self.limits,
+                    base_url=settings.base_url,
+                ),
                 *(mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else ()),
             ],
             lifespan=[lifespan],
             exception_handlers=EXCEPTION_HANDLERS,
             request_max_body_size=MAX_BODY_BYTES,
             cors_config=CORSConfig(allow_origins=origins) if origins else None,
-            openapi_config=OpenAPIConfig(title="Coordinator", version="1.0.0", path="/schema"),
+            openapi_config=openapi_config(settings.base_url),
             logging_config=None,
         )
         return Instrumented(app)

@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+
 from coordinator import logs
 from coordinator.app import SchemaMissing, deployment_id, server
 from coordinator.checks import check
@@ -18,6 +21,8 @@ from coordinator.domain.errors import Unavailable
 from coordinator.domain.ids import staff_number
 from coordinator.domain.people import Staff
 from coordinator.services.access import Access
+from coordinator.services.jobs import ImportRefused, import_jobs
+from coordinator.services.seed import seed
 from coordinator.settings import Settings, SettingsError
 from coordinator.store.database import Database
 from coordinator.store.people import People
@@ -138,8 +143,6 @@ async def _with_database(settings: Settings, work: Work) -> int:
 
 
 async def _seed(database: Database) -> int:
-    from coordinator.services.jobs import seed
-
     await seed(database)
     print("the documents' test data is there")
     return 0
@@ -147,11 +150,27 @@ async def _seed(database: Database) -> int:
 
 def _importing(path: Path) -> Work:
     async def work(database: Database) -> int:
-        from coordinator.services.jobs import import_jobs_by_hand
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("importing jobs", total=None)
 
-        return await import_jobs_by_hand(database, path)
+            def show(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            try:
+                count = await import_jobs(database, path, show)
+            except ImportRefused as refused:
+                _list_problems(path, refused.problems)
+                return 1
+        print(f"{count} jobs imported")
+        return 0
 
     return work
+
+
+def _list_problems(path: Path, problems: Sequence[str]) -> None:
+    print(f"coordinator: nothing was imported from {path}:", file=sys.stderr)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
 
 
 def _printing_token(settings: Settings, options: argparse.Namespace) -> Work:

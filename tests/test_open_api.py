@@ -97,6 +97,7 @@ def app_with(
         jobs,
         ApiKeys(keys() if api_keys is None else api_keys),
         limits,
+        base_url="https://interviews.example.com",
     )
     return Litestar(handlers, exception_handlers=EXCEPTION_HANDLERS, openapi_config=None)
 

@@ -95,7 +95,7 @@ class Documentation:
         """The body of a 200."""
         members = dict(self.shape.success)
         if self.answer is not None:
-            members["data"] = schema_of(self.answer)
+            members["data"] = {**schema_of(self.answer), "description": "返回的数据"}
         required = [name for name in ("success", "data") if name in members]
         return {"type": "object", "properties": members, "required": required}
 

@@ -37,6 +37,7 @@ from coordinator.store.jobs import Jobs
 from coordinator.web import examples
 from coordinator.web.answers import View
 from coordinator.web.bodies import Body
+from coordinator.web.coze_document import coze_document
 from coordinator.web.documentation import API_KEY, OPEN, Parameter, documented
 from coordinator.web.limits import Limits
 from coordinator.web.pages import MAX_PAGE_SIZE, PAGE_SIZE, filter_of, page_of
@@ -136,7 +137,7 @@ class ChangeInterviewBody(Body):
     recommendation: Recommendation | UnsetType = UNSET
 
 
-class EnterpriseView(View):
+class EnterpriseView(View, frozen=True):
     id: Annotated[str, Meta(description="企业 ID")]
     name: Annotated[str, Meta(description="企业名称")]
 
@@ -144,7 +145,7 @@ class EnterpriseView(View):
 Enterprise = Annotated[EnterpriseView, Meta(description="招聘企业")]
 
 
-class JobView(View):
+class JobView(View, frozen=True):
     id: JobId
     title: Annotated[str, Meta(description="岗位名称")]
     skills: Annotated[list[Annotated[str, Meta(description="技能")]], Meta(description="技能要求")]
@@ -156,7 +157,7 @@ class JobView(View):
     location: Annotated[str, Meta(description="工作地点")] | UnsetType = UNSET
 
 
-class JobBriefView(View):
+class JobBriefView(View, frozen=True):
     id: JobId
     title: Annotated[str, Meta(description="岗位名称")]
     enterprise: Enterprise
@@ -165,7 +166,7 @@ class JobBriefView(View):
 JobBrief = Annotated[JobBriefView, Meta(description="应聘岗位")]
 
 
-class InterviewView(View):
+class InterviewView(View, frozen=True):
     id: InterviewId
     user_id: UserId
     job_id: JobId
@@ -186,7 +187,7 @@ class InterviewView(View):
     recommendation: Recommendation | UnsetType = UNSET
 
 
-class ListedInterviewView(View):
+class ListedInterviewView(View, frozen=True):
     id: InterviewId
     user_id: UserId
     job_id: JobId
@@ -202,7 +203,7 @@ class ListedInterviewView(View):
     recommendation: Recommendation | UnsetType = UNSET
 
 
-class ReportView(View):
+class ReportView(View, frozen=True):
     report_markdown: Annotated[str, Meta(description="Markdown 格式的报告文本")]
     report_json: Annotated[str, Meta(description="JSON 格式的报告数据（字符串）")]
     grade: Grade | UnsetType = UNSET
@@ -214,14 +215,14 @@ PageNumber = Annotated[int, Meta(description="页码，从 1 开始")]
 PageSize = Annotated[int, Meta(description="每页条数")]
 
 
-class JobsView(View):
+class JobsView(View, frozen=True):
     total: Total
     page: PageNumber
     page_size: PageSize
     list: Annotated[Sequence[JobView], Meta(description="岗位列表，新的在前")]
 
 
-class InterviewsView(View):
+class InterviewsView(View, frozen=True):
     total: Total
     page: PageNumber
     page_size: PageSize
@@ -263,8 +264,14 @@ def _documented(*, errors: Sequence[type[CoordinatorError]] = (), **told: Any) -
     )
 
 
-def routes(interviews: Interviews, jobs: Jobs, api_keys: ApiKeys, limits: Limits) -> list[Any]:
-    """The handlers under /api/open, and the document that Coze imports."""
+def routes(
+    interviews: Interviews, jobs: Jobs, api_keys: ApiKeys, limits: Limits, *, base_url: str
+) -> list[Any]:
+    """The handlers under /api/open, and the document that Coze imports.
+
+    Args:
+        base_url: where Coze reaches this deployment; the document's one server.
+    """
 
     async def reader(request: Request[Any, Any, Any]) -> ApiKey:
         key = api_keys.verify(presented_key(request.headers.get("x-api-key")))
@@ -436,7 +443,7 @@ def routes(interviews: Interviews, jobs: Jobs, api_keys: ApiKeys, limits: Limits
         record = await interviews.record(key, known_id("interviewId", interview_id))
         return answer(shown_report(record))
 
-    return [
+    handlers = [
         get_job,
         list_jobs,
         create_interview,
@@ -446,6 +453,13 @@ def routes(interviews: Interviews, jobs: Jobs, api_keys: ApiKeys, limits: Limits
         post_interview,
         get_report,
     ]
+    document = coze_document(handlers, base_url)
+
+    @get("/openapi/coze.json", summary="供扣子导入的 OpenAPI 3.0.1 文档", tags=["open api"])
+    async def get_coze_document() -> dict[str, Any]:
+        return document
+
+    return [*handlers, get_coze_document]
 
 
 def answer(data: Mapping[str, Any]) -> dict[str, Any]:
