@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as sockets
-from collections.abc import Callable
+from base64 import b64decode
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as FrameProtocol
-from websockets.server import ServerProtocol
+from websockets.utils import accept_key
 
 MAX_FRAME_BYTES = 16 * 1024
 REQUEST_SECONDS = 10.0
@@ -36,6 +35,10 @@ RECEIVE_BUFFER = 16 * 1024
 _PING = b"\x89\x00"
 _NOT_FOUND = '{"success":false,"message":"资源不存在","code":"NOT_FOUND"}'.encode()
 _MALFORMED = '{"success":false,"message":"请求格式错误","code":"INVALID_PARAMS"}'.encode()
+_BAD_HANDSHAKE = (
+    b"HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n"
+    b"Connection: close\r\n\r\n"
+)
 _quiet = logging.getLogger("coordinator.websockets")
 _quiet.setLevel(logging.CRITICAL)
 _quiet.propagate = False
@@ -57,6 +60,29 @@ class Receiver(Protocol):
         """The TCP connection is gone; nothing comes after."""
 
 
+class RequestHeaders:
+    """The headers of an upgrade request, by name in small letters."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+
+    def get(self, name: str) -> str | None:
+        """The first value, or None."""
+        values = self._values.get(name)
+        return values[0] if values else None
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value, in order."""
+        return self._values.get(name, [])
+
+
+_NO_HEADERS = RequestHeaders(())
+
+
 class LiveSocket(asyncio.Protocol):
     """One websocket. `path`, `query` and `headers` are those of its upgrade request."""
 
@@ -76,20 +102,18 @@ class LiveSocket(asyncio.Protocol):
         "peer",
         "query",
         "receiver",
-        "subprotocol",
         "transport",
     )
 
-    def __init__(self, transport: Any, server_state: Any) -> None:
+    def __init__(self, transport: Any, server_state: Any, *, path: str, query: str) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport
         self._server_state = server_state
         self.receiver: Receiver | None = None
-        self.headers = Headers()
-        self.path = self.query = ""
+        self.headers = _NO_HEADERS
+        self.path, self.query = path, query
         peer = transport.get_extra_info("peername")
         self.peer: str = peer[0] if isinstance(peer, tuple) else ""
-        self.subprotocol: str | None = None
         self.is_closing = False
         self.is_lost = False
         self._frames = FrameProtocol(
@@ -102,25 +126,23 @@ class LiveSocket(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         server_state.connections.add(self)
 
-    def open(self, request: Request, choose: Callable[[list[str]], str | None]) -> bool:
-        """Answers the upgrade request; False where it was none that can be accepted."""
-        self.path, _, self.query = request.path.partition("?")
-        self.path = unquote(self.path)
-        self.headers = request.headers
-        self.subprotocol = choose(offered_subprotocols(request.headers))
-        chosen: Any = self.subprotocol  # websockets has a NewType of str for it
-        handshake = ServerProtocol(
-            subprotocols=[chosen] if chosen else None,
-            select_subprotocol=lambda _, __: chosen,
-            logger=_quiet,
-        )
-        response = handshake.accept(request)
-        handshake.send_response(response)
-        self.transport.write(b"".join(handshake.data_to_send()))
-        if response.status_code != 101:
+    def open(self, headers: RequestHeaders, choose: Callable[[list[str]], str | None]) -> bool:
+        """Answers the upgrade request (RFC 6455, section 4.2); False where it cannot be accepted.
+        """
+        self.headers = headers
+        key = headers.get("sec-websocket-key")
+        is_valid = headers.get("sec-websocket-version") == "13" and _is_key(key)
+        if not is_valid:
             self.is_closing = True
+            self.transport.write(_BAD_HANDSHAKE)
             self.transport.close()
             return False
+        subprotocol = choose(offered_subprotocols(headers))
+        chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+        self.transport.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept_key(key or '')}\r\n{chosen}\r\n".encode()
+        )
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SEND_BUFFER // 2)
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, RECEIVE_BUFFER // 2)
@@ -234,8 +256,7 @@ class LiveSocket(asyncio.Protocol):
         """Nothing waits for it: whoever was slow is closed."""
 
     def eof_received(self) -> None:
-        if not self.is_lost:
-            self._frames.receive_eof()
+        """The peer says nothing more: the event loop closes the transport."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = self.is_closing = True
@@ -302,19 +323,16 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
                 self.request_timer = None
 
         def handle_websocket_upgrade(self) -> None:
-            path = unquote(self.url.partition(b"?")[0].decode("latin-1"))
+            raw_path, _, query = self.url.decode("latin-1").partition("?")
+            path = unquote(raw_path)
             if not door.knows(path):
                 self.send_refusal(404, _NOT_FOUND)
                 return
             self._expect_nothing()
             self.connections.discard(self)
-            headers = Headers()
-            for name, value in self.scope["headers"]:
-                headers[name.decode("latin-1")] = value.decode("latin-1")
-            live = LiveSocket(self.transport, self.server_state)
+            live = LiveSocket(self.transport, self.server_state, path=path, query=query)
             self.transport.set_protocol(live)
-            request = Request(self.url.decode("latin-1"), headers)
-            if live.open(request, door.choose):
+            if live.open(RequestHeaders(self.scope["headers"]), door.choose):
                 door.enter(live)
 
         def send_400_response(self, msg: str) -> None:
@@ -332,14 +350,22 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
     return CoordinatorProtocol
 
 
-def offered_subprotocols(headers: Headers) -> list[str]:
+def offered_subprotocols(headers: RequestHeaders) -> list[str]:
     """The subprotocols that a client offers, in its order."""
     return [
         part.strip()
-        for value in headers.get_all("Sec-WebSocket-Protocol")
+        for value in headers.get_all("sec-websocket-protocol")
         for part in value.split(",")
         if part.strip()
     ]
+
+
+def _is_key(text: str | None) -> bool:
+    """True for 16 bytes in base64."""
+    try:
+        return text is not None and len(b64decode(text, validate=True)) == 16
+    except ValueError:
+        return False
 
 
 def _is_utf8(message: bytes) -> bool:

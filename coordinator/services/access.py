@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -20,6 +21,8 @@ from coordinator.store.people import People
 
 STAFF_LIFETIME = timedelta(days=7)
 GUEST_LIFETIME = timedelta(hours=24)
+REMEMBERED = 4096
+"""Tokens whose claims a node need not verify again; clients reconnect with the same."""
 RETURN_LEEWAY = timedelta(days=7)
 """How long an expired guest token still counts for a return by guest/join, and for nothing else."""
 
@@ -29,6 +32,8 @@ class Access:
 
     def __init__(self, secrets: tuple[str, ...], people: People) -> None:
         self._secrets = secrets
+        # A signature once found good stays good; whether it has expired is looked at each time.
+        self._claims = lru_cache(REMEMBERED)(self._read_claims)
         self._people = people
 
     def issue_staff(self, staff: Staff, lifetime: timedelta = STAFF_LIFETIME) -> str:
@@ -89,7 +94,7 @@ class Access:
             return None
         return _guest(claims)
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _read_claims(self, token: str) -> dict[str, Any]:
         """The claims of a well-signed token, `exp` an unchecked number."""
         for secret in self._secrets:
             try:

@@ -225,17 +225,17 @@ class LiveDoor:
 
     def _origin_is_allowed(self, socket: LiveSocket) -> bool:
         """None at all (not a browser), our own, or one that the operator lists."""
-        origin = socket.headers.get("Origin")
+        origin = socket.headers.get("origin")
         if not origin:
             return True
         if origin.rstrip("/") in self._allowed_origins or "*" in self._allowed_origins:
             return True
-        return urlsplit(origin).netloc in (socket.headers.get("Host"), self._own_host)
+        return urlsplit(origin).netloc in (socket.headers.get("host"), self._own_host)
 
     def _address(self, socket: LiveSocket) -> str:
         forwarded = [
             (b"x-forwarded-for", value.encode("latin-1", "replace"))
-            for value in socket.headers.get_all("X-Forwarded-For")
+            for value in socket.headers.get_all("x-forwarded-for")
         ]
         return self._limits.address({"client": (socket.peer, 0), "headers": forwarded})
 
@@ -319,7 +319,7 @@ class RoomEndpoint:
 
 def presented_token(socket: LiveSocket) -> str | None:
     """A bearer token of the upgrade request: of its header, else of its subprotocols."""
-    header = bearer(socket.headers.get("Authorization"))
+    header = bearer(socket.headers.get("authorization"))
     return header or subprotocol_value(socket, "bearer.")
 
 
