@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,11 @@ from coordinator.settings import DOCUMENTED_KEYS, Settings
 from coordinator.store.database import Database
 from coordinator.store.people import People
 from coordinator.web import mini_program
+
+_NODE_SETTINGS = (
+    "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "OPEN_API_KEYS", "ZEGO_APP_ID", "ZEGO_SERVER_SECRET",
+    "WX_API_BASE", "WX_APPID", "WX_SECRET", "LOG_FORMAT",
+)  # fmt: skip
 
 
 def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
@@ -47,7 +53,9 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
             standin = started.enter_context(WechatStandin())
             values["WX_API_BASE"] = standin.url
             values["WX_APPID"], values["WX_SECRET"] = standin.appid, standin.secret
-        settings = Settings.from_env(_with_defaults(values, data), dotenv=Path(".env"))
+        values = _with_defaults(values, data)
+        settings = Settings.from_env(values, dotenv=Path(".env"))
+        _keep_for_a_second_node(values, data / "node.env")
         if standin is not None:
             standin.page_url = settings.base_url + mini_program.PATH
         logs.configure(form=settings.log_format, level=settings.log_level, node="dev")
@@ -69,6 +77,13 @@ def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
         "LOG_FORMAT": "text",
     }
     return defaults | {name: value for name, value in values.items() if value}
+
+
+def _keep_for_a_second_node(values: Mapping[str, str], path: Path) -> None:
+    """A file to source before `coordinator serve`: another node on the same Postgres and Redis."""
+    names = sorted(name for name in values if name in _NODE_SETTINGS)
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(values[name])}\n" for name in names))
 
 
 def _kept_secret(path: Path) -> str:
