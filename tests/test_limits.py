@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
+import httpx
 import pytest
 
 from coordinator.domain.errors import RateLimited
 from coordinator.embedded import EmbeddedRedis, free_port
 from coordinator.platforms.quick_redis import quick_redis
+from coordinator.platforms.wechat_standin import WechatStandin
 from coordinator.web import limits as limits_module
 from coordinator.web.limits import Limits, LocalWindows, counted_as
+from tests.product import Deployment
 
 RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}
 
@@ -165,3 +169,69 @@ async def test_forwarded_addresses_count_from_trusted_proxies_only(redis_url: st
     headers = [(b"x-forwarded-for", b"1.2.3.4, 198.51.100.7")]
     assert limits.address({"client": ("10.1.1.1", 1), "headers": headers}) == "198.51.100.7"
     assert limits.address({"client": ("192.0.2.1", 1), "headers": headers}) == "192.0.2.1"
+
+
+@pytest.fixture
+def standin() -> Iterator[WechatStandin]:
+    with WechatStandin() as standin:
+        yield standin
+
+
+def wechat_settings(standin: WechatStandin) -> dict[str, str]:
+    return {
+        "WX_APPID": standin.appid,
+        "WX_SECRET": standin.secret,
+        "WX_API_BASE": standin.url,
+    }
+
+
+def logged_in(client: httpx.Client, who: str) -> dict[str, str]:
+    code = f"{who}.{secrets.token_hex(4)}"
+    answer = client.post("/api/wechat/login", json={"code": code}).json()
+    return {"Authorization": f"Bearer {answer['data']['token']}"}
+
+
+@pytest.mark.parametrize(("name", "path"), [("phone", "get-phone"), ("qr", "generate-qrcode")])
+def test_calls_of_staff_are_counted_per_user(
+    standin: WechatStandin, database_url: str, redis_url: str, name: str, path: str
+) -> None:
+    settings = wechat_settings(standin) | {"RATE_LIMITS": f"{name}=2/minute"}
+    with (
+        Deployment(database_url, redis_url, **settings) as deployment,
+        httpx.Client(base_url=deployment.node().url, timeout=20) as client,
+    ):
+        body = {"code": "xxx", "scene": "poster"}
+        for _ in range(2):
+            headers = logged_in(client, secrets.token_hex(4))
+            statuses = [
+                client.post(f"/api/wechat/{path}", json=body, headers=headers).status_code
+                for _ in range(3)
+            ]
+            assert statuses == [200, 200, 429]
+
+
+def test_a_frozen_redis_neither_refuses_nor_admits_everybody(
+    standin: WechatStandin, database_url: str, tmp_path: Path
+) -> None:
+    """Limits are kept and WeChat's calls work, while Redis accepts connections and says nothing."""
+    settings = wechat_settings(standin) | {"RATE_LIMITS": "zego=3/minute"}
+    with (
+        EmbeddedRedis(tmp_path) as redis,
+        Deployment(database_url, redis.url, **settings) as deployment,
+        httpx.Client(base_url=deployment.node().url, timeout=20) as client,
+    ):
+        assert redis.process is not None
+        redis.process.send_signal(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            headers = logged_in(client, "frozen")
+            phone = client.post("/api/wechat/get-phone", json={"code": "xxx"}, headers=headers)
+            statuses = [
+                client.post("/api/zego/generate-token", json={}).status_code for _ in range(6)
+            ]
+            took = time.monotonic() - started
+        finally:
+            redis.process.send_signal(signal.SIGCONT)
+    assert phone.status_code == 200
+    assert statuses == [400, 400, 400, 429, 429, 429]
+    assert took < 5

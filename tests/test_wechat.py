@@ -431,14 +431,18 @@ async def test_nothing_secret_is_logged_or_answered(
     running_standin: WechatStandin, database_url: str, redis_url: str
 ) -> None:
     """A run that provokes every failure, at the noisiest level; then its log is read."""
+    zego_secret = secrets.token_hex(16)
     settings = {
         "WX_APPID": running_standin.appid,
         "WX_SECRET": running_standin.secret,
         "WX_API_BASE": running_standin.url,
+        "ZEGO_APP_ID": "123456789",
+        "ZEGO_SERVER_SECRET": zego_secret,
         "LOG_LEVEL": "debug",
     }
+    calls = {"login": "jscode2session", "get-phone": "getuserphonenumber"}
     ways: list[dict[str, Any]] = [
-        {"html": 503}, {"hang": 30.0}, {"errcode": 40125}, {"errcode": 42001, "times": 2},
+        {"html": 503}, {"errcode": 40125}, {"errcode": 42001, "times": 2},
         {"answer": {"errcode": 40013, "errmsg": f"{running_standin.secret} session-key-x"}},
         {"answer": {"session_key": "session-key-x"}}, {},
     ]  # fmt: skip
@@ -450,24 +454,31 @@ async def test_nothing_secret_is_logged_or_answered(
                 "token"
             ]
             headers = {"Authorization": f"Bearer {token}"}
-            for how in ways:
-                for path, call in (
-                    ("login", "jscode2session"),
-                    ("get-phone", "getuserphonenumber"),
-                ):
-                    running_standin.behave()
-                    if how:
-                        running_standin.misbehave(call, **how)
-                    response = await client.post(
-                        f"/api/wechat/{path}", json={"code": code("log")}, headers=headers
-                    )
-                    if response.status_code != 200:
-                        said += response.text
+            for path, how in [(p, w) for p in calls for w in ways] + [("login", {"hang": 30.0})]:
+                running_standin.behave()
+                if how:
+                    running_standin.misbehave(calls[path], **how)
+                response = await client.post(
+                    f"/api/wechat/{path}", json={"code": code("log")}, headers=headers
+                )
+                said += response.text if response.status_code != 200 else ""
+            room = "room_" + secrets.token_hex(6)
+            body = {"roomId": room, "roomName": "房间", "hostName": "张经理"}
+            await client.post("/api/interview/create-room", json=body, headers=headers)
+            joining = {"roomId": room, "userName": "李明"}
+            guest = data(await client.post("/api/interview/guest/join", json=joining))
+            for user in (guest["guestId"], "user_999"):
+                asking = {"roomId": room, "userName": "李明", "userId": user}
+                asking |= {"guestToken": guest["guestToken"]}
+                response = await client.post("/api/zego/generate-token", json=asking)
+                said += response.text if response.status_code != 200 else ""
         log = node.logs()
     assert "wechat_no_answer" in log, "the failures were provoked"
+    assert "wechat_misconfigured" in log
     for secret in (
-        running_standin.secret, "session-key-", "session_key", "access-", token, token[-20:],
-        number_of("log"), "js_code", "access_token=", "jscode2session?", "Traceback",
+        running_standin.secret, zego_secret, JWT_SECRET, "session-key-", "session_key", "access-",
+        token, token[-20:], guest["guestToken"][-20:], number_of("log"), "js_code",
+        "access_token=", "jscode2session?", "Traceback",
     ):  # fmt: skip
         assert secret not in log, secret
         assert secret not in said, secret

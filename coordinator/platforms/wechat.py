@@ -465,6 +465,6 @@ def _rid(answer: dict[str, Any]) -> str | None:
 
 def image_type(content: bytes) -> str | None:
     """`png` or `jpg` by the first bytes, or None."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+    if content.startswith(b"\x89PNG"):
         return "png"
     return "jpg" if content.startswith(b"\xff\xd8\xff") else None

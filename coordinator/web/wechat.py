@@ -10,7 +10,15 @@ from litestar import HttpMethod, Request, Response, post, route
 from litestar.params import FromPath
 from msgspec import UNSET, UnsetType
 
-from coordinator.domain.errors import InvalidParams
+from coordinator.domain.errors import (
+    Forbidden,
+    InvalidParams,
+    LoginFailed,
+    RateLimited,
+    RoomNotFound,
+    TokenExpired,
+    Unauthorized,
+)
 from coordinator.domain.people import Staff
 from coordinator.platforms.wechat import CodeOrder, image_type
 from coordinator.services.access import Access
@@ -18,6 +26,7 @@ from coordinator.services.codes import Codes
 from coordinator.services.sign_in import SignIn
 from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, optional, read, required
+from coordinator.web.documentation import STAFF, documented
 from coordinator.web.limits import Limits
 from coordinator.web.requests import bearer
 
@@ -26,6 +35,15 @@ DEFAULT_WIDTH = 430
 
 _SCENE = re.compile(r"[0-9A-Za-z!#$&'()*+,/:;=?@\-._~]{1,32}")
 _MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
+
+_MANAGER = {
+    "id": "user_001",
+    "name": "张经理",
+    "avatar": "https://xxx.com/avatar.png",
+    "phone": "138****8888",
+    "openid": "oXXXX",
+    "role": "hr",
+}
 
 IMAGE_HEADERS = {
     # A name is given once and its picture never changes.
@@ -141,14 +159,43 @@ def routes(
         base_url: where clients reach this deployment.
     """
 
-    @post("/api/wechat/login", status_code=200, summary="微信登录", tags=["wechat"])
+    @post(
+        "/api/wechat/login",
+        status_code=200,
+        summary="微信登录",
+        tags=["wechat"],
+        operation_class=documented(
+            body=LoginBody,
+            answer=LoginView,
+            errors=[LoginFailed, Forbidden, RateLimited],
+            asks={"code": "081xxxxx"},
+            tells={"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...", "userInfo": _MANAGER},
+        ),
+    )
     async def login(request: Request[Any, Any, Any]) -> Answer[LoginView]:
         await limits.check_client("login", request.scope)
         body = read(LoginBody, await request.body())
         token, staff = await sign_in.login(body.code)
         return Answer(LoginView(token=token, user_info=user_info(staff)))
 
-    @post("/api/wechat/get-phone", status_code=200, summary="获取手机号", tags=["wechat"])
+    @post(
+        "/api/wechat/get-phone",
+        status_code=200,
+        summary="获取手机号",
+        tags=["wechat"],
+        operation_class=documented(
+            body=PhoneBody,
+            answer=PhoneView,
+            security=STAFF,
+            errors=[Unauthorized, TokenExpired, RateLimited],
+            asks={"code": "xxx"},
+            tells={
+                "phoneNumber": "13800138000",
+                "purePhoneNumber": "13800138000",
+                "countryCode": "86",
+            },
+        ),
+    )
     async def get_phone(request: Request[Any, Any, Any]) -> Answer[PhoneView]:
         staff = await access.staff(bearer(request.headers.get("authorization")))
         await limits.check("phone", staff.user_id)
@@ -162,14 +209,49 @@ def routes(
             )
         )
 
-    @post("/api/wechat/profile", status_code=200, summary="设置昵称和头像", tags=["wechat"])
+    @post(
+        "/api/wechat/profile",
+        status_code=200,
+        summary="设置昵称和头像",
+        tags=["wechat"],
+        operation_class=documented(
+            body=ProfileBody,
+            answer=UserInfo,
+            security=STAFF,
+            errors=[Unauthorized, TokenExpired],
+            asks={"name": "张经理", "avatar": "https://xxx.com/avatar.png"},
+            tells=_MANAGER,
+        ),
+    )
     async def profile(request: Request[Any, Any, Any]) -> Answer[UserInfo]:
         staff = await access.staff(bearer(request.headers.get("authorization")))
         body = read(ProfileBody, await request.body())
         changed = await sign_in.set_profile(staff, body.name or None, body.avatar or None)
         return Answer(user_info(changed))
 
-    @post("/api/wechat/generate-qrcode", status_code=200, summary="生成小程序码", tags=["wechat"])
+    @post(
+        "/api/wechat/generate-qrcode",
+        status_code=200,
+        summary="生成小程序码",
+        tags=["wechat"],
+        operation_class=documented(
+            body=CodeBody,
+            answer=CodeView,
+            security=STAFF,
+            errors=[Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited],
+            asks={
+                "page": DEFAULT_PAGE,
+                "scene": "roomId=room_1234567_abc",
+                "width": 280,
+                "autoColor": False,
+                "lineColor": {"r": 93, "g": 191, "b": 179},
+            },
+            tells={
+                "qrcodeUrl": f"{base_url}/uploads/qrcode/xxx.png",
+                "buffer": "base64编码的图片数据",
+            },
+        ),
+    )
     async def generate_qrcode(request: Request[Any, Any, Any]) -> Answer[CodeView]:
         staff = await access.staff(bearer(request.headers.get("authorization")))
         await limits.check("qr", staff.user_id)

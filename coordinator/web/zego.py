@@ -7,19 +7,31 @@ from typing import Any
 
 from litestar import Request, post
 
-from coordinator.domain.errors import InvalidParams, Unauthorized, Unavailable
+from coordinator.domain.errors import (
+    Forbidden,
+    InvalidParams,
+    RateLimited,
+    RoomEnded,
+    RoomNotFound,
+    TokenExpired,
+    Unauthorized,
+    Unavailable,
+)
 from coordinator.domain.people import Proof
 from coordinator.platforms.zego import Zego
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
+from coordinator.web.documentation import documented
 from coordinator.web.limits import Limits
 from coordinator.web.requests import bearer
 
 DEFAULT_LIFETIME = 7200
 LEAST_LIFETIME, MOST_LIFETIME = 60, 86400
 """Seconds. Less is refused; of more, the most is granted."""
+
+_EXAMPLE = {"userId": "user_001", "roomId": "room_1234567_abc", "expireTime": DEFAULT_LIFETIME}
 
 
 class TokenBody(Body):
@@ -67,7 +79,21 @@ def routes(access: Access, rooms: RoomService, zego: Zego | None, limits: Limits
         if bad_proof is not None:
             raise bad_proof
 
-    @post("/api/zego/generate-token", status_code=200, summary="生成ZEGO Token", tags=["zego"])
+    @post(
+        "/api/zego/generate-token",
+        status_code=200,
+        summary="生成ZEGO Token",
+        tags=["zego"],
+        operation_class=documented(
+            body=TokenBody,
+            answer=TokenView,
+            errors=[
+                RoomEnded, Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited,
+            ],
+            asks=_EXAMPLE | {"userName": "张经理"},
+            tells=_EXAMPLE | {"token": "04AAAAAGXXX...", "appId": 123456789},
+        ),
+    )  # fmt: skip
     async def generate_token(request: Request[Any, Any, Any]) -> Answer[TokenView]:
         await limits.check_client("zego", request.scope)
         body = read(TokenBody, await request.body())
