@@ -18,9 +18,9 @@ its path, and Litestar's OpenAPI (`/schema/openapi.json`, a plain page at `/sche
     )
 
 `body` and `answer` are Structs (`answer` is what stands in `data`), `asks` and `tells` examples of
-them; parameters of the path are Litestar's, those of the query are given as `query`. 500 and 503
-are added to every endpoint, and so is the shape of success and failure: `shape` is `REST` for the
-mini-program's API, `OPEN` for the open API.
+them, `says` the message of a success where it is not 操作成功. `parameters` are those of the query,
+and those of the path that need a word. 500 and 503 are added to every endpoint, and so is the shape
+of success and failure: `shape` is `REST` for the mini-program's API, `OPEN` for the open API.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class Documentation:
     errors: Sequence[type[CoordinatorError]] = ()
     asks: Any = None
     tells: Any = None
+    says: str = "操作成功"
     security: str | None = None
     shape: Shape = REST
 
@@ -103,7 +104,7 @@ class Documentation:
         """A 200 as it looks."""
         example: dict[str, Any] = {"success": True}
         if "message" in self.shape.success:
-            example["message"] = "操作成功"
+            example["message"] = self.says
         return example | ({} if self.tells is None else {"data": self.tells})
 
     def request_body(self) -> Schema:
@@ -116,7 +117,7 @@ class Documentation:
     def responses(self) -> Schema:
         """The OpenAPI object of the answers: 200, and each status that can fail."""
         answer: Schema = {"schema": self.answer_schema()}
-        if self.tells is not None:
+        if self.tells is not None or self.answer is None:
             answer["example"] = self.answer_example()
         responses: Schema = {
             "200": {"description": "成功", "content": {"application/json": answer}}
@@ -202,8 +203,23 @@ def openapi_config(base_url: str) -> OpenAPIConfig:
                 ),
             }
         ),
-        render_plugins=[PlainPage(path="/"), JsonRenderPlugin()],
+        render_plugins=[PlainPage(path="/"), Json()],
     )  # fmt: skip
+
+
+class Json(JsonRenderPlugin):
+    """The document without the components that Litestar makes for itself: ours are inline."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, inline(openapi_schema))
+
+
+def inline(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI document without schemas that nothing in it refers to."""
+    if "$ref" in json.dumps(document["paths"]):
+        return document
+    parts = {k: v for k, v in document["components"].items() if k != "schemas"}
+    return {**document, "components": parts}
 
 
 class PlainPage(OpenAPIRenderPlugin):

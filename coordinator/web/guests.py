@@ -6,11 +6,22 @@ from typing import Any
 
 from litestar import Request, post
 
+from coordinator.domain.errors import (
+    Forbidden,
+    NotFound,
+    RateLimited,
+    Removed,
+    RoomEnded,
+    RoomFull,
+    RoomNotFound,
+    Unauthorized,
+)
 from coordinator.domain.events import timestamp
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, optional, read, required
+from coordinator.web.documentation import documented
 from coordinator.web.limits import Limits
 from coordinator.web.requests import bearer
 
@@ -54,7 +65,27 @@ class LeaveBody(Body):
 def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
     """The handlers of `/api/interview/guest/…`."""
 
-    @post("/api/interview/guest/join", status_code=200, summary="A guest joins", tags=["guests"])
+    @post(
+        "/api/interview/guest/join",
+        status_code=200,
+        summary="访客加入房间",
+        tags=["guests"],
+        operation_class=documented(
+            body=JoinBody,
+            answer=JoinedView,
+            errors=[RoomEnded, RoomFull, Removed, RoomNotFound, RateLimited],
+            asks={"roomId": "room_1234567_abc", "userName": "李明", "identity": "求职者"},
+            tells={
+                "guestId": "guest_001",
+                "roomId": "room_1234567_abc",
+                "userName": "李明",
+                "identity": "求职者",
+                "joinedAt": "2024-01-01T10:05:00.000Z",
+                "guestToken": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+                "seq": 2,
+            },
+        ),
+    )
     async def join(request: Request[Any, Any, Any]) -> Answer[JoinedView]:
         """Public. With a `guestToken` of this room it is a return: the same guest."""
         await limits.check_client("join", request.scope)
@@ -77,7 +108,18 @@ def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
         )
         return Answer(view)
 
-    @post("/api/interview/guest/leave", status_code=200, summary="A guest leaves", tags=["guests"])
+    @post(
+        "/api/interview/guest/leave",
+        status_code=200,
+        summary="访客离开房间",
+        tags=["guests"],
+        operation_class=documented(
+            body=LeaveBody,
+            errors=[Unauthorized, Forbidden, RoomNotFound, NotFound, RateLimited],
+            asks={"roomId": "room_1234567_abc", "guestId": "guest_001"},
+            says="已离开房间",
+        ),
+    )
     async def leave(request: Request[Any, Any, Any]) -> Answer[None]:
         """Public by ids, until the guest has proven itself once; then its token is needed."""
         await limits.check_client("leave", request.scope)

@@ -27,6 +27,8 @@ def _inlined(schema: Schema, components: dict[str, Schema]) -> Schema:
     if "$ref" in schema:
         around = {name: value for name, value in schema.items() if name not in ("$ref", "default")}
         return {**_inlined(components[schema["$ref"]], components), **around}
+    if "anyOf" in schema:
+        return _inlined(_without_null(schema), components)
     members: Schema = {}
     for name, value in schema.items():
         match name:
@@ -43,3 +45,16 @@ def _inlined(schema: Schema, components: dict[str, Schema]) -> Schema:
     if "enum" in members and "type" not in members:
         members["type"] = _TYPES[type(members["enum"][0])]
     return members
+
+
+def _without_null(schema: Schema) -> Schema:
+    """`text or null` as text: what is not set is left out, never null.
+
+    Raises:
+        ValueError: a true union, which no client could be told in one type.
+    """
+    kinds = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        raise ValueError(f"a member has several types: {schema['anyOf']}")
+    around = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**kinds[0], **around}

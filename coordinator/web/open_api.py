@@ -40,7 +40,7 @@ from coordinator.web.bodies import Body
 from coordinator.web.coze_document import coze_document
 from coordinator.web.documentation import API_KEY, OPEN, Parameter, documented
 from coordinator.web.limits import Limits
-from coordinator.web.pages import MAX_PAGE_SIZE, PAGE_SIZE, filter_of, page_of
+from coordinator.web.pages import PAGES, filter_of, page_of
 from coordinator.web.tolerance import SAFE_INTEGER, read_tolerantly, refuse_template
 
 log = structlog.get_logger()
@@ -229,14 +229,6 @@ class InterviewsView(View, frozen=True):
     list: Annotated[Sequence[ListedInterviewView], Meta(description="面试列表，新的在前")]
 
 
-PAGES = (
-    Parameter("page", "页码，从 1 开始，默认 1", {"type": "integer", "minimum": 1}),
-    Parameter(
-        "pageSize",
-        f"每页条数，1 到 {MAX_PAGE_SIZE}，默认 {PAGE_SIZE}",
-        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
-    ),
-)
 FILTERS = (
     Parameter("userId", "只列出该用户的面试", {"type": "string"}),
     Parameter("jobId", "只列出该岗位的面试", {"type": "string"}),

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.domain.errors import InvalidParams
+from coordinator.web.documentation import Parameter
 
 PAGE_SIZE = 10
 MAX_PAGE_SIZE = 100
+
+PAGES = (
+    Parameter("page", "页码，从 1 开始，默认 1", {"type": "integer", "minimum": 1}),
+    Parameter(
+        "pageSize",
+        f"每页条数，1 到 {MAX_PAGE_SIZE}，默认 {PAGE_SIZE}",
+        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE},
+    ),
+)
 
 _FORBIDDEN = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -38,18 +48,25 @@ def page_of(query: Mapping[str, str]) -> Page:
         InvalidParams: `page` is no number ≥ 1, or `pageSize` none from 1 to 100.
     """
     return Page(
-        _number(query, "page", 1, most=2**31 - 1),
-        _number(query, "pageSize", PAGE_SIZE, most=MAX_PAGE_SIZE),
+        number_of(query, "page", default=1, least=1, most=10**9),
+        number_of(query, "pageSize", default=PAGE_SIZE, least=1, most=MAX_PAGE_SIZE),
     )
 
 
-def _number(query: Mapping[str, str], name: str, default: int, *, most: int) -> int:
-    text = query.get(name, "").strip()
-    if not text:
+def number_of(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
+    """A whole number of the query; absent or blank = `default`.
+
+    Raises:
+        InvalidParams: anything else than digits, or out of range.
+    """
+    digits = query.get(name, "").strip()
+    if not digits:
         return default
-    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= most:
-        raise InvalidParams.wrong(name, f"应为 1 到 {most} 的整数")
-    return int(text)
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        raise InvalidParams.wrong(name, "必须是整数")
+    if not least <= int(digits) <= most:
+        raise InvalidParams.wrong(name, f"必须在{least}到{most}之间")
+    return int(digits)
 
 
 def filter_of(query: Mapping[str, str], name: str) -> str | None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromPath
 
-from coordinator.domain.errors import InvalidParams
+from coordinator.domain.errors import (
+    Forbidden,
+    InvalidParams,
+    NotFound,
+    RoomEnded,
+    RoomExists,
+    RoomNotFound,
+    TokenExpired,
+    Unauthorized,
+)
 from coordinator.domain.events import timestamp
 from coordinator.domain.ids import is_room_id
 from coordinator.services.access import Access
@@ -16,9 +26,35 @@ from coordinator.services.rooms import RoomService
 from coordinator.store.rooms import Attendance, StoredRoom
 from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, read, required
+from coordinator.web.documentation import STAFF, Parameter, documented
+from coordinator.web.pages import PAGES, number_of, page_of
 from coordinator.web.requests import bearer
 
 PathText = FromPath[str]
+
+_ROOM = {
+    "roomId": "room_1234567_abc",
+    "roomName": "张经理的面试房间",
+    "hostName": "张经理",
+    "status": "active",
+    "createdAt": "2024-01-01T10:00:00.000Z",
+}
+_HOST = {
+    "userId": "user_001",
+    "userName": "张经理",
+    "role": "host",
+    "joinedAt": "2024-01-01T10:00:00.000Z",
+    "connection": "online",
+}
+_GUEST = {
+    "userId": "guest_001",
+    "userName": "李明",
+    "role": "guest",
+    "identity": "求职者",
+    "joinedAt": "2024-01-01T10:05:00.000Z",
+    "connection": "none",
+}
+_STAFF_ERRORS = [Unauthorized, TokenExpired]
 
 
 class CreateRoomBody(Body):
@@ -83,7 +119,7 @@ class RoomListView(View, frozen=True, kw_only=True):
     total: int
     page: int
     page_size: int
-    list: list[ListedRoomView]
+    list: Sequence[ListedRoomView]
 
 
 class EventsView(View, frozen=True, kw_only=True):
@@ -101,7 +137,21 @@ class RemovedView(View, frozen=True, kw_only=True):
 def routes(rooms: RoomService, access: Access) -> list[Any]:
     """The handlers of `/api/interview/room…`."""
 
-    @post("/api/interview/create-room", status_code=200, summary="Create a room", tags=["rooms"])
+    @post(
+        "/api/interview/create-room",
+        status_code=200,
+        summary="创建房间",
+        tags=["rooms"],
+        operation_class=documented(
+            body=CreateRoomBody,
+            answer=CreatedView,
+            security=STAFF,
+            errors=[RoomExists, *_STAFF_ERRORS],
+            asks={name: _ROOM[name] for name in ("roomId", "roomName", "hostName")},
+            tells=_ROOM,
+            says="创建成功",
+        ),
+    )
     async def create_room(request: Request[Any, Any, Any]) -> Answer[CreatedView]:
         """The caller becomes its host and first participant."""
         staff = await access.staff(bearer(request.headers.get("authorization")))
@@ -118,7 +168,16 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         )
         return Answer(view, message="创建成功")
 
-    @get("/api/interview/room/{room_id:str}", summary="A room and who is in it", tags=["rooms"])
+    @get(
+        "/api/interview/room/{room_id:str}",
+        summary="获取房间信息",
+        tags=["rooms"],
+        operation_class=documented(
+            answer=RoomView,
+            errors=[RoomNotFound],
+            tells={**_ROOM, "participants": [_HOST, _GUEST]},
+        ),
+    )
     async def get_room(room_id: PathText) -> Answer[RoomView]:
         """Public. An ended room shows everybody who attended."""
         return Answer(room_view(*await rooms.view(room_id)))
@@ -126,8 +185,19 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
     @post(
         "/api/interview/room/{room_id:str}/end",
         status_code=200,
-        summary="End a room",
+        summary="结束房间",
         tags=["rooms"],
+        operation_class=documented(
+            answer=EndedView,
+            security=STAFF,
+            errors=[*_STAFF_ERRORS, Forbidden, RoomNotFound],
+            tells={
+                "roomId": "room_1234567_abc",
+                "status": "ended",
+                "endedAt": "2024-01-01T11:00:00.000Z",
+            },
+            says="房间已结束",
+        ),
     )
     async def end_room(request: Request[Any, Any, Any], room_id: PathText) -> Answer[EndedView]:
         """Its host or an admin; again = the first `endedAt`."""
@@ -136,17 +206,37 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         view = EndedView(room_id=room_id, status="ended", ended_at=timestamp(ended_at))
         return Answer(view, message="房间已结束")
 
-    @get("/api/interview/rooms", summary="List rooms", tags=["rooms"])
+    @get(
+        "/api/interview/rooms",
+        summary="获取房间列表",
+        tags=["rooms"],
+        operation_class=documented(
+            parameters=[
+                *PAGES,
+                Parameter("status", "状态筛选", {"type": "string", "enum": ["active", "ended"]}),
+            ],
+            answer=RoomListView,
+            security=STAFF,
+            errors=[InvalidParams, *_STAFF_ERRORS],
+            tells={
+                "total": 50,
+                "page": 1,
+                "pageSize": 10,
+                "list": [{**_ROOM, "participantCount": 3}],
+            },
+        ),
+    )
     async def list_rooms(request: Request[Any, Any, Any]) -> Answer[RoomListView]:
         """Newest first: one's own, an admin everybody's. Query: `page`, `pageSize`, `status`."""
         staff = await access.staff(bearer(request.headers.get("authorization")))
         query = request.query_params
-        page = query_number(query.get("page"), "page", default=1, least=1, most=10**9)
-        page_size = query_number(query.get("pageSize"), "pageSize", default=10, least=1, most=100)
+        page = page_of(query)
         status = query.get("status") or None
         if status not in (None, "active", "ended"):
             raise InvalidParams.wrong("status", "只能是active或ended")
-        total, listed = await rooms.listed(staff, status=status, page=page, page_size=page_size)
+        total, listed = await rooms.listed(
+            staff, status=status, page=page.number, page_size=page.size
+        )
         views = [
             ListedRoomView(
                 room_id=room.room_id,
@@ -158,16 +248,48 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
             )
             for room in listed
         ]
-        return Answer(RoomListView(total=total, page=page, page_size=page_size, list=views))
+        return Answer(RoomListView(total=total, page=page.number, page_size=page.size, list=views))
 
-    @get("/api/interview/room/{room_id:str}/events", summary="A room's log", tags=["rooms"])
+    @get(
+        "/api/interview/room/{room_id:str}/events",
+        summary="获取房间事件日志",
+        tags=["rooms"],
+        operation_class=documented(
+            parameters=[
+                Parameter(
+                    "after", "只返回此 seq 之后的事件，默认 0", {"type": "integer", "minimum": 0}
+                ),
+                Parameter(
+                    "limit",
+                    "最多返回多少条，1 到 500，默认 100",
+                    {"type": "integer", "minimum": 1, "maximum": 500},
+                ),
+            ],
+            answer=EventsView,
+            security=STAFF,
+            errors=[InvalidParams, *_STAFF_ERRORS, Forbidden, RoomNotFound],
+            tells={
+                "events": [
+                    {
+                        "type": "participant_joined",
+                        "roomId": "room_1234567_abc",
+                        "seq": 2,
+                        "at": "2024-01-01T10:05:00.000Z",
+                        "participant": _GUEST,
+                    }
+                ],
+                "lastSeq": 2,
+                "hasMore": False,
+            },
+        ),
+    )
     async def room_events(request: Request[Any, Any, Any], room_id: PathText) -> Answer[EventsView]:
         """Its host, an admin or a participant. Query: `after` (0), `limit` 1 to 500 (100)."""
         token = bearer(request.headers.get("authorization"))
         proof = await access.proof(token or "")
         query = request.query_params
-        after = query_number(query.get("after"), "after", default=0, least=0, most=2**62)
-        limit = query_number(query.get("limit"), "limit", default=100, least=1, most=500)
+        after = number_of(query, "after", default=0, least=0, most=2**62)
+        limit = number_of(query, "limit", default=100, least=1, most=500)
         events, last_seq = await rooms.events(proof, room_id, after=after, limit=limit)
         shown = events[-1].seq if events else last_seq
         view = EventsView(
@@ -180,8 +302,14 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
     @post(
         "/api/interview/room/{room_id:str}/participants/{user_id:str}/remove",
         status_code=200,
-        summary="Put a guest out for good",
+        summary="将访客移出房间",
         tags=["rooms"],
+        operation_class=documented(
+            answer=RemovedView,
+            security=STAFF,
+            errors=[InvalidParams, RoomEnded, *_STAFF_ERRORS, Forbidden, RoomNotFound, NotFound],
+            tells={"roomId": "room_1234567_abc", "userId": "guest_001", "removed": True},
+        ),
     )
     async def remove_participant(
         request: Request[Any, Any, Any], room_id: PathText, user_id: PathText
@@ -191,7 +319,12 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         await rooms.remove(staff, room_id, user_id)
         return Answer(RemovedView(room_id=room_id, user_id=user_id, removed=True))
 
-    @get("/api/interview/room/{room_id:str}/live", summary="The live websocket", tags=["rooms"])
+    @get(
+        "/api/interview/room/{room_id:str}/live",
+        summary="房间实时事件（WebSocket）",
+        tags=["rooms"],
+        operation_class=documented(errors=[InvalidParams]),
+    )
     async def live_needs_websocket(room_id: PathText) -> None:
         """A websocket endpoint: reached without an upgrade, it says so."""
         raise InvalidParams("请使用WebSocket连接")
@@ -230,19 +363,3 @@ def _participant_view(person: Attendance, has_ended: bool) -> ParticipantView:
         connection=None if has_ended else person.connection,
         left_at=timestamp(person.left_at) if has_ended and person.left_at else None,
     )
-
-
-def query_number(text: str | None, name: str, *, default: int, least: int, most: int) -> int:
-    """A whole number of the query; absent or blank = `default`.
-
-    Raises:
-        InvalidParams: anything else than digits, or out of range.
-    """
-    if text is None or not text.strip():
-        return default
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
-        raise InvalidParams.wrong(name, "必须是整数")
-    if not least <= int(digits) <= most:
-        raise InvalidParams.wrong(name, f"必须在{least}到{most}之间")
-    return int(digits)

@@ -1,0 +1,115 @@
+"""The general documentation: the whole API, with what handlers read and raise by themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from coordinator.web.documentation import page
+from tests.product import Deployment, Node
+
+
+@pytest.fixture(scope="module")
+def node(deployment: Deployment) -> Node:
+    return deployment.shared_node("documentation")
+
+
+@pytest.fixture(scope="module")
+def document(node: Node) -> Any:
+    response = httpx.get(f"{node.url}/schema/openapi.json")
+    assert response.status_code == 200
+    return response.json()
+
+
+def operations(document: Any) -> Iterator[tuple[str, Any]]:
+    """All calls of the API, without the files, health and documents around it."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if path.startswith("/api/") and not path.endswith("/live"):
+                yield f"{method} {path}", operation
+
+
+def test_it_is_valid_openapi_3_1(document: Any) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+def test_every_documented_endpoint_is_there(document: Any) -> None:
+    names = {name for name, _ in operations(document)}
+    assert names >= {
+        "post /api/interview/create-room",
+        "get /api/interview/room/{room_id}",
+        "post /api/interview/room/{room_id}/end",
+        "get /api/interview/rooms",
+        "get /api/interview/room/{room_id}/events",
+        "post /api/interview/room/{room_id}/participants/{user_id}/remove",
+        "post /api/interview/guest/join",
+        "post /api/interview/guest/leave",
+        "post /api/zego/generate-token",
+        "post /api/wechat/login",
+        "post /api/wechat/get-phone",
+        "post /api/wechat/generate-qrcode",
+        "get /api/open/jobs/{job_id}",
+        "post /api/open/interviews",
+        "get /api/open/interviews/{interview_id}",
+        "patch /api/open/interviews/{interview_id}",
+    }
+
+
+def test_every_endpoint_tells_its_answer_its_errors_and_an_example(document: Any) -> None:
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        assert {"200", "500", "503"} <= operation["responses"].keys(), name
+        assert any(status.startswith("4") for status in operation["responses"]), name
+        if "requestBody" in operation:
+            assert "example" in operation["requestBody"]["content"]["application/json"], name
+            assert "400" in operation["responses"], name
+
+
+def test_no_endpoint_that_reads_a_body_is_silent_about_it(document: Any) -> None:
+    silent = {name for name, o in operations(document) if "requestBody" not in o}
+    assert {name for name in silent if name.startswith(("post", "patch"))} == {
+        "post /api/interview/room/{room_id}/end",
+        "post /api/interview/room/{room_id}/participants/{user_id}/remove",
+    }
+
+
+def test_every_example_fits_its_schema(document: Any) -> None:
+    for name, operation in operations(document):
+        parts = [operation.get("requestBody"), *operation["responses"].values()]
+        for media in (part["content"]["application/json"] for part in parts if part):
+            examples = [e["value"] for e in media.get("examples", {}).values()]
+            examples += [media["example"]] if "example" in media else []
+            for example in examples:
+                errors = list(Draft202012Validator(media["schema"]).iter_errors(example))
+                assert errors == [], name
+
+
+def test_failures_have_the_shape_of_their_api(document: Any) -> None:
+    for name, operation in operations(document):
+        schema = operation["responses"]["503"]["content"]["application/json"]["schema"]
+        complaint = "error" if "/api/open/" in name else "message"
+        assert schema["properties"].keys() == {"success", complaint, "code"}, name
+
+
+def test_the_page_loads_nothing_from_elsewhere(node: Node) -> None:
+    response = httpx.get(f"{node.url}/schema")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    assert "/api/interview/guest/join" in response.text
+    assert not re.search(r"<(script|link|img|iframe)|@import|url\(", response.text)
+
+
+def test_the_page_shows_texts_as_texts() -> None:
+    operation = {"summary": "<b>bold</b>", "responses": {"200": {"description": "<i>"}}}
+    document = {
+        "info": {"title": "<t>", "version": "1"},
+        "paths": {"/<x>": {"get": operation}},
+    }
+    assert not re.search(r"<(b|i|t|x)>", page(document))
