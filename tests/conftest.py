@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
+from tests.people import Api, Host, everybody_hangs_up
 from tests.product import Deployment
 
 _started: list[EmbeddedPostgres] = []
@@ -100,3 +101,43 @@ def deployment(database_url: str, redis_url: str) -> Iterator[Deployment]:
     """Where tests start nodes: `deployment.node()`; those that still run are ended at the end."""
     with Deployment(database_url, redis_url) as started:
         yield started
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_apis(deployment: Deployment) -> AsyncIterator[tuple[Api, Api]]:
+    """The two nodes that all tests of this worker share."""
+    apis = Api(deployment.shared_node("a")), Api(deployment.shared_node("b"))
+    yield apis
+    for api in apis:
+        await api.aclose()
+
+
+@pytest_asyncio.fixture
+async def a(shared_apis: tuple[Api, Api]) -> AsyncIterator[Api]:
+    """A shared node; what a test leaves open on any node is closed after it."""
+    yield shared_apis[0]
+    await everybody_hangs_up()
+
+
+@pytest.fixture
+def b(shared_apis: tuple[Api, Api], a: Api) -> Api:
+    """The other shared node, on the same Postgres and Redis."""
+    return shared_apis[1]
+
+
+@pytest_asyncio.fixture
+async def host(database: Database, a: Api) -> Host:
+    """Somebody new who has logged in, role `hr`."""
+    return await Host.hired(database, a)
+
+
+@pytest_asyncio.fixture
+async def admin(database: Database, a: Api) -> Host:
+    """Somebody new with role `admin`."""
+    return await Host.hired(database, a, "admin")
+
+
+@pytest_asyncio.fixture
+async def room(host: Host) -> str:
+    """A new room of `host`."""
+    return await host.creates()
