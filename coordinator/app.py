@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import FrameType
@@ -264,9 +264,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.node = node
         self.sockets = sockets
+        self.on_ready: Callable[[], None] | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or self.sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.on_ready is not None:
+            self.on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second one does not wait."""

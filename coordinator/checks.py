@@ -90,7 +90,7 @@ async def _redis(settings: Settings) -> str:
         for _ in range(20):
             message = await pubsub.get_message(timeout=0.2)
             if message is not None:
-                await pubsub.aclose()
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
                 return "pub/sub round trip"
         raise _Failed("publishes, but does not deliver")
     finally:

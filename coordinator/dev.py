@@ -62,7 +62,7 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         token = asyncio.run(_prepare(settings))
         deployment = asyncio.run(deployment_id(settings.database_url))
         running = server(settings, deployment, host="127.0.0.1", port=settings.port)
-        _say_where_to_look(settings, token, data)
+        running.on_ready = lambda: _say_where_to_look(settings, token, data)
         running.run()
     return 0
 

@@ -17,9 +17,9 @@ class View(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_o
     """
 
 
-class Answer(msgspec.Struct, Generic[T], frozen=True):
+class Answer(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """The success of the mini-program's API."""
 
-    data: T | UnsetType = UNSET
-    message: str = "操作成功"
     success: Literal[True] = True
+    message: str = "操作成功"
+    data: T | UnsetType = UNSET

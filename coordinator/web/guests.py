@@ -106,7 +106,7 @@ def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
             guest_token=access.issue_guest(body.room_id, joined.user_id),
             seq=joined.seq,
         )
-        return Answer(view)
+        return Answer(data=view)
 
     @post(
         "/api/interview/guest/leave",

@@ -102,8 +102,8 @@ class RoomView(View, frozen=True, kw_only=True):
 
 class EndedView(View, frozen=True, kw_only=True):
     room_id: str
-    ended_at: str
     status: Annotated[str, msgspec.Meta(description="always `ended`")]
+    ended_at: str
 
 
 class ListedRoomView(View, frozen=True, kw_only=True):
@@ -166,7 +166,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
             status=room.status,
             created_at=timestamp(room.created_at),
         )
-        return Answer(view, message="创建成功")
+        return Answer(data=view, message="创建成功")
 
     @get(
         "/api/interview/room/{room_id:str}",
@@ -180,7 +180,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
     )
     async def get_room(room_id: PathText) -> Answer[RoomView]:
         """Public. An ended room shows everybody who attended."""
-        return Answer(room_view(*await rooms.view(room_id)))
+        return Answer(data=room_view(*await rooms.view(room_id)))
 
     @post(
         "/api/interview/room/{room_id:str}/end",
@@ -204,7 +204,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         staff = await access.staff(bearer(request.headers.get("authorization")))
         ended_at = await rooms.end(staff, room_id)
         view = EndedView(room_id=room_id, status="ended", ended_at=timestamp(ended_at))
-        return Answer(view, message="房间已结束")
+        return Answer(data=view, message="房间已结束")
 
     @get(
         "/api/interview/rooms",
@@ -248,7 +248,9 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
             )
             for room in listed
         ]
-        return Answer(RoomListView(total=total, page=page.number, page_size=page.size, list=views))
+        return Answer(
+            data=RoomListView(total=total, page=page.number, page_size=page.size, list=views)
+        )
 
     @get(
         "/api/interview/room/{room_id:str}/events",
@@ -297,7 +299,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
             last_seq=last_seq,
             has_more=shown < last_seq,
         )
-        return Answer(view)
+        return Answer(data=view)
 
     @post(
         "/api/interview/room/{room_id:str}/participants/{user_id:str}/remove",
@@ -317,7 +319,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         """Its host or an admin; the guest's sockets are closed and its token refused."""
         staff = await access.staff(bearer(request.headers.get("authorization")))
         await rooms.remove(staff, room_id, user_id)
-        return Answer(RemovedView(room_id=room_id, user_id=user_id, removed=True))
+        return Answer(data=RemovedView(room_id=room_id, user_id=user_id, removed=True))
 
     @get(
         "/api/interview/room/{room_id:str}/live",

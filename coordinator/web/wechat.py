@@ -176,7 +176,7 @@ def routes(
         await limits.check_client("login", request.scope)
         body = read(LoginBody, await request.body())
         token, staff = await sign_in.login(body.code)
-        return Answer(LoginView(token=token, user_info=user_info(staff)))
+        return Answer(data=LoginView(token=token, user_info=user_info(staff)))
 
     @post(
         "/api/wechat/get-phone",
@@ -202,7 +202,7 @@ def routes(
         body = read(PhoneBody, await request.body())
         phone = await sign_in.store_phone(staff, body.code)
         return Answer(
-            PhoneView(
+            data=PhoneView(
                 phone_number=phone.number,
                 pure_phone_number=phone.pure_number,
                 country_code=phone.country_code,
@@ -227,7 +227,7 @@ def routes(
         staff = await access.staff(bearer(request.headers.get("authorization")))
         body = read(ProfileBody, await request.body())
         changed = await sign_in.set_profile(staff, body.name or None, body.avatar or None)
-        return Answer(user_info(changed))
+        return Answer(data=user_info(changed))
 
     @post(
         "/api/wechat/generate-qrcode",
@@ -260,7 +260,7 @@ def routes(
             raise InvalidParams.wrong("page", "不在允许的页面中")
         stored = await codes.order(staff, body.order())
         return Answer(
-            CodeView(
+            data=CodeView(
                 qrcode_url=f"{base_url}/uploads/qrcode/{stored.name}",
                 buffer=base64.b64encode(stored.image).decode(),
             )

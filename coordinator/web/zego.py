@@ -102,7 +102,7 @@ def routes(access: Access, rooms: RoomService, zego: Zego | None, limits: Limits
         await admit(body, body.guest_token or bearer(request.headers.get("authorization")))
         lifetime = min(body.expire_time, MOST_LIFETIME)
         return Answer(
-            TokenView(
+            data=TokenView(
                 token=zego.room_token(
                     body.user_id, body.room_id, now=int(time.time()), lifetime=lifetime
                 ),
