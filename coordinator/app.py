@@ -50,6 +50,7 @@ from coordinator.web import guests, health, mini_program, open_api, rooms, wecha
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.documentation import openapi_config
 from coordinator.web.errors import EXCEPTION_HANDLERS
+from coordinator.web.interview_live import InterviewEndpoint
 from coordinator.web.limits import Limits
 from coordinator.web.live import LiveDoor, RoomEndpoint
 from coordinator.web.requests import Instrumented
@@ -134,7 +135,10 @@ class Node:
             [
                 RoomEndpoint(
                     self.rooms, self.writer, self.access, self.terms, lambda: self.presence.boot
-                )
+                ),
+                InterviewEndpoint(
+                    self.stored_interviews, self.api_keys, self.access, self.terms
+                ),
             ],
             hub=self.hub,
             register=self.register,

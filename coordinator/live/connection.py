@@ -94,12 +94,16 @@ class Connection:
 
     def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
         """Greets: what this connection is, and the snapshot or that the missed events follow."""
+        self.greet(feed, since=since, snapshot=None if resumed else feed.snapshot())
+
+    def greet(self, feed: Feed, *, since: int, snapshot: bytes | None) -> None:
+        """Sends a `welcome`; `snapshot` is the members that tell the state of `since`, as JSON."""
         is_room = feed.key.kind == ROOM
         head = {
             "type": "welcome",
             "roomId" if is_room else "interviewId": feed.key.id,
             "seq": since,
-            "resumed": resumed,
+            "resumed": snapshot is None,
         }
         tail = {
             "self": self.identity,
@@ -110,8 +114,8 @@ class Connection:
             "now": now(),
         }
         parts = [_encode(head)[1:-1], _encode(tail)[1:-1]]
-        if not resumed:
-            parts.insert(1, feed.snapshot())
+        if snapshot is not None:
+            parts.insert(1, snapshot)
         greeting = text_frame(b"{" + b",".join(parts) + b"}")
         if len(greeting) > _LARGE_WELCOME:
             # A large room's snapshot is not the client's slowness: it may be unsent beside it.
@@ -150,6 +154,14 @@ class Connection:
     async def enter(self) -> int | None:
         """What an opening connection writes; the log's last seq then, where that is known."""
         return self.connect_seq or None
+
+    def starts_after(self, since: int | None) -> int | None:
+        """The seq after which events are sent to an opening connection; None = a snapshot.
+
+        Args:
+            since: what the client asked for.
+        """
+        return since
 
     def give_up_row(self) -> None:
         """A connection that only watches has none."""

@@ -130,6 +130,13 @@ class Feed:
         self._snapshot = None
         self._drain_early()
 
+    def take_over(self, seq: int, state: FeedState) -> bool:
+        """A state that was just read replaces this one; False where it is of another seq."""
+        if seq != self.seq:
+            return False
+        self.state, self._snapshot = state, None
+        return True
+
     def forget(self) -> None:
         """The state cannot be continued (the log was set back): it is loaded anew."""
         self.seq = self.state = None

@@ -192,6 +192,7 @@ class LiveDoor:
         self._register.add(connection)
         try:
             connect_seq = await connection.enter()
+            since = connection.starts_after(since)
             feed = await self._hub.attach(key, connection, since=since, connect_seq=connect_seq)
         except CoordinatorError:
             connection.give_up_row()

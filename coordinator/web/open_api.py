@@ -435,6 +435,15 @@ def routes(
         record = await interviews.record(key, known_id("interviewId", interview_id))
         return answer(shown_report(record))
 
+    @get(
+        "/api/open/interviews/{interview_id:str}/live",
+        summary="面试实时进度（WebSocket）",
+        tags=["open api"],
+        operation_class=_documented(parameters=[INTERVIEW_ID], errors=[InvalidParams]),
+    )
+    async def live_needs_websocket(interview_id: FromPath[str]) -> None:
+        raise InvalidParams("请使用WebSocket连接")
+
     handlers = [
         get_job,
         list_jobs,
@@ -451,7 +460,7 @@ def routes(
     async def get_coze_document() -> dict[str, Any]:
         return document
 
-    return [*handlers, get_coze_document]
+    return [*handlers, live_needs_websocket, get_coze_document]
 
 
 def answer(data: Mapping[str, Any]) -> dict[str, Any]:

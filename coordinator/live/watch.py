@@ -1,0 +1,76 @@
+"""A connection that watches an interview.
+
+Events tell where an interview stands, not all of its members, so the state that a feed has built
+from events is no whole record. Whoever starts to watch is greeted with the record as it was just
+read, and with the events after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from coordinator.domain.errors import NotFound
+from coordinator.domain.interview import Watched
+from coordinator.live.connection import Connection
+from coordinator.live.feed import RING, Feed
+
+TRIES = 5
+LATE_SECONDS = 0.05
+
+Load = Callable[[str], Awaitable[tuple[int, Watched] | None]]
+
+
+class Watch(Connection):
+    """Watches the interview `interview_id`; `load` reads it with its seq, as of one moment."""
+
+    def __init__(self, *arguments: Any, interview_id: str, load: Load, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.interview_id = interview_id
+        self._load = load
+        self._read_state: Watched | None = None
+
+    async def enter(self) -> int:
+        """Reads the record; the seq that it reflects.
+
+        Raises:
+            NotFound, Unavailable
+        """
+        loaded = await self._load(self.interview_id)
+        if loaded is None:
+            raise NotFound
+        self.connect_seq, self._read_state = loaded
+        return self.connect_seq
+
+    def starts_after(self, since: int | None) -> int:
+        """A snapshot is what has been read, and events follow it."""
+        if since is not None and 0 <= self.connect_seq - since <= RING:
+            self._read_state = None
+            return since
+        return self.connect_seq
+
+    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+        state, self._read_state = self._read_state, None
+        if state is None or since != self.connect_seq:
+            super().welcome(feed, resumed=resumed, since=since)
+        else:
+            snapshot = msgspec.json.encode(state.snapshot())[1:-1]
+            self.greet(feed, since=since, snapshot=snapshot)
+
+    def _sync(self, since: object) -> None:
+        """A snapshot may be due: the feed's state is made whole first."""
+        if type(since) is int and since >= 0 and self.feed is not None:
+            self._do(self._sync_whole(self.feed, since))
+        else:
+            super()._sync(since)
+
+    async def _sync_whole(self, feed: Feed, since: int) -> None:
+        for _ in range(TRIES):
+            loaded = await self._load(self.interview_id)
+            if loaded is None or feed.take_over(*loaded):
+                break
+            await asyncio.sleep(LATE_SECONDS)  # the feed is behind what was read, or beyond it
+        await self.terms.hub.sync(feed, self, since)

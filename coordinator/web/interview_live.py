@@ -1,0 +1,95 @@
+"""The live progress of an interview: who may watch it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from coordinator.domain.errors import NotFound
+from coordinator.domain.events import INTERVIEW
+from coordinator.domain.ids import new_session_id
+from coordinator.domain.job import is_record_id
+from coordinator.domain.people import Staff
+from coordinator.live.connection import Connection, Terms
+from coordinator.live.transport import LiveSocket
+from coordinator.live.watch import Watch
+from coordinator.services.access import Access
+from coordinator.services.api_keys import ApiKeys
+from coordinator.store.interviews import Interviews
+from coordinator.web.live import Refusal, presented_token, subprotocol_value
+from coordinator.web.open_api import presented_key
+
+_KEY = "key "
+_TOKEN = "token "
+
+
+class InterviewEndpoint:
+    """`/api/open/interviews/{id}/live`: an API key whose tenant it is, or any staff token.
+
+    A credential is told as what it is: `key …` or `token …`.
+    """
+
+    kind = INTERVIEW
+    path = re.compile(r"/api/open/interviews/([^/]+)/live")
+
+    def __init__(
+        self, interviews: Interviews, api_keys: ApiKeys, access: Access, terms: Terms
+    ) -> None:
+        self._interviews = interviews
+        self._api_keys = api_keys
+        self._access = access
+        self._terms = terms
+
+    def credential(self, socket: LiveSocket) -> str | None:
+        header = presented_key(socket.headers.get("x-api-key"))
+        if header is not None:
+            return _KEY + header
+        if token := presented_token(socket):
+            return _TOKEN + token
+        key = subprotocol_value(socket, "key.")
+        return None if key is None else _KEY + key
+
+    def credential_of(self, frame: dict[str, Any]) -> str | None:
+        for name, kind in (("key", _KEY), ("token", _TOKEN)):
+            value = frame.get(name)
+            if isinstance(value, str) and value:
+                return kind + value
+        return None
+
+    async def admit(self, socket: LiveSocket, feed_id: str, credential: str) -> Connection:
+        if credential.startswith(_KEY):
+            return await self._for_key(socket, feed_id, credential[len(_KEY) :])
+        return await self._for_staff(socket, feed_id, credential[len(_TOKEN) :])
+
+    async def _for_key(self, socket: LiveSocket, interview_id: str, presented: str) -> Watch:
+        key = self._api_keys.verify(presented)
+        if not is_record_id(interview_id):
+            raise NotFound
+        if key.enterprise_id is not None and (
+            await self._interviews.record(interview_id, enterprise=key.enterprise_id) is None
+        ):
+            raise NotFound
+        identity = {"name": key.name, "role": "observer"}
+        return self._watch(socket, interview_id, identity, expires_at=None)
+
+    async def _for_staff(self, socket: LiveSocket, interview_id: str, token: str) -> Watch:
+        proof = await self._access.proof(token)
+        if not isinstance(proof.holder, Staff):
+            raise Refusal(4003)
+        if not is_record_id(interview_id):
+            raise NotFound
+        identity = {"userId": proof.user_id, "role": "observer"}
+        return self._watch(socket, interview_id, identity, expires_at=proof.expires_at)
+
+    def _watch(
+        self, socket: LiveSocket, interview_id: str, identity: dict[str, Any], **more: Any
+    ) -> Watch:
+        return Watch(
+            socket,
+            self._terms,
+            session_id=new_session_id(),
+            identity=identity,
+            interview_id=interview_id,
+            load=self._interviews.load,
+            **more,
+        )
