@@ -41,8 +41,8 @@ class Users(Table, tablename="users"):
 class InterviewRooms(Table, tablename="interview_rooms"):
     """A room, and what its rules need without reading anybody else.
 
-    `last_seq` and `last_at` are the log's end. `present` counts who is in the room, `guests` those of them
-    but the host, `online` the
+    `last_seq` and `last_at` are the log's end. `present` counts who is in the room, `guests` those
+    of them but the host, `online` the
     participants with a live connection. `host_absent_since` and `empty_since` are null while the
     host is connected, and while there is a live connection or a guest. `creation` is made by the
     creator before the statement, so that a repeat after a lost answer knows its own room.
