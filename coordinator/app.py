@@ -50,6 +50,7 @@ from coordinator.web import guests, health, mini_program, open_api, rooms, wecha
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.documentation import openapi_config
 from coordinator.web.errors import EXCEPTION_HANDLERS
+from coordinator.web.hot import HotLane
 from coordinator.web.interview_live import InterviewEndpoint
 from coordinator.web.limits import Limits
 from coordinator.web.live import LiveDoor, RoomEndpoint
@@ -136,9 +137,7 @@ class Node:
                 RoomEndpoint(
                     self.rooms, self.writer, self.access, self.terms, lambda: self.presence.boot
                 ),
-                InterviewEndpoint(
-                    self.stored_interviews, self.api_keys, self.access, self.terms
-                ),
+                InterviewEndpoint(self.stored_interviews, self.api_keys, self.access, self.terms),
             ],
             hub=self.hub,
             register=self.register,
@@ -245,7 +244,17 @@ class Node:
             openapi_config=openapi_config(settings.base_url),
             logging_config=None,
         )
-        return Instrumented(app)
+        view = rooms.view_story(self.room_service)
+        hot = HotLane(
+            app,
+            posts={
+                "/api/interview/guest/join": guests.join_story(
+                    self.room_service, self.access, self.limits
+                )
+            },
+            gets={"/api/interview/room/": lambda scope, _: view(scope["path"].rpartition("/")[2])},
+        )
+        return Instrumented(hot)
 
 
 def _lifespan(settings: Settings) -> Lifespan:

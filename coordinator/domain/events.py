@@ -48,5 +48,5 @@ class Event:
 
 def timestamp(moment: datetime) -> str:
     """UTC, ISO 8601 with milliseconds and `Z`: `2024-01-01T10:00:00.000Z`."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import Request, post
@@ -23,7 +24,7 @@ from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, optional, read, required
 from coordinator.web.documentation import documented
 from coordinator.web.limits import Limits
-from coordinator.web.requests import bearer
+from coordinator.web.requests import bearer, header
 
 _LONGEST_TOKEN = 4096
 
@@ -62,8 +63,38 @@ class LeaveBody(Body):
         self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
 
 
+def join_story(
+    rooms: RoomService, access: Access, limits: Limits
+) -> Callable[[Any, bytes], Awaitable[Answer[JoinedView]]]:
+    """How a guest joins: from the ASGI scope and the body to the answer (`web/hot.py`)."""
+
+    async def join(scope: Any, raw: bytes) -> Answer[JoinedView]:
+        await limits.check_client("join", scope)
+        body = read(JoinBody, raw)
+        presented = (body.guest_token, bearer(header(scope, b"authorization")))
+        joined = await rooms.join(
+            room_id=body.room_id,
+            user_name=body.user_name,
+            identity=body.identity or None,
+            tokens=[token for token in presented if token],
+        )
+        view = JoinedView(
+            guest_id=joined.user_id,
+            room_id=body.room_id,
+            user_name=joined.user_name,
+            identity=joined.identity,
+            joined_at=timestamp(joined.joined_at),
+            guest_token=access.issue_guest(body.room_id, joined.user_id),
+            seq=joined.seq,
+        )
+        return Answer(data=view)
+
+    return join
+
+
 def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
     """The handlers of `/api/interview/guest/…`."""
+    tell_join = join_story(rooms, access, limits)
 
     @post(
         "/api/interview/guest/join",
@@ -88,25 +119,7 @@ def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
     )
     async def join(request: Request[Any, Any, Any]) -> Answer[JoinedView]:
         """Public. With a `guestToken` of this room it is a return: the same guest."""
-        await limits.check_client("join", request.scope)
-        body = read(JoinBody, await request.body())
-        presented = (body.guest_token, bearer(request.headers.get("authorization")))
-        joined = await rooms.join(
-            room_id=body.room_id,
-            user_name=body.user_name,
-            identity=body.identity or None,
-            tokens=[token for token in presented if token],
-        )
-        view = JoinedView(
-            guest_id=joined.user_id,
-            room_id=body.room_id,
-            user_name=joined.user_name,
-            identity=joined.identity,
-            joined_at=timestamp(joined.joined_at),
-            guest_token=access.issue_guest(body.room_id, joined.user_id),
-            seq=joined.seq,
-        )
-        return Answer(data=view)
+        return await tell_join(request.scope, await request.body())
 
     @post(
         "/api/interview/guest/leave",

@@ -30,6 +30,15 @@ def bearer(authorization: str | None) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
+def header(scope: Any, name: bytes) -> str | None:
+    """The first value of a header of an ASGI scope; `name` in small letters."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
 def client_address(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
     """Who is calling: the peer, or where that is a trusted proxy, the last hop that is none.
 
@@ -60,11 +69,22 @@ def _within(address: str, networks: Sequence[Network]) -> bool:
     return any(parsed in network for network in networks)
 
 
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+
 class Instrumented:
     """Counts and times what an ASGI application answers."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self._counters: dict[tuple[str, int], Any] = {}
+
+    def _counter(self, method: str, status: int) -> Any:
+        """The counter of a kind of answer; a strange method is counted with the others."""
+        key = (method if method in _METHODS else "other", status)
+        if key not in self._counters:
+            self._counters[key] = HTTP_REQUESTS.labels(*key)
+        return self._counters[key]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -82,5 +102,5 @@ class Instrumented:
         try:
             await self.app(scope, receive, observe)
         finally:
-            HTTP_REQUESTS.labels(scope["method"], status).inc()
+            self._counter(scope["method"], status).inc()
             HTTP_SECONDS.observe(time.perf_counter() - started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -134,8 +134,18 @@ class RemovedView(View, frozen=True, kw_only=True):
     removed: bool
 
 
+def view_story(rooms: RoomService) -> Callable[[str], Awaitable[Answer[RoomView]]]:
+    """How a room is shown: from its id to the answer (`web/hot.py`)."""
+
+    async def view(room_id: str) -> Answer[RoomView]:
+        return Answer(data=room_view(*await rooms.view(room_id)))
+
+    return view
+
+
 def routes(rooms: RoomService, access: Access) -> list[Any]:
     """The handlers of `/api/interview/room…`."""
+    tell_view = view_story(rooms)
 
     @post(
         "/api/interview/create-room",
@@ -180,7 +190,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
     )
     async def get_room(room_id: PathText) -> Answer[RoomView]:
         """Public. An ended room shows everybody who attended."""
-        return Answer(data=room_view(*await rooms.view(room_id)))
+        return await tell_view(room_id)
 
     @post(
         "/api/interview/room/{room_id:str}/end",
