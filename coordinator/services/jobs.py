@@ -236,9 +236,9 @@ def _salary(name: str, value: Any) -> int | None:
 
 
 def _once(lines_of: dict[str, int], job_id: str, line: int) -> None:
-    before = lines_of.setdefault(job_id, line)
-    if before != line:
-        raise ValueError(f"id {job_id!r} stands on line {before} already")
+    if job_id in lines_of:
+        raise ValueError(f"id {job_id!r} stands on line {lines_of[job_id]} already")
+    lines_of[job_id] = line
 
 
 def _one_name(names_of: dict[str, tuple[str, int]], enterprise: Enterprise, line: int) -> None:
