@@ -57,7 +57,7 @@ async def _measure(run: Run, result: Result, connections: int, seconds: float) -
             whose=connecting.whose(deployment.cores), note=connecting.text(),
         )  # fmt: skip
         result.latencies["connect → welcome"] = opened.took
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(min(SETTLE_SECONDS, seconds))
         async with run.screen.step(f"idle for {seconds:g} s"):
             await watchers.listen(nap=0.05)
             before = parties.now()

@@ -18,7 +18,8 @@ from loadtest.usage import Usage
 Requests = Callable[[int], bytes | None]
 
 READ_ROOMS, READ_PEOPLE, JOIN_ROOMS = 50, 4, 500
-USED_UP = 4000  # guests that leave, rooms that are ended, per window
+USED_UP_PER_SECOND = 8000  # guests that leave, rooms that are ended: as many as may be needed
+MOST_USED_UP = 6000
 WARM_SECONDS = 0.5
 
 
@@ -32,7 +33,7 @@ class Endpoint:
 
     name: str
     requests: Requests
-    fill: Callable[[], Awaitable[None]] | None = None
+    fill: Callable[[int], Awaitable[None]] | None = None
 
 
 async def rest(bench: Bench, *, seconds: float, in_flight: tuple[int, ...]) -> Result:
@@ -68,10 +69,11 @@ async def _one(
 ) -> None:
     parties = run.deployment.parties
     parties.clients = [os.getpid()]
+    warm = min(WARM_SECONDS, seconds)
     if endpoint.fill is not None:
-        await endpoint.fill()
+        await endpoint.fill(min(MOST_USED_UP, round((warm + seconds) * USED_UP_PER_SECOND)))
     open_lines = await lines.grow(count)
-    await Drive(endpoint.requests).closed(open_lines, seconds=min(WARM_SECONDS, seconds))
+    await Drive(endpoint.requests).closed(open_lines, seconds=warm)
     before = parties.now()
     driven = await Drive(endpoint.requests).closed(open_lines, seconds=seconds)
     usage = Usage.between(before, parties.now())
@@ -143,12 +145,12 @@ class Work:
         body = {"roomId": room, "roomName": "Load test", "hostName": "Load test"}
         return self._post("/interview/create-room", body, self.token)
 
-    async def _fill_leavers(self) -> None:
-        rooms = [self.join_rooms[i % JOIN_ROOMS] for i in range(USED_UP)]
+    async def _fill_leavers(self, count: int) -> None:
+        rooms = [self.join_rooms[i % JOIN_ROOMS] for i in range(count)]
         self.leavers = iter(await self._join(rooms))
 
-    async def _fill_to_end(self) -> None:
-        names = [f"{name}_e" for name in self.run.room_names(USED_UP)]
+    async def _fill_to_end(self, count: int) -> None:
+        names = [f"{name}_e" for name in self.run.room_names(count)]
         await self._create(names)
         self.created += names
         self.to_end = names[:]

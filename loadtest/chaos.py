@@ -1,0 +1,414 @@
+"""Chaos: people use several nodes while nodes, Redis, Postgres and the wires between them break.
+
+    python -m loadtest.chaos --seed 7 --minutes 2
+    python -m loadtest.chaos --measure
+
+The plan of faults follows from the seed alone; timings are the machine's. When it is over everything
+is mended, the grace passes, and every promise about order, loss and presence is checked for every
+room and every client (`verdict.py`). Exit status 1: a promise was broken; the seed repeats the plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvloop
+from rich.console import Console
+
+from loadtest.crowd import Crowd, Memory, Tab
+from loadtest.screen import Screen
+from loadtest.site import Site, SiteNode
+from loadtest.verdict import EndState, ghosts, judge, lateness
+
+GRACE = 6.0
+SETTLE_SECONDS = 14.0
+"""After everything is mended: a lease, a round of judging, and some more."""
+
+AT_ONCE = 2
+"""Faults that may overlap."""
+
+_KINDS: dict[str, tuple[int, float, float]] = {
+    "node killed": (4, 0.3, 6),
+    "node frozen": (4, 1, 14),
+    "node drained": (2, 0.3, 3),
+    "node cut from Postgres": (2, 1, 14),
+    "node's Postgres hung": (2, 1, 14),
+    "node cut from Redis": (1, 1, 8),
+    "node's Redis hung": (1, 1, 8),
+    "Redis killed": (3, 0.3, 8),
+    "Redis hung": (2, 1, 9),
+    "Redis flushed": (1, 0, 0),
+    "Postgres killed": (2, 0.2, 4),
+    "Postgres restarted": (1, 0.2, 10),
+    "Postgres hung": (2, 0.5, 8),
+}
+"""Kind -> how often, and the range of its duration in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something breaks `at` seconds after the start, for `seconds`; `node`: whose, -1 = shared."""
+
+    at: float
+    kind: str
+    node: int
+    seconds: float
+
+    @property
+    def end(self) -> float:
+        return self.at + self.seconds
+
+    @property
+    def victim(self) -> str:
+        """What it harms: two faults never harm the same thing at the same time."""
+        return f"node {self.node}" if self.node >= 0 else self.kind.split()[0]
+
+
+def plan(seed: int, seconds: float, nodes: int) -> list[Fault]:
+    """The faults of a run, by their time; all have ended when it does."""
+    rng = random.Random(seed)
+    kinds, weights = list(_KINDS), [weight for weight, _, _ in _KINDS.values()]
+    faults: list[Fault] = []
+    at = rng.uniform(1, 3)
+    while at < seconds:
+        kind = rng.choices(kinds, weights)[0]
+        _, least, most = _KINDS[kind]
+        node = rng.randrange(nodes) if kind.startswith("node") else -1
+        fault = Fault(at, kind, node, rng.uniform(least, most))
+        under_way = [one for one in faults if one.end + 1 > at]
+        if (
+            len(under_way) < AT_ONCE
+            and fault.victim not in [one.victim for one in under_way]
+            and fault.end < seconds
+        ):
+            faults.append(fault)
+        at += rng.uniform(0.5, 5)
+    return faults
+
+
+class Harm:
+    """Does a fault to a site, and undoes it."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._do: dict[str, Callable[[Fault], Awaitable[None]]] = {
+            "node killed": self._kill_node,
+            "node frozen": self._freeze_node,
+            "node drained": self._drain_node,
+            "node cut from Postgres": self._cut_postgres,
+            "node's Postgres hung": self._hang_postgres,
+            "node cut from Redis": self._cut_redis,
+            "node's Redis hung": self._hang_redis,
+            "Redis killed": self._kill_redis,
+            "Redis hung": self._freeze_redis,
+            "Redis flushed": self._flush_redis,
+            "Postgres killed": self._kill_postgres,
+            "Postgres restarted": self._restart_postgres,
+            "Postgres hung": self._freeze_postgres,
+        }
+
+    async def do(self, fault: Fault) -> None:
+        """From its beginning to its end."""
+        await self._do[fault.kind](fault)
+
+    def _node(self, fault: Fault) -> SiteNode:
+        return self.site.nodes[fault.node]
+
+    async def _start_again(self, node: SiteNode) -> None:
+        """A node does not start while Postgres is away: whoever runs it starts it until it does."""
+        while True:
+            self.site.start_node(node)
+            try:
+                await self.site.ready(node, within=6)
+            except TimeoutError:
+                if node.is_running:
+                    return
+            else:
+                return
+
+    async def _kill_node(self, fault: Fault) -> None:
+        node = self._node(fault)
+        await asyncio.to_thread(node.kill)
+        await asyncio.sleep(fault.seconds)
+        await self._start_again(node)
+
+    async def _freeze_node(self, fault: Fault) -> None:
+        self._node(fault).signal(signal.SIGSTOP)
+        await asyncio.sleep(fault.seconds)
+        self._node(fault).signal(signal.SIGCONT)
+
+    async def _drain_node(self, fault: Fault) -> None:
+        node = self._node(fault)
+        node.signal(signal.SIGTERM)
+        await asyncio.to_thread(node.wait, 15)
+        await asyncio.sleep(fault.seconds)
+        await self._start_again(node)
+
+    async def _cut_postgres(self, fault: Fault) -> None:
+        self._node(fault).postgres.cut()
+        await asyncio.sleep(fault.seconds)
+        self._node(fault).postgres.mend()
+
+    async def _hang_postgres(self, fault: Fault) -> None:
+        self._node(fault).postgres.hang()
+        await asyncio.sleep(fault.seconds)
+        self._node(fault).postgres.mend()
+
+    async def _cut_redis(self, fault: Fault) -> None:
+        self._node(fault).redis.cut()
+        await asyncio.sleep(fault.seconds)
+        self._node(fault).redis.mend()
+
+    async def _hang_redis(self, fault: Fault) -> None:
+        self._node(fault).redis.hang()
+        await asyncio.sleep(fault.seconds)
+        self._node(fault).redis.mend()
+
+    async def _kill_redis(self, fault: Fault) -> None:
+        await asyncio.to_thread(self.site.redis.kill)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self.site.redis.start)
+
+    async def _freeze_redis(self, fault: Fault) -> None:
+        self.site.signal_redis(signal.SIGSTOP)
+        await asyncio.sleep(fault.seconds)
+        self.site.signal_redis(signal.SIGCONT)
+
+    async def _flush_redis(self, fault: Fault) -> None:
+        await self.site.flush_redis()
+
+    async def _kill_postgres(self, fault: Fault) -> None:
+        await asyncio.to_thread(self.site.postgres.kill)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self.site.postgres.start)
+
+    async def _restart_postgres(self, fault: Fault) -> None:
+        await asyncio.to_thread(self.site.postgres.stop)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(self.site.postgres.start)
+
+    async def _freeze_postgres(self, fault: Fault) -> None:
+        self.site.signal_postgres(signal.SIGSTOP)
+        await asyncio.sleep(fault.seconds)
+        self.site.signal_postgres(signal.SIGCONT)
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run.
+
+    Attributes:
+        worst_late: seconds by which a `left` came after its deadline, outages included.
+        repaired_in: seconds from the last mending until every node said `ready`.
+    """
+
+    seed: int
+    seconds: float
+    faults: Counter[str]
+    did: dict[str, int]
+    events: int
+    rooms: int
+    codes: dict[str, int]
+    seen_ms: dict[str, float]
+    slowest: str
+    worst_late: float
+    repaired_in: float
+    excused: int
+    broken: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            name: getattr(self, name) for name in self.__dataclass_fields__
+        } | {"faults": dict(self.faults)}  # fmt: skip
+
+
+async def chaos(
+    *, seed: int, seconds: float, nodes: int, rooms: int, people: int, screen: Screen,
+    keep_logs: Path | None = None,
+) -> Report:  # fmt: skip
+    """One run: the plan carried out under load, then the verdict."""
+    faults = plan(seed, seconds, nodes)
+    memory = Memory()
+    async with Site(nodes=nodes, grace=GRACE) as site:
+        crowd = Crowd(site, memory, seed, rooms, people)
+        try:
+            await crowd.start()
+            start = time.time()
+            async with screen.step(f"seed {seed}: {len(faults)} faults", lambda: dict(memory.did)):
+                await _carry_out(site, faults, seconds, screen)
+            await crowd.stop()
+            mended = time.monotonic()
+            await asyncio.gather(*(site.ready(node) for node in site.nodes))
+            repaired_in = time.monotonic() - mended
+            async with screen.step("everything is mended; the grace passes"):
+                await asyncio.sleep(GRACE + SETTLE_SECONDS)
+            states = await _end_states(site, crowd)
+            broken = judge(states, memory, GRACE)
+            late_joins, excused = ghosts(
+                states, memory, {node.number: node.killed for node in site.nodes}
+            )
+        finally:
+            await crowd.close()
+            if keep_logs is not None:
+                for node in site.nodes:
+                    (keep_logs / f"seed-{seed}-node-{node.number}.log").write_text(node.said())
+        errors = _errors(site)
+    late, at, room, seq = memory.latest
+    return Report(
+        seed=seed, seconds=seconds, faults=Counter(fault.kind for fault in faults),
+        did=dict(memory.did), events=sum(len(s.log) for s in states), rooms=len(states),
+        codes={str(code): count for code, count in sorted(memory.codes.items())},
+        seen_ms={str(k): v for k, v in memory.late.summary().items()},
+        slowest=f"{late:.2f} s, {at - start:.1f} s after the start: {room} seq {seq}",
+        worst_late=max([lateness(s.log) for s in states], default=0.0), repaired_in=repaired_in,
+        excused=excused, broken=broken + late_joins + errors,
+    )  # fmt: skip
+
+
+def _errors(site: Site) -> list[str]:
+    """What the nodes logged as errors: a fault from outside is none."""
+    found: Counter[str] = Counter()
+    for node in site.nodes:
+        for line in node.said().splitlines():
+            try:
+                said = json.loads(line)
+            except ValueError:
+                found[f"a node printed {line[:200]!r}"] += 1
+                continue
+            if said.get("level") in ("error", "critical"):
+                reason = said.get("exception", "").strip().rpartition("\n")[2]
+                found[f"a node logged {said.get('event')}: {reason[:300]}"] += 1
+    return [f"{count} × {what}" for what, count in found.items()]
+
+
+async def _carry_out(site: Site, faults: list[Fault], seconds: float, screen: Screen) -> None:
+    harm = Harm(site)
+    start = time.monotonic()
+    under_way = []
+    for fault in faults:
+        await asyncio.sleep(max(0.0, start + fault.at - time.monotonic()))
+        where = f" {fault.node}" if fault.node >= 0 else ""
+        screen.console.print(
+            f"[dim]{time.monotonic() - start:6.1f} s  {fault.kind}{where},"
+            f" {fault.seconds:.1f} s[/]", highlight=False,
+        )  # fmt: skip
+        under_way.append(asyncio.create_task(harm.do(fault)))
+    await asyncio.sleep(max(0.0, start + seconds - time.monotonic()))
+    await asyncio.gather(*under_way)
+    for node in site.nodes:
+        if not node.is_running:
+            site.start_node(node)
+
+
+async def _end_states(site: Site, crowd: Crowd) -> list[EndState]:
+    """Every room that was made, as its nodes answer now."""
+    states = []
+    async with httpx.AsyncClient(
+        trust_env=False, timeout=20, headers={"Authorization": f"Bearer {site.admin_token}"}
+    ) as http:
+        for room in crowd.all_rooms:
+            answers = [
+                await http.get(f"{node.url}/api/interview/room/{room}") for node in site.nodes
+            ]
+            if answers[0].status_code == 404:
+                continue  # creating it was never answered, and did not happen
+            views = [answer.json()["data"] for answer in answers]
+            log = await _log(http, site.nodes[0], room)
+            tabs = [tab for tab in crowd.tabs if tab.room == room and tab.is_connected]
+            states.append(
+                EndState(
+                    room, log, views, {_user(tab, log) for tab in tabs},
+                    [(tab.user_id, tab.seq) for tab in tabs],
+                )
+            )  # fmt: skip
+    return states
+
+
+def _user(tab: Tab, log: list[dict[str, Any]]) -> str:
+    user: str = log[0]["participant"]["userId"] if tab.user_id == "host" else tab.user_id
+    return user
+
+
+async def _log(http: httpx.AsyncClient, node: SiteNode, room: str) -> list[dict[str, Any]]:
+    log: list[dict[str, Any]] = []
+    while True:
+        answer = await http.get(
+            f"{node.url}/api/interview/room/{room}/events", params={"after": len(log), "limit": 500}
+        )
+        page = answer.json()["data"]
+        log += page["events"]
+        if not page["hasMore"]:
+            return log
+
+
+def show(console: Console, report: Report) -> None:
+    """The report, for people."""
+    console.print(f"\n[bold]chaos[/]  seed {report.seed}, {report.seconds:.0f} s", highlight=False)
+    console.print(
+        "faults      " + ", ".join(f"{n} × {kind}" for kind, n in report.faults.items()),
+        highlight=False,
+    )
+    console.print(f"log         {report.events:,} events in {report.rooms} rooms", highlight=False)
+    did = ", ".join(f"{count:,} {what}" for what, count in sorted(report.did.items()))
+    console.print(f"people      {did}", highlight=False)
+    console.print(f"closed      {report.codes}", highlight=False)
+    seen = ", ".join(f"{k} {v:,.1f}" for k, v in report.seen_ms.items())
+    console.print(f"seen, ms    {seen}; the slowest {report.slowest}", highlight=False)
+    console.print(
+        f"deadlines   at most {report.worst_late:.1f} s late (outages move them);"
+        f" ready again {report.repaired_in:.1f} s after the last mending", highlight=False,
+    )  # fmt: skip
+    if report.excused:
+        console.print(f"excused     {report.excused} joins: their node was killed", highlight=False)
+    for sentence in report.broken[:40]:
+        console.print(f"✗ {sentence[:1500]}", style="red", highlight=False, markup=False)
+    if not report.broken:
+        console.print("[green]✓[/] no promise was broken")
+
+
+def parser() -> argparse.ArgumentParser:
+    one = argparse.ArgumentParser(prog="python -m loadtest.chaos", description=__doc__)
+    one.add_argument("--seed", type=int, default=1, help="of the plan and of the people (1)")
+    one.add_argument("--minutes", type=float, default=2.0)
+    one.add_argument("--nodes", type=int, default=3)
+    one.add_argument("--rooms", type=int, default=5, help="open at a time")
+    one.add_argument("--people", type=int, default=7, help="guests of a room")
+    one.add_argument("--json", type=Path, help="write the report as JSON")
+    one.add_argument("--keep-logs", type=Path, help="a folder for the nodes' logs")
+    return one
+
+
+def main() -> int:
+    """Exit status 0: every promise held; 1: one was broken."""
+    arguments = parser().parse_args()
+    console = Console()
+    report = uvloop.run(
+        chaos(
+            seed=arguments.seed, seconds=arguments.minutes * 60, nodes=arguments.nodes,
+            rooms=arguments.rooms, people=arguments.people, screen=Screen(console),
+            keep_logs=arguments.keep_logs,
+        )
+    )  # fmt: skip
+    show(console, report)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n")
+    if report.broken:
+        console.print(f"repeat it: python -m loadtest.chaos --seed {report.seed}"
+                      f" --minutes {report.seconds / 60:g} --nodes {arguments.nodes}")  # fmt: skip
+    return 1 if report.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

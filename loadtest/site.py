@@ -1,0 +1,226 @@
+"""A whole deployment on this machine that can be hurt: PostgreSQL, Valkey, nodes, and the cables
+between them.
+
+Every process is a real one and is ended when the run is over; nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
+from loadtest.cables import Cable
+from loadtest.watch import Address
+
+START_SECONDS = 30.0
+_SECRET = "chaos-secret-chaos-secret-chaos-secret-chaos"
+
+
+class SiteNode:
+    """One `coordinator serve`, with a cable of its own to each server.
+
+    Attributes:
+        killed: wall-clock times at which it was killed with -9.
+    """
+
+    def __init__(self, number: int, folder: Path, postgres: Cable, redis: Cable) -> None:
+        self.number = number
+        self.port = free_port()
+        self.postgres = postgres
+        self.redis = redis
+        self.killed: list[float] = []
+        self.log = folder / f"node-{number}.log"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.port, tls=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, env: dict[str, str]) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "coordinator.cli", "serve", "--host", "127.0.0.1",
+                 "--port", str(self.port)],
+                env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.killed.append(time.time())
+        self.signal(signal.SIGKILL)
+        self.wait(5)
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended; by force after `seconds`."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Site:
+    """`async with Site(nodes=3, grace=6) as site`: everything runs, and staff has a token."""
+
+    def __init__(self, *, nodes: int, grace: float, **settings: str) -> None:
+        self.grace = grace
+        self.folder = Path(tempfile.mkdtemp(prefix="coordinator-chaos-"))
+        self.postgres = EmbeddedPostgres(
+            self.folder / "postgres", port=free_port(), options=("fsync=off",)
+        )
+        self.redis = EmbeddedRedis(self.folder / "redis")
+        self.nodes: list[SiteNode] = []
+        self.token = self.admin_token = ""
+        self._count = nodes
+        self._settings = settings
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._end()
+
+    async def _start(self) -> None:
+        await asyncio.gather(
+            asyncio.to_thread(self.postgres.start), asyncio.to_thread(self.redis.start)
+        )
+        await asyncio.to_thread(self._command, "migrate")
+        self.token = await asyncio.to_thread(self._staff, "host", "hr")
+        self.admin_token = await asyncio.to_thread(self._staff, "watch", "admin")
+        assert self.postgres.port is not None
+        for number in range(self._count):
+            postgres, redis = Cable(self.postgres.port), Cable(self.redis.port)
+            await postgres.start()
+            await redis.start()
+            self.nodes.append(SiteNode(number, self.folder, postgres, redis))
+        for node in self.nodes:
+            self.start_node(node)
+        for node in self.nodes:
+            await self.ready(node)
+
+    def start_node(self, node: SiteNode) -> None:
+        node.start(self._environment(node.postgres.port, node.redis.port))
+
+    async def ready(self, node: SiteNode, *, within: float = START_SECONDS) -> float:
+        """Seconds until `/health/ready` answered 200 with both servers well.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        start = time.monotonic()
+        async with httpx.AsyncClient(trust_env=False, timeout=3) as http:
+            while time.monotonic() < start + within:
+                with contextlib.suppress(httpx.HTTPError):
+                    answer = await http.get(f"{node.url}/health/ready")
+                    if answer.status_code == 200 and answer.json()["status"] == "ready":
+                        return time.monotonic() - start
+                await asyncio.sleep(0.05)
+        raise TimeoutError(f"node {node.number} was not ready:\n{node.said()[-3000:]}")
+
+    def _environment(self, postgres_port: int, redis_port: int) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres_port}/coordinator",
+            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+            "JWT_SECRET": _SECRET,
+            "PRESENCE_GRACE": str(self.grace),
+            "RATE_LIMITS": "live=100000/minute,join=100000/minute,leave=100000/minute",
+            "DRAIN_SECONDS": "2",
+            "LOG_LEVEL": "info",
+            **self._settings,
+        }
+
+    def _command(self, *arguments: str) -> str:
+        """Runs a `coordinator` command; the last word that it prints."""
+        assert self.postgres.port is not None
+        result = subprocess.run(
+            [sys.executable, "-m", "coordinator.cli", *arguments],
+            env=self._environment(self.postgres.port, self.redis.port), cwd=self.folder,
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return (result.stdout.split() or [""])[-1]
+
+    def _staff(self, openid: str, role: str) -> str:
+        who = self._command("users", "add", "--openid", openid, "--role", role)
+        return self._command("token", who)
+
+    # -- servers as a whole
+
+    def signal_postgres(self, number: signal.Signals) -> None:
+        """To the postmaster and every backend, as one frozen machine."""
+        if self.postgres.process is not None:
+            _signal_family(self.postgres.process.pid, number)
+
+    def signal_redis(self, number: signal.Signals) -> None:
+        if self.redis.process is not None:
+            self.redis.process.send_signal(number)
+
+    async def flush_redis(self) -> None:
+        """Everything in it is gone, and so is every connection to it."""
+        for command in (b"FLUSHALL\r\n", b"CLIENT KILL TYPE pubsub\r\n"):
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(2):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self.redis.port)
+                    writer.write(command)
+                    await reader.readline()
+                    writer.close()
+
+    async def _end(self) -> None:
+        for node in self.nodes:
+            node.signal(signal.SIGCONT)
+            node.signal(signal.SIGTERM)
+        for node in self.nodes:
+            await asyncio.to_thread(node.wait, 15)
+            await node.postgres.close()
+            await node.redis.close()
+        self.signal_postgres(signal.SIGCONT)
+        self.signal_redis(signal.SIGCONT)
+        stops: tuple[Callable[[], None], ...] = (self.postgres.stop, self.redis.stop)
+        await asyncio.gather(*(asyncio.to_thread(stop) for stop in stops))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _signal_family(pid: int, number: signal.Signals) -> None:
+    """A process and its children, the parent first when it is stopped, last when it goes on."""
+    children: list[int] = []
+    with contextlib.suppress(OSError):
+        children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for one in [pid, *children] if number == signal.SIGSTOP else [*children, pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, number)

@@ -1,0 +1,223 @@
+"""What must be true of a run, whatever died in it: logs, histories and rosters held together.
+
+`judge` gets every room's log as it is at the end, what each client was told, and what the nodes
+answer now; it returns a sentence for each promise that was broken.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.domain.events import ROOM, Event, FeedKey
+from coordinator.domain.roster import Roster
+from loadtest.crowd import Memory, Run, Stay, seconds_of
+from loadtest.sockets import Frame
+
+CLOCK_SECONDS = 0.005
+"""Event times are cut to milliseconds, and read on another clock of the same machine."""
+
+KILL_HIDES_UNDO_SECONDS = 20.0
+
+_NEXT = {
+    ("", "room_created"): "none",
+    ("", "participant_joined"): "",
+    ("none", "participant_online"): "online",
+    ("online", "participant_away"): "away",
+    ("away", "participant_back"): "online",
+    ("none", "participant_left"): "",
+    ("online", "participant_left"): "",
+    ("away", "participant_left"): "",
+}
+"""(connection before, event) -> connection after; "" is not in the room."""
+
+
+@dataclass(slots=True)
+class EndState:
+    """A room as the nodes answer at the end.
+
+    Attributes:
+        log: all its events. views: GET room of each node, in the order of the nodes.
+        connected: users with a tab that is connected and not marked away; tabs: (user, seq) of each.
+    """
+
+    room: str
+    log: list[Frame]
+    views: list[dict[str, Any]]
+    connected: set[str]
+    tabs: list[tuple[str, int | None]]
+
+
+def judge(states: list[EndState], memory: Memory, grace: float) -> list[str]:
+    """One sentence per broken promise, with the room that it was broken in."""
+    broken = list(memory.broken)
+    for state in states:
+        name = state.room
+        checks = (
+            _log(state.log, grace),
+            _histories(state.log, memory.runs.get(name, [])),
+            _rosters(state),
+            _leaves(state.log, memory.stays.get(name, [])),
+            _joins(state.log, [j for j in memory.joins if j[0] == name]),
+        )
+        broken += [f"{name}: {sentence}" for check in checks for sentence in check]
+    return broken
+
+
+def _log(log: list[Frame], grace: float) -> Iterator[str]:
+    """Gapless, in time's order, every change a legal one, deadlines as promised."""
+    state: dict[str, str] = defaultdict(str)
+    before, ended = "", False
+    leave_at: dict[str, float] = {}
+    for number, event in enumerate(log, 1):
+        seq, kind = event["seq"], event["type"]
+        if seq != number:
+            yield f"the log has {seq} where {number} is due"
+            return
+        if event["at"] < before:
+            yield f"event {seq} is older than the one before it"
+        before = event["at"]
+        if ended:
+            yield f"{kind} {seq} follows room_ended"
+        ended = ended or kind == "room_ended"
+        if "participant" not in event:
+            continue
+        user = event["participant"]["userId"]
+        after = _NEXT.get((state[user], kind))
+        if after is None:
+            yield f"{kind} {seq} of {user}, who was {state[user] or 'not in the room'!r}"
+        state[user] = event["participant"].get("connection", "") if after == "" else after or ""
+        if kind == "participant_away":
+            leave_at[user] = seconds_of(event["leaveAt"])
+            if abs(leave_at[user] - seconds_of(event["at"]) - grace) > CLOCK_SECONDS:
+                yield f"{kind} {seq} names a deadline that is not the grace"
+        elif (
+            kind == "participant_left"
+            and event["reason"] == "disconnected"
+            and seconds_of(event["at"]) < leave_at.get(user, float("inf")) - CLOCK_SECONDS
+        ):
+            yield f"{kind} {seq} of {user} comes before its deadline"
+
+
+def _histories(log: list[Frame], runs: list[Run]) -> Iterator[str]:
+    """Each client's history is a piece of the log, and begins with the state of its seq."""
+    at_seq: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.snapshot is not None:
+            at_seq[run.seq].append(run)
+        for position, frame in enumerate(run.events):
+            seq = run.seq + 1 + position
+            if seq > len(log) or frame != log[seq - 1]:
+                yield f"a client was told {frame} where the log has seq {seq}"
+                break
+    roster = Roster(room={})
+    for event in log:
+        roster.apply(_event(event))
+        for run in at_seq.pop(event["seq"], ()):
+            if run.snapshot != roster.snapshot():
+                yield f"the snapshot of seq {run.seq} is not its log: {run.snapshot}"
+    for seq in at_seq:
+        yield f"a snapshot claims seq {seq}, the log ends at {len(log)}"
+
+
+def _rosters(state: EndState) -> Iterator[str]:
+    """The nodes' answers equal the replay; whoever is online there is connected, and vice versa."""
+    roster = Roster(room={})
+    for event in state.log:
+        roster.apply(_event(event))
+    people = list(roster.participants.values())
+    is_ended = roster.room.get("status") == "ended"
+    for node, view in enumerate(state.views):
+        if view["status"] != roster.room.get("status"):
+            yield f"node {node} says {view['status']}"
+        if not is_ended and view["participants"] != people:
+            yield f"node {node} says {view['participants']}, the log says {people}"
+    online = {p["userId"] for p in people if p["connection"] == "online"}
+    for user in online - state.connected:
+        yield f"{user} is online without a connection"
+    for user in state.connected - online:
+        yield f"{user} is connected, and not online"
+    for person in people:
+        if person["connection"] == "away":
+            yield f"{person['userId']} is away for longer than the grace"
+    for user, seq in state.tabs:
+        if seq != len(state.log):
+            yield f"a connection of {user} stands at {seq}, the log at {len(state.log)}"
+
+
+def _leaves(log: list[Frame], stays: list[Stay]) -> Iterator[str]:
+    """Nobody has left by a deadline who was welcomed before it and stayed."""
+    of_user: dict[str, list[Stay]] = defaultdict(list)
+    for stay in stays:
+        of_user[_public(stay.user_id, log)].append(stay)
+    away: dict[str, tuple[float, float]] = {}
+    for event in log:
+        user = event.get("participant", {}).get("userId", "")
+        if event["type"] == "participant_away":
+            away[user] = (seconds_of(event["at"]), seconds_of(event["leaveAt"]))
+        elif event["type"] == "participant_left" and event["reason"] == "disconnected":
+            since, deadline = away.get(user, (0.0, 0.0))
+            left = seconds_of(event["at"])
+            for stay in of_user[user]:
+                stayed = not stay.ended or stay.ended > left + 1
+                marked = stay.marked_away and stay.marked_away < left
+                if since < stay.welcomed < deadline and stayed and not marked:
+                    yield f"{user} was welcomed before its deadline, and said to have left"
+
+
+def _joins(log: list[Frame], joins: list[tuple[str, str, str, int]]) -> Iterator[str]:
+    """A join that was answered stands in the log."""
+    for _, guest_id, name, seq in joins:
+        event = log[seq - 1] if seq <= len(log) else {}
+        who = event.get("participant", {})
+        if event.get("type") != "participant_joined" or who.get("userId") != guest_id:
+            yield f"the join of {guest_id} ({name}) was answered with seq {seq}, not in the log"
+
+
+def ghosts(
+    states: list[EndState], memory: Memory, killed: dict[int, list[float]]
+) -> tuple[list[str], int]:
+    """Joins that were answered 503 and are in their room all the same; how many are excused.
+
+    A node that was killed while it still had to take such a join back could not: those are excused.
+    """
+    here = {
+        (state.room, person["userName"])
+        for state in states
+        for person in (state.views[0]["participants"] if state.views else ())
+        if "leftAt" not in person
+    }
+    broken, excused = [], 0
+    for room, name, node, when in memory.refused:
+        if (room, name) not in here:
+            continue
+        if any(0 < kill - when < KILL_HIDES_UNDO_SECONDS for kill in killed[node]):
+            excused += 1
+        else:
+            broken.append(f"{room}: the join of {name} was answered 503, and is in the room")
+    return broken, excused
+
+
+def lateness(log: list[Frame]) -> float:
+    """By how many seconds the latest departure came after its deadline."""
+    deadline: dict[str, float] = {}
+    worst = 0.0
+    for event in log:
+        user = event.get("participant", {}).get("userId", "")
+        if event["type"] == "participant_away":
+            deadline[user] = seconds_of(event["leaveAt"])
+        elif event["type"] == "participant_left" and event["reason"] == "disconnected":
+            worst = max(worst, seconds_of(event["at"]) - deadline.get(user, float("inf")))
+    return worst
+
+
+def _public(user_id: str, log: list[Frame]) -> str:
+    """The host is known to its tabs as `host`."""
+    return log[0]["participant"]["userId"] if user_id == "host" and log else user_id
+
+
+def _event(frame: Frame) -> Event:
+    data = {k: v for k, v in frame.items() if k not in ("type", "roomId", "seq", "at")}
+    return Event(FeedKey(ROOM, frame["roomId"]), frame["seq"], frame["type"], frame["at"], data)
