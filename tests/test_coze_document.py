@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jsonschema import Draft4Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from coordinator.services.seed import EXAMPLE_ID, JOBS
-from tests.open_api import KEY, KEYS, shown
+from tests.open_api import KEY, KEYS, refused, shown
 from tests.product import Deployment, Node
 
 DOCUMENT = (Path(__file__).parent / "data" / "coze-open-api.zh.md").read_text()
@@ -181,6 +181,26 @@ async def test_a_request_as_coze_sends_it(node: Node) -> None:
     response = await reader.read()
     writer.close()
     assert response.startswith(b"HTTP/1.1 200 "), response
+
+
+async def test_a_chunked_body_over_a_mebibyte_is_413(node: Node) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b" " * 65536
+
+    async with calling(node) as client:
+        response = await client.post("/api/open/interviews", content=chunks())
+        refused(response, 413, "PAYLOAD_TOO_LARGE")
+        shown(await client.get(f"/api/open/jobs/{JOBS[0].id}"))
+
+
+@pytest.mark.parametrize("value", ["x" * 256, "a\tb"])
+async def test_an_idempotency_key_of_a_strange_form_is_400(node: Node, value: str) -> None:
+    headers = [(b"Idempotency-Key", value.encode("latin-1"))]
+    async with calling(node) as client:
+        body = {"userId": "strange key", "jobId": JOBS[0].id}
+        response = await client.post("/api/open/interviews", json=body, headers=headers)
+    refused(response, 400, "INVALID_PARAMS")
 
 
 async def test_the_key_stands_in_no_log(node: Node) -> None:

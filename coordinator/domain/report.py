@@ -19,12 +19,18 @@ from coordinator.domain.interview import REPORT, Interview, Record, shown_job
 _STATUS = {"IN_PROGRESS": "进行中", "COMPLETED": "已完成", "CANCELLED": "已取消"}
 
 # CommonMark 0.31, section 2.4: any ASCII punctuation may be escaped by a backslash. HTML and
-# entities are disarmed by entities, which hold even where a renderer does not know the escape. What
-# means something only at the beginning of a line, or in a web address, is left alone elsewhere:
-# "C++", "a-b" and "(1)" stay readable as they are.
+# entities are disarmed by entities, which hold even where a renderer does not know the escape. The
+# rest is left alone, so that "C++", "a-b", "user_1" and "(1)" stay readable as they are.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _SPECIAL = re.compile(
-    r"[\\`*_\[\]|~$<>&]|(?<!\S)[-+=#]|(?<=\d)[.)](?=\s|$)|:(?=//)|(?<=www)\.", re.IGNORECASE
+    r"""
+      [\\`*\[\]|~$<>&]                 # wherever they stand
+    | (?<![^\W_])_ | _(?![^\W_])        # at the edge of a word
+    | (?<!\S)[-+=#]                     # where a line or a word begins
+    | (?<=\d)[.)](?=\s|$)               # after the number of a list
+    | :(?=//) | (?<=www)\.              # in a web address
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -266,7 +266,7 @@ def routes(
     """
 
     async def reader(request: Request[Any, Any, Any]) -> ApiKey:
-        key = api_keys.verify(presented_key(request.headers.get("x-api-key")))
+        key = api_keys.verify(header_text(request.headers.get("x-api-key")))
         await limits.check("open", key.name)
         log.debug("open_api_call", caller=key.name, path=request.url.path)
         return key
@@ -468,11 +468,9 @@ def answer(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"success": True, "data": data}
 
 
-def presented_key(header: str | None) -> str | None:
-    """The text of an `X-API-Key` header: header bytes arrive as Latin-1, keys are UTF-8."""
-    return (
-        None if header is None else header.encode("latin-1", "replace").decode("utf-8", "replace")
-    )
+def header_text(value: str | None) -> str | None:
+    """A header's text: its bytes arrive as Latin-1, and are UTF-8."""
+    return None if value is None else value.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def known_id(member: str, text: str) -> str:
@@ -491,11 +489,11 @@ def idempotency_key(header: str | None) -> str | None:
     """The caller's own name for a call; blank is none.
 
     Raises:
-        InvalidParams: longer than 255 characters.
+        InvalidParams: longer than 255 characters, or not printable.
     """
-    text = (header or "").strip()
-    if len(text) > MAX_IDEMPOTENCY_KEY:
-        raise InvalidParams.wrong("Idempotency-Key", f"不能超过{MAX_IDEMPOTENCY_KEY}个字符")
+    text = (header_text(header) or "").strip()
+    if len(text) > MAX_IDEMPOTENCY_KEY or not text.isprintable():
+        raise InvalidParams.wrong("Idempotency-Key", f"应为不超过{MAX_IDEMPOTENCY_KEY}个可见字符")
     return text or None
 
 
