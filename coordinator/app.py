@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -174,6 +175,7 @@ class Node:
         metrics.ROOMS.set_function(lambda: len(self.hub.feeds))
         loops = (self.writer.run, self.bus.run, self.hub.run, self.presence.run)
         self._tasks = [asyncio.create_task(loop(), name=loop.__qualname__) for loop in loops]
+        _calm_garbage_collector()
         log.info("node_started", boot=self.presence.boot, pid=os.getpid())
 
     async def drain(self) -> None:
@@ -266,6 +268,13 @@ def _lifespan(settings: Settings) -> Lifespan:
         empty=limit(settings.room_empty_end),
         age=limit(settings.room_max_age),
     )
+
+
+def _calm_garbage_collector() -> None:
+    """What lives as long as the process is not looked through again and again for cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 class Server(uvicorn.Server):

@@ -191,7 +191,7 @@ class Feed:
         if self.pending:
             count, frames = len(self.pending), b"".join(self.pending)
             self.pending.clear()
-            for subscriber in self.subscribers:
+            for subscriber in list(self.subscribers):  # who proves too slow goes meanwhile
                 subscriber.write(frames)
             deliveries = count * len(self.subscribers)
         if self.waiting:
