@@ -111,6 +111,8 @@ class Feed:
         self.waiting: list[Waiting] = []
         self.holds = 0
         """Attachings under way: a feed that is held or listened to stays open."""
+        self.is_missing = False
+        """There is no such feed; found when it was to be read."""
         self._snapshot: bytes | None = None
 
     @property
