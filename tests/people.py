@@ -72,7 +72,7 @@ class Live:
     """A live connection as its client keeps it.
 
     Attributes:
-        frames: everything that it was told, in order.
+        frames: everything that it was told, in order; `texts` as it came.
         people: who is in the room by what it was told: `{userId: connection}`, in order.
         code: the close code, once it is closed.
     """
@@ -80,6 +80,7 @@ class Live:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.frames: list[dict[str, Any]] = []
+        self.texts: list[str] = []
         self.people: dict[str, str] = {}
         self.code: int | None = None
         self._read = 0
@@ -90,8 +91,11 @@ class Live:
     async def _keep_reading(self) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                frame = json.loads(await self.socket.recv())
+                text = await self.socket.recv()
+                frame = json.loads(text)
+                assert isinstance(text, str)
                 assert isinstance(frame, dict)
+                self.texts.append(text)
                 self.frames.append(frame)
                 self._picture(frame)
                 async with self._news:

@@ -205,7 +205,10 @@ def _open(room: Room, participant: Participant, session_id: str, boot: str) -> N
     participant.connections.append(session_id)
     participant.proven = True
     room.touched.add(participant.user_id)
-    room.opened.append((session_id, participant.user_id, boot))
+    if session_id in room.closed:
+        room.closed.remove(session_id)  # marked away a moment ago: its row is still there
+    else:
+        room.opened.append((session_id, participant.user_id, boot))
     if len(participant.connections) > MAX_CONNECTIONS:
         oldest = participant.connections.pop(0)
         room.closed.append(oldest)
