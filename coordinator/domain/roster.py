@@ -60,6 +60,12 @@ class Roster:
         # A new object: the old one may be shared with a cached snapshot or an event.
         self.participants[user_id] = {**self.participants[user_id], "connection": state}
 
+    def admits(self, user_id: str | None) -> bool:
+        """True where somebody may listen: a participant; None (who only watches) until the end."""
+        if self.room["status"] == "ended":
+            return False
+        return user_id is None or user_id in self.participants
+
     def snapshot(self) -> dict[str, Any]:
         """The members of a `welcome` that tell the state."""
         return {"room": self.room, "participants": list(self.participants.values())}

@@ -17,9 +17,17 @@ from typing import Any
 import msgspec
 import structlog
 
-from coordinator.domain.errors import CoordinatorError, LeaseLost, NotFound, RoomEnded, Unavailable
+from coordinator.domain.errors import (
+    CoordinatorError,
+    LeaseLost,
+    NotFound,
+    Removed,
+    RoomEnded,
+    Unavailable,
+)
 from coordinator.domain.events import ROOM, timestamp
 from coordinator.domain.people import Proof
+from coordinator.domain.roster import Roster
 from coordinator.live.feed import Feed
 from coordinator.live.frames import BYES, bye_frame, frame, now, text_frame
 from coordinator.live.hub import Hub
@@ -147,6 +155,7 @@ class Connection:
 
     def hold(self, early: Iterable[bytes]) -> None:
         """What the client has said and says until the greeting is read after it."""
+        self.socket.limit_unsent(self.terms.buffer_bytes)
         self._work = asyncio.current_task()
         for text in early:
             self.on_text(text)
@@ -177,7 +186,13 @@ class Connection:
         self._ping_timer = self.socket.loop.call_later(first, self._ping)
         self._run_token()
         self._work = None
+        if isinstance(feed.state, Roster) and not feed.state.admits(self.user_id):
+            self.put_out()
         self._read_on()
+
+    def put_out(self) -> None:
+        """What put it out happened while it was let in, before its feed was read."""
+        self.say_bye(4010)  # nothing but the room's end puts out who only watches
 
     def _run_token(self) -> None:
         if self._expiry_timer is not None:
@@ -229,6 +244,9 @@ class Connection:
     def on_other(self) -> None:
         if self._may_speak():
             self._complain("INVALID_FRAME", "只接受文本帧")
+
+    def on_ping(self) -> None:
+        self._may_speak()  # it counts like a frame, and says nothing
 
     def _may_speak(self) -> bool:
         """Ten frames per second, thirty at once; 4102 for who goes on for ten seconds."""
@@ -441,6 +459,9 @@ class Seat(Connection):
         else:
             super()._hear(kind, message)
 
+    def put_out(self) -> None:
+        self._do(self._return())  # the rule says why
+
     def _complain(self, code: str, sentence: str) -> None:
         super()._complain(code, sentence)
         if self.is_marked_away and self._work is None:
@@ -475,5 +496,7 @@ class Seat(Connection):
             self.say_bye(4009)
         except RoomEnded:
             self.say_bye(4010)
+        except Removed:
+            self.say_bye(4005)
         except CoordinatorError:
             self.say_bye(4003)

@@ -51,7 +51,10 @@ class Receiver(Protocol):
         """A whole text message of at most `MAX_FRAME_BYTES`, valid UTF-8."""
 
     def on_other(self) -> None:
-        """A binary message or a ping."""
+        """A binary message."""
+
+    def on_ping(self) -> None:
+        """A ping of the protocol, which answers it by itself."""
 
     def on_slow(self) -> None:
         """More is unsent than the peer may leave unread."""
@@ -225,7 +228,7 @@ class LiveSocket(asyncio.Protocol):
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PING:
-            self._tell("on_other")
+            self._tell("on_ping")
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
             self._binary = frame.opcode is Opcode.BINARY
             self._parts = [bytes(frame.data)]

@@ -341,7 +341,7 @@ class _EarlyFrames:
     """Hears a socket until its connection does."""
 
     def __init__(self) -> None:
-        self.frames: deque[bytes] = deque(maxlen=EARLY_FRAMES)
+        self.frames: deque[bytes] = deque()
         self._arrived = asyncio.Event()
         self._is_over = False
 
@@ -351,13 +351,17 @@ class _EarlyFrames:
         return None if self._is_over or not self.frames else self.frames.popleft()
 
     def on_text(self, text: bytes) -> None:
-        self.frames.append(text)
+        if len(self.frames) < EARLY_FRAMES:
+            self.frames.append(text)
         self._arrived.set()
 
     def on_other(self) -> None:
         if not self.frames:
             self._is_over = True
         self._arrived.set()
+
+    def on_ping(self) -> None:
+        """Not the first frame."""
 
     def on_slow(self) -> None:
         """Nothing has been sent yet."""
@@ -372,9 +376,9 @@ def _since(query: str) -> int | None:
     if values is None:
         return None
     text = values[0]
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (text.isascii() and text.isdigit()):
         raise Refusal(4001)
-    return int(text)
+    return int(text) if len(text) < 20 else 10**20  # past any end
 
 
 def _auth_frame(text: bytes | None) -> dict[str, Any] | None:
