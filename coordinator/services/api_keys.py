@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from coordinator.domain.errors import Forbidden, Unauthorized, Unavailable
+from coordinator.domain.errors import Unauthorized, Unavailable
 from coordinator.settings import ApiKey
 
 
@@ -32,17 +32,6 @@ class ApiKeys:
         if found is None:
             raise Unauthorized("API Key 无效或缺失")
         return found
-
-    def verify_writer(self, presented: str | None) -> ApiKey:
-        """The same for a call that writes.
-
-        Raises:
-            Forbidden: the key may only read.
-        """
-        key = self.verify(presented)
-        if not key.writes:
-            raise Forbidden("该 API Key 只读")
-        return key
 
 
 def _digest(text: str) -> bytes:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from coordinator.domain.errors import InvalidParams, NotFound, PayloadTooLarge
 from coordinator.domain.events import Event
@@ -22,8 +21,6 @@ from coordinator.settings import ApiKey
 from coordinator.store.interviews import Call, Listed
 from coordinator.store.interviews import Interviews as StoredInterviews
 from coordinator.store.jobs import Jobs
-
-log = structlog.get_logger()
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024
 """Answers come one by one and add up: beyond this nobody could read the record any more."""
@@ -75,7 +72,6 @@ class Interviews:
                 connection, new_record_id(), interview, brief, call
             )
         self._publish([event])
-        log.info("interview_created", interviewId=record.id, caller=key.name)
         return record
 
     async def _made_before(
@@ -116,7 +112,6 @@ class Interviews:
                 raise PayloadTooLarge("面试记录过大")
             record, event = await self._stored.write(connection, before, after, by=key.name)
         self._publish([event])
-        log.info("interview_updated", interviewId=record.id, seq=record.seq, caller=key.name)
         return record
 
     async def record(self, key: ApiKey, interview_id: str) -> Record:

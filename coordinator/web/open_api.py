@@ -268,7 +268,9 @@ def routes(
     async def reader(request: Request[Any, Any, Any]) -> ApiKey:
         key = api_keys.verify(header_text(request.headers.get("x-api-key")))
         await limits.check("open", key.name)
-        log.debug("open_api_call", caller=key.name, path=request.url.path)
+        log.info(
+            "open_api_call", caller=key.name, method=request.method, path=request.scope["path"]
+        )
         return key
 
     async def writer(request: Request[Any, Any, Any]) -> ApiKey:

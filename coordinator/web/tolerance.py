@@ -5,7 +5,7 @@ a variable has none, and all of its variables are texts if the author of the wor
 
     "currentIndex": "1"          a number all the same
     "grade": "", "score": null   absent
-    "answers": [{… "x": "{{y}"   not JSON: the complaint says what to look for
+    "answer": "he said "hi""     not JSON: the complaint says what to look for
 
 What remains is checked against the Struct of the body. The members come back as JSON, not as the
 Struct, so that members of list items that we do not know are kept.
