@@ -337,6 +337,7 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
             self.transport.set_protocol(live)
             if live.open(RequestHeaders(self.scope["headers"]), door.choose):
                 door.enter(live)
+            self.parser = None  # type: ignore[assignment]  # the cycle would outlive us for long
 
         def send_400_response(self, msg: str) -> None:
             self.send_refusal(400, _MALFORMED)
