@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
-from loadtest.http import Lines
+from loadtest.http import Answered, Lines
 from loadtest.usage import Cores, Parties, pin
 from loadtest.watch import Address, Seat
 
@@ -89,9 +89,13 @@ class Deployment:
             await lines.ask("POST", "/api/interview/create-room", body, token=self.token)
 
     async def end_rooms(self, lines: Lines, names: list[str]) -> None:
-        """Ends them, so that nothing of a test goes on in somebody's deployment."""
+        """Ends them, so that nothing of a test goes on in somebody's deployment.
+
+        What cannot be ended (it was never made, the node is gone) is left alone.
+        """
         for name in names:
-            await lines.ask("POST", f"/api/interview/room/{name}/end", {}, token=self.token)
+            with contextlib.suppress(Answered, OSError):
+                await lines.ask("POST", f"/api/interview/room/{name}/end", {}, token=self.token)
 
 
 def address(url: str) -> Address:

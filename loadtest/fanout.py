@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from loadtest.figures import Result
 from loadtest.http import Lines
 from loadtest.measure import Bench, Run, Window, describe, refusals, seats, window
+from loadtest.watchers import Watchers
 
 WARM_SECONDS = 1.0
 
@@ -76,28 +77,29 @@ async def fanout(bench: Bench, *, seconds: float, scale: float = 1.0) -> Result:
 
 async def one_shape(run: Run, shape: Shape, *, seconds: float) -> Window:
     """Rooms, watchers, a warm-up, the measured window; the rooms are ended afterwards."""
-    deployment = run.deployment
-    lines = Lines(deployment.addresses)
-    rooms = run.room_names(shape.rooms)
-    with run.watchers() as watchers:
-        async with run.screen.step(
-            f"{shape.name}: connecting", lambda: {"connections": watchers.ready}
-        ):
-            await deployment.make_rooms(lines, rooms)
-            places = await seats(run, lines, rooms, shape.people)
-            refusals(await watchers.open(places), len(places))
-        async with run.screen.step(shape.name, lambda: {"deliveries": watchers.deliveries}):
-            await window(
-                run, watchers, lines, rooms, in_flight=shape.in_flight,
-                seconds=min(WARM_SECONDS, seconds), nap=shape.nap, per_second=shape.per_second,
-            )  # fmt: skip
-            measured = await window(
-                run, watchers, lines, rooms, in_flight=shape.in_flight, seconds=seconds,
-                nap=shape.nap, per_second=shape.per_second,
-            )  # fmt: skip
-        await watchers.leave()
-    await deployment.end_rooms(lines, rooms)
-    lines.close()
+    async with run.rooms(shape.rooms) as (lines, rooms):
+        with run.watchers() as watchers:
+            return await _watched(run, watchers, lines, rooms, shape, seconds)
+
+
+async def _watched(
+    run: Run, watchers: Watchers, lines: Lines, rooms: list[str], shape: Shape, seconds: float
+) -> Window:
+    async with run.screen.step(
+        f"{shape.name}: connecting", lambda: {"connections": watchers.ready}
+    ):
+        places = await seats(run, lines, rooms, shape.people)
+        refusals(await watchers.open(places), len(places))
+    async with run.screen.step(shape.name, lambda: {"deliveries": watchers.deliveries}):
+        await window(
+            run, watchers, lines, rooms, in_flight=shape.in_flight,
+            seconds=min(WARM_SECONDS, seconds), nap=shape.nap, per_second=shape.per_second,
+        )  # fmt: skip
+        measured = await window(
+            run, watchers, lines, rooms, in_flight=shape.in_flight, seconds=seconds,
+            nap=shape.nap, per_second=shape.per_second,
+        )  # fmt: skip
+    await watchers.leave()
     return measured
 
 

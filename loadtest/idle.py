@@ -34,12 +34,14 @@ async def idle(bench: Bench, *, connections: int, seconds: float) -> Result:
 
 
 async def _measure(run: Run, result: Result, connections: int, seconds: float) -> None:
+    async with run.rooms(max(1, connections // PER_ROOM)) as (lines, rooms):
+        await _hold(run, result, lines, rooms, seconds)
+
+
+async def _hold(run: Run, result: Result, lines: Lines, rooms: list[str], seconds: float) -> None:
     deployment, parties = run.deployment, run.deployment.parties
-    lines = Lines(deployment.addresses)
-    rooms = run.room_names(max(1, connections // PER_ROOM))
     with run.watchers() as watchers:
-        async with run.screen.step(f"{connections:,} guests join over REST"):
-            await deployment.make_rooms(lines, rooms)
+        async with run.screen.step(f"{len(rooms) * PER_ROOM:,} guests join over REST"):
             tokens = await guests(run, lines, rooms, PER_ROOM)
         places = [_place(run, i, *one) for i, one in enumerate(tokens)]
         warm, rest = places[:WARM_CONNECTIONS], places[WARM_CONNECTIONS:]
@@ -80,8 +82,6 @@ async def _measure(run: Run, result: Result, connections: int, seconds: float) -
         result.notes.append(f"connecting: {connecting.text()}")
         result.notes.append(f"idle: {usage.text()}")
         await watchers.leave()
-    await deployment.end_rooms(lines, rooms)
-    lines.close()
 
 
 def _place(run: Run, number: int, room: str, token: str) -> Seat:

@@ -6,8 +6,8 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,7 +17,7 @@ from loadtest.figures import Result, rates
 from loadtest.http import Answered, Drive, Driven, Line, Lines, exchange, joins
 from loadtest.screen import Screen
 from loadtest.usage import Cores, Usage, machine, pin
-from loadtest.watch import SLOT_NS, Heard, Opened, Seat
+from loadtest.watch import SLOT_NS, Address, Heard, Opened, Seat
 from loadtest.watchers import Watchers
 
 QUIET_SECONDS = 20.0
@@ -73,6 +73,23 @@ class Run:
         """Names that no deployment has: they hold the time."""
         stamp = f"{time.time_ns() // 1000:x}"
         return [f"load_{stamp}_{i}" for i in range(count)]
+
+    @asynccontextmanager
+    async def rooms(
+        self, count: int, addresses: list[Address] | None = None
+    ) -> AsyncIterator[tuple[Lines, list[str]]]:
+        """Fresh rooms and lines to talk about them; no room goes on when the block is left.
+
+        `addresses`: nodes to talk to, None = all.
+        """
+        lines = Lines(addresses or self.deployment.addresses)
+        names = self.room_names(count)
+        try:
+            await self.deployment.make_rooms(lines, names)
+            yield lines, names
+        finally:
+            await self.deployment.end_rooms(lines, names)
+            lines.close()
 
     def watchers(self, dialect: str = "live") -> Watchers:
         d = self.deployment
@@ -179,7 +196,6 @@ async def window(
     count: int | None = None,
     per_second: float | None = None,
     nap: float = 0.0,
-    requests: Callable[[int], bytes | None] | None = None,
 ) -> Window:
     """Joins people into `rooms` while the watchers watch them, until all have seen all of it.
 
@@ -191,7 +207,7 @@ async def window(
     deployment = run.deployment
     open_lines = await lines.grow(in_flight)
     numbers = itertools.islice(run.numbers, count)
-    drive = Drive(requests or joins(lines, rooms, numbers), joins=True)
+    drive = Drive(joins(lines, rooms, numbers), joins=True)
     await watchers.listen(nap=nap)
     parties = deployment.parties
     parties.clients = [os.getpid(), *watchers.pids]

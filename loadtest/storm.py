@@ -32,26 +32,20 @@ async def storm(bench: Bench, *, joins: int, connected: int) -> Result:
 
 async def join_storm(run: Run, result: Result, *, joins: int, connected: int) -> None:
     """64 joins under way at any time, until all are in; every watcher must see every one."""
-    deployment = run.deployment
-    lines = Lines(deployment.addresses)
-    rooms = run.room_names(1)
-    with run.watchers() as watchers:
-        async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
-            await deployment.make_rooms(lines, rooms)
-            places = await seats(run, lines, rooms, connected)
-            refusals(await watchers.open(places), len(places))
-        async with run.screen.step(
-            f"{joins:,} joins into one room", lambda: {"deliveries": watchers.deliveries}
-        ):
-            await window(  # a tenth of it beforehand, so that nothing happens for the first time
-                run, watchers, lines, rooms, in_flight=64, seconds=60, count=joins // 10, nap=0.03
-            )
-            measured = await window(
-                run, watchers, lines, rooms, in_flight=64, seconds=60, count=joins, nap=0.03
-            )
-        await watchers.leave()
-    await deployment.end_rooms(lines, rooms)
-    lines.close()
+    async with run.rooms(1) as (lines, rooms):
+        with run.watchers() as watchers:
+            async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
+                places = await seats(run, lines, rooms, connected)
+                refusals(await watchers.open(places), len(places))
+            async with run.screen.step(
+                f"{joins:,} joins into one room", lambda: {"deliveries": watchers.deliveries}
+            ):
+                # A tenth of it beforehand, so that nothing happens for the first time.
+                for count in (joins // 10, joins):
+                    measured = await window(
+                        run, watchers, lines, rooms, in_flight=64, seconds=60, count=count, nap=0.03
+                    )
+            await watchers.leave()
     result.broken += measured.faults("join storm")
     if measured.driven.done != joins:
         result.broken.append(f"join storm: {measured.driven.done} of {joins} joins were answered")
@@ -76,12 +70,17 @@ async def return_storm(run: Run, result: Result, *, people: int) -> None:
     Against a deployment that was not started here nothing is killed: the connections are cut on our
     side, and come back where they were.
     """
+    last_node = run.deployment.addresses[-1:]
+    async with run.rooms(max(1, people // 20), last_node) as (lines, rooms):
+        await _all_return(run, result, lines, rooms, people)
+
+
+async def _all_return(
+    run: Run, result: Result, lines: Lines, rooms: list[str], people: int
+) -> None:
     deployment = run.deployment
-    lines = Lines(deployment.addresses[-1:])
-    rooms = run.room_names(max(1, people // 20))
     with run.watchers() as watchers:
         async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
-            await deployment.make_rooms(lines, rooms)
             tokens = await guests(run, lines, rooms, min(20, people))
             places = [deployment.seat(room, token, node=0) for room, token in tokens]
             opened = await watchers.open(places)
@@ -113,8 +112,6 @@ async def return_storm(run: Run, result: Result, *, people: int) -> None:
     result.add(f"{what}: all {people:,} back after", seconds, "s")
     result.add(f"{what}: connects", back.ready / back.seconds, "connects/s")
     result.latencies[f"{what}: connect → welcome"] = back.took
-    await deployment.end_rooms(lines, rooms)
-    lines.close()
 
 
 async def _cut(run: Run, watchers: Watchers) -> None:
