@@ -60,6 +60,8 @@ from coordinator.web.requests import Instrumented
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 3
+_TOLD = ("room_created", "room_ended")
+"""Events that stand in the log of the process, too."""
 
 
 class Node:
@@ -101,7 +103,7 @@ class Node:
             on_events=self.hub.offer,
             on_close=self.register.close_sessions,
             on_change=self.hub.poll_now,
-            lease_is_good=lambda: self.presence.lease_is_good,
+            reaches_postgres=lambda: self.presence.reaches_postgres,
         )
         self.room_service = RoomService(
             self.rooms,
@@ -157,6 +159,8 @@ class Node:
         self.bus.publish(events, committed)
         for event in events:
             metrics.EVENTS.labels(event.type).inc()
+            if event.type in _TOLD:
+                log.info(event.type, roomId=event.feed.id, seq=event.seq)
 
     def replace(self, session_ids: Sequence[str]) -> None:
         """Closes sessions that newer ones pushed out, wherever they are."""

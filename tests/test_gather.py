@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from coordinator.domain.errors import Unavailable
+from coordinator.store import gather
 from coordinator.store.gather import Gathered
 
 
@@ -70,3 +73,18 @@ async def test_a_failed_query_fails_all_who_share_it_and_nobody_after() -> None:
     asked = await asyncio.gather(names.get("a"), names.get("b"), return_exceptions=True)
     assert [type(answer) for answer in asked] == [Unavailable, Unavailable]
     assert await names.get("a") == "here"
+
+
+async def test_who_waits_behind_a_query_that_hangs_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gather, "PATIENCE_SECONDS", 0.05)
+    never = asyncio.Event()
+
+    async def read(keys: list[str]) -> dict[str, str]:
+        await never.wait()
+        return {}
+
+    names: Gathered[str, str] = Gathered(read)
+    asked = await asyncio.gather(names.get("a"), names.get("b"), return_exceptions=True)
+    assert [type(answer) for answer in asked] == [Unavailable, Unavailable]

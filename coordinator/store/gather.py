@@ -10,8 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from coordinator.domain.errors import Unavailable
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+PATIENCE_SECONDS = 4.0
 
 MOST = 200
 """Questions of one query."""
@@ -33,6 +37,8 @@ class Gathered(Generic[K, V]):
         """What the query finds for `key`, or None.
 
         Raises:
+            Unavailable: neither the query under way nor the next one ended within
+                `PATIENCE_SECONDS`.
             whatever the query raises, to all who share it.
         """
         answer = self._waiting.get(key)
@@ -41,7 +47,12 @@ class Gathered(Generic[K, V]):
             answer = self._waiting[key] = loop.create_future()
             if self._worker is None:
                 self._worker = loop.create_task(self._answer_all())
-        return await asyncio.shield(answer)  # one who gives up takes nobody's answer away
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                # Shielded: one who gives up takes nobody's answer away.
+                return await asyncio.shield(answer)
+        except TimeoutError as error:
+            raise Unavailable(retry_after=1) from error
 
     async def _answer_all(self) -> None:
         try:

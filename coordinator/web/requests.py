@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
+import structlog
+
 from coordinator.live.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+log = structlog.get_logger()
 
 Network = IPv4Network | IPv6Network
 
@@ -78,6 +83,7 @@ class Instrumented:
     def __init__(self, app: Any) -> None:
         self.app = app
         self._counters: dict[tuple[str, int], Any] = {}
+        self._tells_each = log.is_enabled_for(logging.DEBUG)
 
     def _counter(self, method: str, status: int) -> Any:
         """The counter of a kind of answer; a strange method is counted with the others."""
@@ -103,4 +109,14 @@ class Instrumented:
             await self.app(scope, receive, observe)
         finally:
             self._counter(scope["method"], status).inc()
-            HTTP_SECONDS.observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            HTTP_SECONDS.observe(seconds)
+            if self._tells_each:
+                log.debug(
+                    "request",
+                    requestId=request_id(scope),
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(seconds * 1000, 1),
+                )
