@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import structlog
 
@@ -26,6 +27,7 @@ DEGRADED_POLL_SECONDS = 1.0
 POLL_CHUNK = 1000
 LATE_SECONDS = 0.03
 """How long the reader waits for an event that is mostly on its way already."""
+RETRY_SECONDS = 0.3
 READ = 500
 IDLE_SECONDS = 60.0
 ATTACH_SECONDS = 8.0
@@ -140,7 +142,10 @@ class Hub:
         if subscriber not in feed.subscribers:
             return  # it went meanwhile
         feed.unsubscribe(subscriber)
-        await self._let_in(feed, entry)
+        try:
+            await self._let_in(feed, entry)
+        except (NotFound, Unavailable):
+            subscriber.close(4201)  # it listens no more, and must not believe that it does
 
     async def _read_history(self, feed: Feed, entry: Waiting) -> None:
         """What a resuming client missed and this feed's ring does not hold."""
@@ -160,9 +165,9 @@ class Hub:
             if reader is not None:
                 await asyncio.wait([reader], timeout=ATTACH_SECONDS)
         self.settle(feed)
-        if self.feeds.get(feed.key) is not feed:
+        if feed.is_missing:
             raise NotFound
-        if entry in feed.waiting:
+        if self.feeds.get(feed.key) is not feed or entry in feed.waiting:
             raise Unavailable
 
     def detach(self, feed: Feed, subscriber: Subscriber) -> None:
@@ -193,11 +198,17 @@ class Hub:
 
     def _read_soon(self, feed: Feed, *, delay: float) -> None:
         """Starts the feed's one reader, where it does not run already."""
-        if feed.key in self._readers:
+        running = self._readers.get(feed.key)
+        if running is not None and not running.done():
             return
         reader = asyncio.get_running_loop().create_task(self._read(feed, delay))
         self._readers[feed.key] = reader
-        reader.add_done_callback(lambda _: self._readers.pop(feed.key, None))
+        reader.add_done_callback(partial(self._forget_reader, feed.key))
+
+    def _forget_reader(self, key: FeedKey, reader: asyncio.Task[None]) -> None:
+        # One that has just ended may have been followed by another one already.
+        if self._readers.get(key) is reader:
+            del self._readers[key]
 
     async def _read(self, feed: Feed, delay: float) -> None:
         """Brings a feed up to its target from the log; tries again while somebody needs it."""
@@ -210,7 +221,7 @@ class Hub:
                 except Unavailable:
                     if not feed.is_used:
                         return
-                    await asyncio.sleep(0.3)
+                    await asyncio.sleep(RETRY_SECONDS)
         except Exception as error:
             log.error("feed_reader_failed", feed=feed.key.id, exc_info=error)
             self._drop(feed, 4201)
@@ -220,6 +231,7 @@ class Hub:
         if feed.seq is None:
             loaded = await source.load(feed.key.id)
             if loaded is None:
+                feed.is_missing = True
                 self._drop(feed, 4004)
                 return
             feed.start(*loaded)

@@ -1,0 +1,502 @@
+"""A feed and its hub: every listener is told everything once, in order, whatever the bus does.
+
+The log here is a list that answers late. Everything else is the real thing; listeners decode the
+bytes that they are sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from coordinator.domain.errors import NotFound, Unavailable
+from coordinator.domain.events import Event, FeedKey
+from coordinator.domain.roster import Departure
+from coordinator.live import hub as hub_module
+from coordinator.live.feed import RING, Feed, Waiting
+from coordinator.live.frames import text_frame
+from coordinator.live.hub import Hub
+
+KEY = FeedKey("room", "r")
+
+
+def event(seq: int, kind: str = "change", **data: Any) -> Event:
+    return Event(KEY, seq, kind, "2026-01-01T00:00:00.000Z", data)
+
+
+class Count:
+    """The state of a log of nothing in particular: how many events there were."""
+
+    def __init__(self, seen: int = 0) -> None:
+        self.seen = seen
+
+    def apply(self, event: Event) -> Departure | None:
+        assert event.seq == self.seen + 1, "a hole, or twice"
+        self.seen = event.seq
+        if event.type == "out":
+            return Departure(event.data["who"], 4009)
+        return None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+
+class Listener:
+    """A client's end: decodes what it is sent, and complains about anything twice or missing."""
+
+    def __init__(self, user_id: str | None = None) -> None:
+        self.user_id = user_id
+        self.connect_seq = 0
+        self.seqs: list[int] = []
+        self.welcomes: list[tuple[bool, int]] = []
+        self.writes = 0
+        self.code: int | None = None
+
+    def write(self, frames: bytes) -> None:
+        assert self.welcomes, "told something before it was greeted"
+        self.writes += 1
+        for frame in decoded(frames):
+            self.seqs.append(frame["seq"])
+
+    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+        if not resumed:
+            assert json.loads(b"{" + feed.snapshot() + b"}") == {"seen": since}
+        self.welcomes.append((resumed, since))
+
+    def close(self, code: int) -> None:
+        self.code = code
+
+    @property
+    def stands_at(self) -> int:
+        return self.seqs[-1] if self.seqs else self.welcomes[-1][1]
+
+    def was_told_all(self, end: int) -> None:
+        first = self.welcomes[0][1] + 1
+        assert self.seqs == list(range(first, end + 1))
+
+
+def decoded(data: bytes) -> list[dict[str, Any]]:
+    """The frames in what was written (RFC 6455, section 5.2; a server's are not masked)."""
+    frames = []
+    while data:
+        assert data[0] == 0x81
+        size, start = data[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:start], "big")
+        frames.append(json.loads(data[start : start + size]))
+        data = data[start + size :]
+    return frames
+
+
+class Log:
+    """The log of one feed, in memory; reading takes some turns of the loop."""
+
+    kind = "room"
+
+    def __init__(self, length: int = 0, chance: random.Random | None = None) -> None:
+        self.events = [event(seq) for seq in range(1, length + 1)]
+        self.chance = chance
+        self.reads = 0
+        self.is_away = self.is_calm = False
+
+    async def _wait(self) -> None:
+        if self.chance is not None:
+            for _ in range(self.chance.randrange(4)):
+                await asyncio.sleep(0)
+            if not self.is_calm and self.chance.random() < 0.05:
+                raise Unavailable
+        if self.is_away:
+            raise Unavailable
+
+    def append(self, kind: str = "change", **data: Any) -> Event:
+        self.events.append(event(len(self.events) + 1, kind, **data))
+        return self.events[-1]
+
+    async def load(self, feed_id: str, /) -> tuple[int, Count] | None:
+        self.reads += 1
+        await self._wait()
+        seq = len(self.events)
+        await self._wait()
+        return seq, Count(seq)
+
+    async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
+        self.reads += 1
+        await self._wait()
+        found = self.events[seq : seq + limit]
+        await self._wait()
+        return found
+
+    async def head(self, feed_id: str, /) -> int | None:
+        await self._wait()
+        return len(self.events)
+
+    async def heads(self, known: Sequence[tuple[str, int]], /) -> list[tuple[str, int]]:
+        return [(feed, len(self.events)) for feed, seq in known if seq != len(self.events)]
+
+
+def loaded(seq: int) -> Feed:
+    feed = Feed(KEY)
+    feed.start(seq, Count(seq))
+    return feed
+
+
+async def attached(hub: Hub, since: int | None = None, seq: int | None = None) -> Listener:
+    listener = Listener()
+    await hub.attach(KEY, listener, since=since, connect_seq=seq)
+    return listener
+
+
+async def soon(holds: Any, seconds: float = 2.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+# -- one feed ------------------------------------------------------------------------------------
+
+
+def test_the_next_event_is_applied_an_older_one_dropped_a_later_one_waits() -> None:
+    feed = loaded(3)
+
+    assert feed.offer(event(3)) is False
+    assert feed.offer(event(6)) is False
+    assert (feed.seq, feed.is_behind) == (3, True)
+    assert feed.offer(event(4)) is True
+    assert feed.offer(event(4)) is False
+    assert feed.seq == 4
+    assert feed.offer(event(5)) is True
+    assert (feed.seq, feed.is_behind) == (6, False)
+
+
+def test_events_that_come_before_the_state_is_loaded_follow_it() -> None:
+    feed = Feed(KEY)
+    for seq in (2, 5, 4, 3):
+        feed.offer(event(seq))
+
+    feed.start(3, Count(3))
+
+    assert (feed.seq, feed.is_behind) == (5, False)
+    assert feed.early == {}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_in_whatever_order_and_how_often_events_come_each_is_applied_once(seed: int) -> None:
+    """`Count` raises where one comes twice or out of turn."""
+    chance = random.Random(seed)
+    offers = [event(seq) for seq in range(1, 60) for _ in range(chance.choice((1, 1, 2, 3)))]
+    chance.shuffle(offers)
+    feed = loaded(0)
+
+    applied = sum([feed.offer(each) for each in offers])
+
+    assert feed.seq == 59
+    assert applied <= 59
+    assert len(feed.pending) == 59
+
+
+def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
+    feed, listener = loaded(0), Listener()
+    listener.welcome(feed, resumed=True, since=0)
+    feed.subscribe(listener)
+    for seq in (1, 2, 3):
+        feed.offer(event(seq))
+
+    assert feed.settle() == 3
+    assert feed.settle() == 0
+    assert (listener.writes, listener.seqs) == (1, [1, 2, 3])
+
+
+def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
+    feed = loaded(0)
+    feed.offer(event(1))
+    listener = Listener()
+    feed.waiting.append(Waiting(listener, since=None, need=1, greets=True))
+
+    feed.settle()
+    feed.offer(event(2))
+    feed.settle()
+
+    assert listener.welcomes == [(False, 1)]
+    listener.was_told_all(2)
+
+
+def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
+    feed, listener = loaded(3), Listener()
+    feed.waiting.append(Waiting(listener, since=2, need=5, greets=True))
+
+    feed.settle()
+    feed.offer(event(4))
+    feed.settle()
+    assert listener.welcomes == []
+    feed.offer(event(5))
+    feed.settle()
+
+    assert listener.welcomes == [(False, 5)], "3 is not in this ring: a snapshot"
+
+
+@pytest.mark.parametrize(
+    ("missed", "resumes"), [(0, True), (1, True), (RING, True), (RING + 1, False)]
+)
+def test_the_ring_resumes_up_to_its_length(missed: int, resumes: bool) -> None:
+    feed, listener = loaded(0), Listener()
+    for seq in range(1, 401):
+        feed.offer(event(seq))
+    feed.settle()
+    feed.waiting.append(Waiting(listener, since=400 - missed, need=400, greets=True))
+
+    feed.settle()
+
+    assert feed.remembers(400 - missed) is resumes
+    assert listener.welcomes == [(resumes, 400 - missed if resumes else 400)]
+    assert len(listener.seqs) == (missed if resumes else 0)
+
+
+def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
+    feed = loaded(0)
+    old, newer, other = Listener("g"), Listener("g"), Listener("h")
+    newer.connect_seq = 2
+    for listener in (old, newer, other):
+        listener.welcome(feed, resumed=True, since=0)
+        feed.subscribe(listener)
+    feed.offer(event(1, "out", who="g"))
+    feed.offer(event(2))
+
+    feed.settle()
+
+    assert (old.code, newer.code, other.code) == (4009, None, None)
+    assert old.seqs == [1, 2], "it is told before it goes"
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 70000])
+def test_a_frame_says_its_length_in_each_of_the_three_ways(size: int) -> None:
+    payload = json.dumps("x" * size).encode()
+
+    assert decoded(text_frame(payload)) == ["x" * size]
+
+
+# -- the hub -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log(5)
+
+
+@pytest.fixture
+def hub(log: Log) -> Hub:
+    return Hub([log], lambda: False)
+
+
+async def test_a_gap_is_read_from_the_log_at_once(hub: Hub, log: Log) -> None:
+    listener = await attached(hub)
+    log.append()
+    log.append()
+
+    hub.offer([log.append()], 0.0)
+    await soon(lambda: listener.stands_at == 8)
+
+    listener.was_told_all(8)
+
+
+async def test_what_nobody_announced_is_found_by_the_poll(hub: Hub, log: Log) -> None:
+    listener = await attached(hub)
+    log.append()
+
+    await hub.poll()
+    await soon(lambda: listener.stands_at == 6)
+
+    listener.was_told_all(6)
+
+
+async def test_a_gap_that_shows_just_when_the_reader_ends_is_read_too() -> None:
+    """The old reader has returned, but the loop has not yet said so."""
+
+    class Racing(Log):
+        async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
+            found = await super().events_after(feed_id, seq, limit)
+            if len(self.events) == 7:
+                self.append()
+                asyncio.get_running_loop().call_soon(hub.offer, [self.append()], 0.0)
+            return found
+
+    log = Racing(5)
+    hub = Hub([log], lambda: False)
+    listener = await attached(hub)
+    log.append()
+
+    log.append()
+    await hub.poll()  # starts the reader
+    await soon(lambda: listener.stands_at == 9)
+
+    listener.was_told_all(9)
+
+
+async def test_many_who_attach_at_once_read_the_log_once(hub: Hub, log: Log) -> None:
+    listeners = await asyncio.gather(*(attached(hub) for _ in range(500)))
+
+    assert log.reads == 1
+    assert {tuple(listener.welcomes) for listener in listeners} == {((False, 5),)}
+
+
+async def test_a_seq_past_the_logs_end_is_answered_by_a_snapshot(hub: Hub) -> None:
+    assert (await attached(hub, since=6)).welcomes == [(False, 5)]
+    assert (await attached(hub, since=5)).welcomes == [(True, 5)]
+
+
+async def test_an_own_event_that_this_node_has_not_heard_yet_is_waited_for(
+    hub: Hub, log: Log
+) -> None:
+    """A seq past this feed, not past the log: the client came from a node that was faster."""
+    await attached(hub)
+    log.append()
+    log.append()
+
+    listener = await attached(hub, since=6, seq=7)
+
+    assert listener.welcomes == [(True, 6)]
+    listener.was_told_all(7)
+
+
+async def test_a_log_that_was_set_back_ends_the_stream(hub: Hub, log: Log) -> None:
+    listener = await attached(hub)
+    del log.events[3:]
+
+    await hub.poll()
+
+    assert listener.code == 4201
+    assert (await attached(hub)).welcomes == [(False, 3)]
+
+
+async def test_an_announcement_of_what_the_log_does_not_have_harms_nobody(
+    hub: Hub, log: Log
+) -> None:
+    listener = await attached(hub)
+
+    hub.offer([event(9)], 0.0)
+    await soon(lambda: not hub.feeds[KEY].is_behind)
+    for _ in range(4):
+        hub.offer([log.append()], 0.0)
+    await soon(lambda: listener.stands_at == 9)
+
+    listener.was_told_all(9)
+
+
+async def test_while_the_log_is_away_listeners_wait_and_then_miss_nothing(
+    hub: Hub, log: Log
+) -> None:
+    listener = await attached(hub)
+    log.append()
+    log.is_away = True
+    hub.offer([log.append()], 0.0)
+    await asyncio.sleep(0.1)
+    assert listener.stands_at == 5
+
+    log.is_away = False
+    await soon(lambda: listener.stands_at == 7)
+
+    listener.was_told_all(7)
+
+
+async def test_an_unknown_feed_is_not_found() -> None:
+    class Nowhere(Log):
+        async def load(self, feed_id: str, /) -> tuple[int, Count] | None:
+            return None
+
+        async def head(self, feed_id: str, /) -> int | None:
+            return None
+
+    hub = Hub([Nowhere()], lambda: False)
+
+    with pytest.raises(NotFound):
+        await attached(hub)
+    with pytest.raises(NotFound):
+        await attached(hub, seq=3)
+
+
+async def test_a_sync_repeats_what_was_missed_and_goes_on(hub: Hub, log: Log) -> None:
+    listener = await attached(hub)
+    feed = hub.feeds[KEY]
+    for _ in range(3):
+        hub.offer([log.append()], 0.0)
+
+    await hub.sync(feed, listener, 6)
+    hub.offer([log.append()], 0.0)
+    await soon(lambda: listener.stands_at == 9)
+
+    assert listener.seqs == [6, 7, 8, 7, 8, 9]
+    await hub.sync(feed, listener, 99)
+    assert listener.welcomes[-1] == (False, 9)
+
+
+# -- all of it, in any order ---------------------------------------------------------------------
+
+
+async def one_story(chance: random.Random) -> None:
+    """Commits, a bus that loses, doubles and reorders, clients that come, resume and go."""
+    log = Log(chance.randrange(4), chance)
+    hub = Hub([log], lambda: False)
+    on_its_way: list[Event] = []
+    listeners: list[Listener] = []
+    arriving: list[asyncio.Task[Any]] = []
+
+    async def arrive(listener: Listener, since: int | None, seq: int | None) -> None:
+        try:
+            await hub.attach(KEY, listener, since=since, connect_seq=seq)
+        except Unavailable:
+            assert listener.welcomes == [], "refused after it was greeted"
+
+    for _ in range(chance.randrange(5, 40)):
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                made = log.append()
+                on_its_way += [made] * chance.choice((0, 1, 1, 1, 2))
+                if chance.random() < 0.5:
+                    hub.offer([made], 0.0)
+            case 3 | 4 if on_its_way:
+                hub.offer([on_its_way.pop(chance.randrange(len(on_its_way)))], 0.0)
+            case 5:
+                listener = Listener()
+                listeners.append(listener)
+                end = len(log.events)
+                since = chance.choice((None, 0, end, chance.randrange(end + 1)))
+                seq = chance.choice((None, end))
+                arriving.append(asyncio.create_task(arrive(listener, since, seq)))
+            case 6 if (feed := hub.feeds.get(KEY)) is not None and feed.seq is not None:
+                hub.settle(feed)  # as before each direct write
+                for listener in feed.subscribers:
+                    assert listener.stands_at == feed.seq  # type: ignore[attr-defined]
+            case 7:
+                for _ in range(chance.randrange(6)):
+                    await asyncio.sleep(0)
+
+    await asyncio.gather(*arriving)
+    log.is_calm = True
+    await hub.poll()
+    if (feed := hub.feeds.get(KEY)) is not None and feed.is_used:
+        await soon(lambda: not feed.is_behind)
+    await asyncio.sleep(0)  # frames of one turn go out at its end
+    for listener in listeners:
+        if listener.welcomes:
+            assert len(listener.welcomes) == 1
+            listener.was_told_all(len(log.events))
+    await hub.close()
+
+
+@pytest.mark.parametrize("block", range(4))
+async def test_in_thousands_of_random_stories_everybody_is_told_everything_once(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.0)
+    for number in range(500):
+        seed = block * 500 + number
+        try:
+            await one_story(random.Random(seed))
+        except Exception as error:
+            raise AssertionError(f"story {seed}: {error}") from error
