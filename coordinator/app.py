@@ -55,7 +55,7 @@ from coordinator.web.hot import HotLane
 from coordinator.web.interview_live import InterviewEndpoint
 from coordinator.web.limits import Limits
 from coordinator.web.live import LiveDoor, RoomEndpoint
-from coordinator.web.requests import Instrumented
+from coordinator.web.requests import Meter, Metered
 
 log = structlog.get_logger()
 
@@ -251,8 +251,10 @@ class Node:
             logging_config=None,
         )
         view = rooms.view_story(self.room_service)
-        hot = HotLane(
-            app,
+        meter = Meter()
+        return HotLane(
+            Metered(app, meter),
+            meter,
             posts={
                 "/api/interview/guest/join": guests.join_story(
                     self.room_service, self.access, self.limits
@@ -260,7 +262,6 @@ class Node:
             },
             gets={"/api/interview/room/": lambda scope, _: view(scope["path"].rpartition("/")[2])},
         )
-        return Instrumented(hot)
 
 
 def _lifespan(settings: Settings) -> Lifespan:

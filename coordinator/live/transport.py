@@ -294,36 +294,46 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
     """uvicorn's HTTP protocol with our door for websockets and a time limit for requests."""
 
     class CoordinatorProtocol(HttpToolsProtocol):
-        request_timer: asyncio.TimerHandle | None = None
+        expected_by: float | None = None
+        watch: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._expect_within(REQUEST_SECONDS)
+            self._expect_more()
+            self.watch = self.loop.call_later(REQUEST_SECONDS, self._watch)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._expect_nothing()
+            self._watch_no_more()
             super().connection_lost(exc)
 
         def on_message_begin(self) -> None:
-            self._expect_within(REQUEST_SECONDS)
+            self._expect_more()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._expect_within(REQUEST_SECONDS)
+            self._expect_more()
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
-            self._expect_nothing()
+            self.expected_by = None
             super().on_message_complete()
 
-        def _expect_within(self, seconds: float) -> None:
-            self._expect_nothing()
-            self.request_timer = self.loop.call_later(seconds, self.transport.abort)
+        def _expect_more(self) -> None:
+            self.expected_by = self.loop.time() + REQUEST_SECONDS
 
-        def _expect_nothing(self) -> None:
-            if self.request_timer is not None:
-                self.request_timer.cancel()
-                self.request_timer = None
+        def _watch(self) -> None:
+            # One timer per connection looks by and by: arming one per request costs more than
+            # the parsing of it.
+            if self.expected_by is not None and self.loop.time() >= self.expected_by:
+                self.transport.abort()
+                return
+            due = self.expected_by or self.loop.time() + REQUEST_SECONDS
+            self.watch = self.loop.call_at(due, self._watch)
+
+        def _watch_no_more(self) -> None:
+            if self.watch is not None:
+                self.watch.cancel()
+                self.watch = None
 
         def handle_websocket_upgrade(self) -> None:
             raw_path, _, query = self.url.decode("latin-1").partition("?")
@@ -331,7 +341,7 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
             if not door.knows(path):
                 self.send_refusal(404, _NOT_FOUND)
                 return
-            self._expect_nothing()
+            self._watch_no_more()
             self.connections.discard(self)
             live = LiveSocket(self.transport, self.server_state, path=path, query=query)
             self.transport.set_protocol(live)

@@ -8,6 +8,7 @@ these two do. They are answered in front of it by the very stories that their Li
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ import structlog
 from coordinator.domain.errors import CoordinatorError, PayloadTooLarge
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.errors import failure_body
-from coordinator.web.requests import request_id
+from coordinator.web.requests import Meter, request_id
 
 log = structlog.get_logger()
 
@@ -36,8 +37,11 @@ class HotLane:
         gets: stories of paths that are a prefix and one segment more.
     """
 
-    def __init__(self, app: Any, *, posts: dict[str, Story], gets: dict[str, Story]) -> None:
+    def __init__(
+        self, app: Any, meter: Meter, *, posts: dict[str, Story], gets: dict[str, Story]
+    ) -> None:
         self._app = app
+        self._meter = meter
         self._posts = posts
         self._gets = gets
 
@@ -46,6 +50,7 @@ class HotLane:
         if story is None:
             await self._app(scope, receive, send)
             return
+        started = time.perf_counter()
         headers = [_JSON]
         try:
             body = await _body(receive) if scope["method"] == "POST" else b""
@@ -64,6 +69,7 @@ class HotLane:
         headers.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+        self._meter.answered(scope, status, started)
 
     def _story(self, scope: Any) -> Story | None:
         path: str = scope["path"]

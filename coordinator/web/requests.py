@@ -77,13 +77,27 @@ def _within(address: str, networks: Sequence[Network]) -> bool:
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-class Instrumented:
-    """Counts and times what an ASGI application answers."""
+class Meter:
+    """Counts and times what is answered, and tells each request at `LOG_LEVEL=debug`."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self) -> None:
         self._counters: dict[tuple[str, int], Any] = {}
         self._tells_each = log.is_enabled_for(logging.DEBUG)
+
+    def answered(self, scope: Any, status: int, started: float) -> None:
+        """A request has been answered; `started` is `time.perf_counter` at its beginning."""
+        seconds = time.perf_counter() - started
+        self._counter(scope["method"], status).inc()
+        HTTP_SECONDS.observe(seconds)
+        if self._tells_each:
+            log.debug(
+                "request",
+                requestId=request_id(scope),
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round(seconds * 1000, 1),
+            )
 
     def _counter(self, method: str, status: int) -> Any:
         """The counter of a kind of answer; a strange method is counted with the others."""
@@ -92,9 +106,17 @@ class Instrumented:
             self._counters[key] = HTTP_REQUESTS.labels(*key)
         return self._counters[key]
 
+
+class Metered:
+    """An ASGI application whose answers a meter counts."""
+
+    def __init__(self, app: Any, meter: Meter) -> None:
+        self._app = app
+        self._meter = meter
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         status = 500
@@ -106,17 +128,6 @@ class Instrumented:
             await send(message)
 
         try:
-            await self.app(scope, receive, observe)
+            await self._app(scope, receive, observe)
         finally:
-            self._counter(scope["method"], status).inc()
-            seconds = time.perf_counter() - started
-            HTTP_SECONDS.observe(seconds)
-            if self._tells_each:
-                log.debug(
-                    "request",
-                    requestId=request_id(scope),
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    ms=round(seconds * 1000, 1),
-                )
+            self._meter.answered(scope, status, started)
