@@ -45,6 +45,7 @@ PATIENCE_SECONDS = 4.0
 """How long a caller waits before it is told that the service is unavailable."""
 
 _BUSY_SECONDS = 0.002
+_AWAY_SECONDS = 0.1
 
 _LOCK = """
     SELECT room_id, room_name, host_name, status, created_at, ended_at, last_seq, last_at, present,
@@ -128,6 +129,25 @@ class _Order:
         self.is_uncertain = False
         """An earlier COMMIT of it was never answered: it may have been carried out."""
 
+    @property
+    def is_given_up(self) -> bool:
+        """Its caller has been told that the service is unavailable, or is gone."""
+        return self.answer.done()
+
+    @property
+    def is_to_undo(self) -> bool:
+        """A new guest was told that it did not join: where it did, that is made true.
+
+        Only a new one's: nobody else knows its id. A return that was refused may have been asked
+        for again meanwhile, and answered.
+        """
+        answer = self.answer
+        return (
+            isinstance(self.command, Join)
+            and not answer.cancelled()
+            and bool(answer.done() and answer.exception())
+        )
+
 
 class Writer:
     """One lane of transactions per node. Start it with `run` in a task of its own.
@@ -143,7 +163,8 @@ class Writer:
         self._queue: deque[_Order] = deque()
         self._arrived = asyncio.Event()
         self._connection: Any = None
-        self._batch: list[asyncio.Future[Any]] = []
+        self._batch: list[_Order] = []
+        self._is_waiting = False
 
     def submit(self, command: Command[A]) -> asyncio.Future[A]:
         """Queues a command; its answer, or the error that its decision raised.
@@ -151,21 +172,25 @@ class Writer:
         The order of submitting is kept for each room. The future fails with `Unavailable` where
         Postgres does not answer within `PATIENCE_SECONDS`, and with `RoomNotFound`.
         """
+        return self._queue_up(command, PATIENCE_SECONDS)
+
+    def post(self, command: Command[Any]) -> None:
+        """Queues a command whose answer nobody waits for: it waits until Postgres is there."""
+        self._queue_up(command, float("inf")).add_done_callback(_unheard)
+
+    def _queue_up(self, command: Command[A], patience: float) -> asyncio.Future[A]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
         if len(self._queue) >= QUEUE:
             answer.set_exception(Unavailable(retry_after=1))
             return answer
-        self._queue.append(_Order(command, answer, loop.time() + PATIENCE_SECONDS))
+        self._queue.append(_Order(command, answer, loop.time() + patience))
         self._arrived.set()
         return answer
 
-    def post(self, command: Command[Any]) -> None:
-        """Queues a command whose answer nobody waits for; where it fails, others repair it."""
-        self.submit(command).add_done_callback(_unheard)
-
     async def run(self) -> None:
         """Carries out what is queued, until cancelled. Survives every error."""
+        patience = asyncio.create_task(self._keep_patience())
         try:
             while True:
                 await self._arrived.wait()
@@ -173,56 +198,71 @@ class Writer:
                 while self._queue:
                     await self._next_batch()
         finally:
+            patience.cancel()
             await self._disconnect()
+
+    async def _keep_patience(self) -> None:
+        """Tells callers in time, whatever the transaction under way is waiting for."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PATIENCE_SECONDS / 16)
+            now = loop.time()
+            for order in (*self._batch, *self._queue):
+                if order.deadline < now:
+                    _fail(order, Unavailable(retry_after=1))
 
     async def drained(self) -> None:
         """Returns when what was queued until now has been carried out, or after 3 s."""
-        waiting = [order.answer for order in self._queue]
-        if self._batch:
-            waiting += self._batch
+        waiting = [order.answer for order in (*self._batch, *self._queue)]
         if waiting:
             await asyncio.wait(waiting, timeout=3)
 
     async def _next_batch(self) -> None:
-        orders = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-        self._batch = [order.answer for order in orders]
+        orders = self._take()
+        if not orders:
+            return
+        self._batch = orders
         try:
             busy = await self._carry_out(orders)
-        except _AnswerLost as error:
-            for order in orders:
-                order.is_uncertain = True
-            await self._try_later(orders, error)
-        except AWAY as error:
+        except (Unavailable, _AnswerLost, *AWAY) as error:
             await self._try_later(orders, error)
         except Exception as error:
             await self._disconnect()
             await self._one_by_one(orders, error)
         else:
+            self._is_waiting = False
             if busy:
                 self._queue.extendleft(reversed(busy))
-                self._give_up_overdue()
                 if len(busy) == len(orders):
                     await asyncio.sleep(_BUSY_SECONDS * random.uniform(0.5, 1.5))
+        finally:
+            self._batch = []
+
+    def _take(self) -> list[_Order]:
+        """The next orders, without those whose callers have been told that they failed."""
+        orders: list[_Order] = []
+        while self._queue and len(orders) < BATCH:
+            order = self._queue.popleft()
+            if not order.is_given_up:
+                orders.append(order)
+            elif order.is_uncertain and order.is_to_undo:
+                self._undo(order.command)
+        return orders
+
+    def _undo(self, join: Command[Any]) -> None:
+        assert join.user_id is not None
+        self.post(UndoJoin(room_id=join.room_id, user_id=join.user_id))
 
     async def _try_later(self, orders: list[_Order], error: BaseException) -> None:
         """Postgres is away: what is not overdue stays queued, in order."""
         await self._disconnect()
         self._queue.extendleft(reversed(orders))
-        self._give_up_overdue()
-        log.warning("writer_waits", waiting=len(self._queue), reason=type(error).__name__)
-        await asyncio.sleep(0.1)
-
-    def _give_up_overdue(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if not any(order.deadline < now for order in self._queue):
-            return
-        for order in [o for o in self._queue if o.deadline < now]:
-            self._queue.remove(order)
-            _fail(order, Unavailable(retry_after=1))
-            if order.is_uncertain and isinstance(order.command, Join):
-                # The caller is told that nothing happened: that is made true.
-                join = order.command
-                self.post(UndoJoin(room_id=join.room_id, user_id=join.user_id))
+        self._batch = []
+        if not self._is_waiting:
+            reason = type(error.__cause__ or error).__name__
+            log.warning("writer_waits", waiting=len(self._queue), reason=reason)
+        self._is_waiting = True
+        await asyncio.sleep(_AWAY_SECONDS)
 
     async def _one_by_one(self, orders: list[_Order], error: Exception) -> None:
         """Postgres refused a batch: each command once alone, so that one cannot fail the others."""
@@ -230,17 +270,21 @@ class Writer:
         if len(orders) == 1:
             _fail(orders[0], error)
             return
+        busy: list[_Order] = []
         for position, order in enumerate(orders):
+            if any(order.command.room_id == other.command.room_id for other in busy):
+                busy.append(order)  # in order
+                continue
             try:
-                busy = await self._carry_out([order])
-                self._queue.extendleft(busy)
-            except (_AnswerLost, *AWAY) as away:
-                await self._try_later(orders[position:], away)
+                busy += await self._carry_out([order])
+            except (Unavailable, _AnswerLost, *AWAY) as away:
+                await self._try_later([*busy, *orders[position:]], away)
                 return
             except Exception as own:
                 await self._disconnect()
                 log.error("command_refused", command=type(order.command).__name__, exc_info=own)
                 _fail(order, own)
+        self._queue.extendleft(reversed(busy))
 
     async def _carry_out(self, orders: list[_Order]) -> list[_Order]:
         """One transaction; those orders whose rooms somebody else holds.
@@ -257,11 +301,26 @@ class Writer:
         try:
             await connection.execute("COMMIT")
         except AWAY as error:
+            for order, _, _ in batch.answers:
+                order.is_uncertain = True
             raise _AnswerLost from error
-        if batch.events or batch.replaced:
-            self._on_commit(batch.events, batch.replaced)
-        batch.answer()
+        self._tell(batch)
         return batch.busy
+
+    def _tell(self, batch: _Batch) -> None:
+        """It is committed: everybody hears of it, whatever a listener does with it."""
+        try:
+            if batch.events or batch.replaced:
+                self._on_commit(batch.events, batch.replaced)
+        except Exception as error:
+            log.error("commit_not_announced", exc_info=error)
+        for order, answer, refusal in batch.answers:
+            if refusal is not None:
+                _fail(order, refusal)
+            elif not order.is_given_up:
+                order.answer.set_result(answer)
+            elif order.is_to_undo:
+                self._undo(order.command)
 
     async def _connected(self) -> Any:
         if self._connection is None or self._connection.is_closed():
@@ -352,13 +411,6 @@ class _Batch:
                 _EMPTY_ENDED_ROOMS[0], room_ids, [room.ended_at for room in ended]
             )
             await self.connection.execute(_EMPTY_ENDED_ROOMS[1], room_ids)
-
-    def answer(self) -> None:
-        for order, answer, refusal in self.answers:
-            if refusal is not None:
-                _fail(order, refusal)
-            elif not order.answer.done():
-                order.answer.set_result(answer)
 
 
 def _fail(order: _Order, error: BaseException) -> None:
