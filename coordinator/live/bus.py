@@ -51,11 +51,11 @@ class _Close(msgspec.Struct, array_like=True, tag="c"):
 
 
 class _Probe(msgspec.Struct, array_like=True, tag="p"):
-    """A node's sign of life, and whether its lease in Postgres is good."""
+    """A node's sign of life, and whether it reaches Postgres."""
 
     boot: str
     sent: float
-    lease_is_good: bool
+    reaches_postgres: bool
 
 
 _encode = msgspec.json.Encoder().encode
@@ -73,7 +73,7 @@ class Bus:
         boot: this process's id on the bus: it does not listen to itself.
         on_events, on_close: what others announce; must not block or raise.
         on_change: called when `is_up` has changed.
-        lease_is_good: told to the others in each probe.
+        reaches_postgres: told to the others in each probe.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Bus:
         on_events: Callable[[Sequence[Event], float], None],
         on_close: Callable[[Sequence[str], int], None],
         on_change: Callable[[], None],
-        lease_is_good: Callable[[], bool],
+        reaches_postgres: Callable[[], bool],
     ) -> None:
         self._url = url
         self._channel = channel
@@ -93,14 +93,14 @@ class Bus:
         self._on_events = on_events
         self._on_close = on_close
         self._on_change = on_change
-        self._lease_is_good = lease_is_good
+        self._reaches_postgres = reaches_postgres
         self._outbox: list[bytes] = []
         self._pending: list[_WireEvent] = []
         self._pending_since = 0.0
         self._filled = asyncio.Event()
         self._heard_at = 0.0
         self.others_reach_postgres_at = float("-inf")
-        """Monotonic time at which another node last said that its lease is good."""
+        """Monotonic time at which another node last said that it reaches Postgres."""
         self.is_up = False
 
     def publish(self, events: Sequence[Event], committed: float) -> None:
@@ -186,7 +186,7 @@ class Bus:
         if probe.boot == self._boot:
             self._heard_at = time.monotonic()
             self._change(True)
-        elif probe.lease_is_good:
+        elif probe.reaches_postgres:
             self.others_reach_postgres_at = time.monotonic()
 
     async def _send(self, redis: Redis) -> None:
@@ -204,7 +204,7 @@ class Bus:
 
     async def _probe(self, redis: Redis) -> None:
         while True:
-            probe = _Probe(self._boot, time.time(), self._lease_is_good())
+            probe = _Probe(self._boot, time.time(), self._reaches_postgres())
             await redis.publish(self._channel, _encode(probe))
             await asyncio.sleep(PROBE_SECONDS)
             if time.monotonic() - self._heard_at > DEAD_SECONDS:

@@ -3,7 +3,8 @@
 A node owns its connections as long as it renews its lease (8 s, every 2.5 s). Any node buries
 another whose lease ran out, makes the connections that it left behind drops like any other, and
 carries out deadlines that have passed; but only what happened while it was itself watching, so that
-an outage of Postgres puts nobody out. No timer lives in a process that can die: if this one is
+an outage of Postgres puts nobody out: after one, a node does not judge until everybody has had the
+time to renew, or to return. No timer lives in a process that can die: if this one is
 killed between two lines, another one goes on.
 
 A node that finds its row gone (it was frozen, or cut off) does not fight: it closes all its
@@ -33,12 +34,18 @@ from coordinator.store.writer import Writer
 log = structlog.get_logger()
 
 LEASE = timedelta(seconds=8)
+QUIET_SECONDS = 10.0
+"""How long a node judges nobody after Postgres was away: a lease, and the time to come back."""
 RENEW_SECONDS = 2.5
 JUDGE_SECONDS = 0.5
+RETRY_SECONDS = 0.3
 RECONCILE_SECONDS = 5.0
 PURGE_SECONDS = 60.0
-CUT_OFF_SECONDS = 3.0
-"""How fresh another node's word must be that it reaches Postgres."""
+REACHED_SECONDS = 2.0
+"""How fresh an answer of Postgres, or another node's word of one, must be to be believed."""
+ALONE_SECONDS = 4.0
+"""For how long others must reach Postgres while this node does not: when it returns for everybody,
+nobody is the first for longer."""
 BATCH = 500
 
 
@@ -84,7 +91,9 @@ class Presence:
         self._others_reach_postgres_at = others_reach_postgres_at
         self.boot = new_boot_id()
         self._good_until = float("-inf")
-        self._trouble = False
+        self._troubled_at = float("-inf")
+        self._reached_at = float("-inf")
+        self._alone_since: float | None = None
 
     @property
     def lease_is_good(self) -> bool:
@@ -92,10 +101,30 @@ class Presence:
         return time.monotonic() < self._good_until
 
     @property
+    def reaches_postgres(self) -> bool:
+        """True while Postgres answers. A lease goes on for a while after that: it says less."""
+        return self.lease_is_good and time.monotonic() - self._reached_at < REACHED_SECONDS
+
+    @property
     def is_cut_off(self) -> bool:
         """True where this node alone has lost Postgres: others say that they reach it."""
-        heard = time.monotonic() - self._others_reach_postgres_at()
-        return not self.lease_is_good and heard < CUT_OFF_SECONDS
+        alone = self._alone_since
+        return (
+            not self.lease_is_good
+            and alone is not None
+            and time.monotonic() - alone > ALONE_SECONDS
+        )
+
+    def _note_whether_alone(self) -> None:
+        heard = time.monotonic() - self._others_reach_postgres_at() < REACHED_SECONDS
+        if self.reaches_postgres or not heard:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+
+    def _is_calm(self, seconds: float) -> bool:
+        """True where Postgres has not failed this node for so long: it has seen what happened."""
+        return self.lease_is_good and time.monotonic() - self._troubled_at > seconds
 
     async def enter(self) -> None:
         """Takes the first lease.
@@ -106,6 +135,7 @@ class Presence:
         asked_at = time.monotonic()
         await self._nodes.enter(self.boot, self._name, LEASE)
         self._good_until = asked_at + LEASE.total_seconds()
+        self._reached_at = time.monotonic()
 
     async def leave(self) -> None:
         """Gives the lease back: what this node still owned is anybody's to drop at once."""
@@ -114,33 +144,44 @@ class Presence:
 
     async def run(self) -> None:
         """Renews, judges and reconciles until cancelled."""
+        loops: tuple[tuple[float, Callable[[], Coroutine[Any, Any, None]]], ...] = (
+            (RENEW_SECONDS, self.renew),
+            (JUDGE_SECONDS, self.move_if_cut_off),
+            (JUDGE_SECONDS, self.bury),
+            (JUDGE_SECONDS, self.expire),
+            (JUDGE_SECONDS, self.end_rooms),
+            (RECONCILE_SECONDS, self.reconcile),
+            (PURGE_SECONDS, self._purge),
+        )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._every(RENEW_SECONDS, self.renew))
-            tasks.create_task(self._every(JUDGE_SECONDS, self.judge))
-            tasks.create_task(self._every(RECONCILE_SECONDS, self.reconcile))
-            tasks.create_task(self._every(PURGE_SECONDS, self._purge))
+            for seconds, work in loops:
+                tasks.create_task(self._every(seconds, work))
 
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """A loop that survives its work's errors and says each once."""
+        """A loop that survives its work's errors and says each once; soon again after a failure."""
         failed = False
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(min(seconds, RETRY_SECONDS) if failed else seconds)
             try:
                 await work()
                 failed = False
             except Unavailable:
+                self._troubled_at = time.monotonic()
                 if not failed:
                     log.warning("postgres_away", during=work.__name__)
                 failed = True
-                await asyncio.sleep(min(seconds, 0.5))
             except Exception as error:
                 log.error("presence_failed", during=work.__name__, exc_info=error)
 
-    async def renew(self) -> None:
-        """Renews the lease, or begins anew where this node was declared dead."""
-        if self.is_cut_off:
+    async def move_if_cut_off(self) -> None:
+        """Sends the clients elsewhere where this node alone has lost Postgres."""
+        self._note_whether_alone()
+        if self.is_cut_off and self._sessions.count():
             log.warning("cut_off_from_postgres", connections=self._sessions.count())
             self._sessions.close_all(4200)
+
+    async def renew(self) -> None:
+        """Renews the lease, or begins anew where this node was declared dead."""
         asked_at = time.monotonic()
         if await self._nodes.renew(self.boot, LEASE):
             was_lost = not self.lease_is_good
@@ -153,22 +194,32 @@ class Presence:
         self._sessions.close_all(4201)
         await self.enter()
 
-    async def judge(self) -> None:
-        """Buries dead nodes, drops what they left, carries out deadlines."""
-        if not self.lease_is_good:
-            return
-        dead = await self._nodes.bury_dead(self.boot, LEASE)
-        if dead:
-            log.warning("node_died", boots=dead)
-        await self._drop(await self._nodes.orphans(BATCH))
-        overdue = await self._nodes.overdue(self.boot, self._grace, BATCH)
-        answers = [self._writer.submit(Expire(room_id=r, user_id=u)) for r, u in overdue]
-        PRESENCE_EXPIRED.inc(sum(1 for left in await _all(answers) if left is True))
-        await self._end_overdue_rooms()
+    # The three ways to judge are loops of their own: a room that somebody holds (a node that was
+    # frozen inside a transaction, for 2 s) delays what concerns it, and nothing else.
 
-    async def _end_overdue_rooms(self) -> None:
+    async def bury(self) -> None:
+        """Buries dead nodes, and drops what they left."""
+        if self._is_calm(QUIET_SECONDS):
+            dead = await self._nodes.bury_dead(self.boot, LEASE)
+            if dead:
+                log.warning("node_died", boots=dead)
+        orphans = await self._nodes.orphans(BATCH)
+        self._reached_at = time.monotonic()
+        if self.lease_is_good:
+            await self._drop(orphans)
+
+    async def expire(self) -> None:
+        """Carries out the deadlines of those who did not return."""
+        if self._is_calm(max(QUIET_SECONDS, self._grace.total_seconds())):
+            overdue = await self._nodes.overdue(self.boot, self._grace, BATCH)
+            answers = [self._writer.submit(Expire(room_id=r, user_id=u)) for r, u in overdue]
+            PRESENCE_EXPIRED.inc(sum(1 for left in await _all(answers) if left is True))
+
+    async def end_rooms(self) -> None:
+        """Ends rooms whose time has passed."""
         lifespan = self._lifespan
-        if lifespan.host_absent or lifespan.empty or lifespan.age:
+        has_limits = lifespan.host_absent or lifespan.empty or lifespan.age
+        if has_limits and self._is_calm(QUIET_SECONDS):
             rooms = await self._nodes.overdue_rooms(lifespan, BATCH)
             await _all(
                 [self._writer.submit(EndIfOverdue(room_id=r, lifespan=lifespan)) for r in rooms]
