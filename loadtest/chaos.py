@@ -3,9 +3,10 @@
     python -m loadtest.chaos --seed 7 --minutes 2
     python -m loadtest.chaos --measure
 
-The plan of faults follows from the seed alone; timings are the machine's. When it is over everything
-is mended, the grace passes, and every promise about order, loss and presence is checked for every
-room and every client (`verdict.py`). Exit status 1: a promise was broken; the seed repeats the plan.
+The plan of faults follows from the seed alone; timings are the machine's. When it is over
+everything is mended, the grace passes, and every promise about order, loss and presence is checked
+for every room and every client (`verdict.py`). Exit status 1: a promise was broken; the seed
+repeats the plan.
 """
 
 from __future__ import annotations

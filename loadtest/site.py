@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,7 @@ from typing import Self
 
 import httpx
 
-from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
+from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
 from loadtest.cables import Cable
 from loadtest.watch import Address
 
@@ -38,7 +40,7 @@ class SiteNode:
 
     def __init__(self, number: int, folder: Path, postgres: Cable, redis: Cable) -> None:
         self.number = number
-        self.port = free_port()
+        self.port = steady_port()
         self.postgres = postgres
         self.redis = redis
         self.killed: list[float] = []
@@ -97,9 +99,9 @@ class Site:
         self.grace = grace
         self.folder = Path(tempfile.mkdtemp(prefix="coordinator-chaos-"))
         self.postgres = EmbeddedPostgres(
-            self.folder / "postgres", port=free_port(), options=("fsync=off",)
+            self.folder / "postgres", port=steady_port(), options=("fsync=off",)
         )
-        self.redis = EmbeddedRedis(self.folder / "redis")
+        self.redis = EmbeddedRedis(self.folder / "redis", port=steady_port())
         self.nodes: list[SiteNode] = []
         self.token = self.admin_token = ""
         self._count = nodes
@@ -185,7 +187,7 @@ class Site:
     def signal_postgres(self, number: signal.Signals) -> None:
         """To the postmaster and every backend, as one frozen machine."""
         if self.postgres.process is not None:
-            _signal_family(self.postgres.process.pid, number)
+            signal_family(self.postgres.process.pid, number)
 
     def signal_redis(self, number: signal.Signals) -> None:
         if self.redis.process is not None:
@@ -216,7 +218,17 @@ class Site:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _signal_family(pid: int, number: signal.Signals) -> None:
+def steady_port() -> int:
+    """A free loopback port that no outgoing connection takes while its server is down."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port between 20000 and 32000")
+
+
+def signal_family(pid: int, number: signal.Signals) -> None:
     """A process and its children, the parent first when it is stopped, last when it goes on."""
     children: list[int] = []
     with contextlib.suppress(OSError):

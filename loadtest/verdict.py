@@ -40,7 +40,8 @@ class EndState:
 
     Attributes:
         log: all its events. views: GET room of each node, in the order of the nodes.
-        connected: users with a tab that is connected and not marked away; tabs: (user, seq) of each.
+        connected: users with a tab that is connected and not marked away.
+        tabs: (user, seq) of each of those.
     """
 
     room: str

@@ -1,0 +1,528 @@
+"""Whatever dies: no join or leave is lost, doubled or out of order, and ghosts do not stay.
+
+Real processes are killed, frozen and cut off here, with a PostgreSQL and a Valkey of this module's
+own. The lease is the real one (8 s); the grace is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from coordinator.domain.errors import Unavailable
+from coordinator.domain.room import Policy
+from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
+from coordinator.store.commands import Join
+from coordinator.store.database import Database
+from coordinator.store.writer import Writer
+from loadtest.cables import Cable
+from loadtest.site import signal_family, steady_port
+from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, refusal
+from tests.product import Deployment, Node
+
+GRACE = 2.0
+LEASE_NOTICED = 10.0
+
+pytestmark = pytest.mark.timeout(60)
+
+
+# -- a deployment that may be hurt -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    folder = Path(tempfile.mkdtemp(prefix="coordinator-faults-"))
+    with EmbeddedPostgres(folder, port=steady_port(), options=("fsync=off",)) as server:
+        asyncio.run(Database(server.url).migrate())
+        yield server
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[EmbeddedRedis]:
+    folder = Path(tempfile.mkdtemp(prefix="coordinator-faults-redis-"))
+    with EmbeddedRedis(folder, port=steady_port()) as server:
+        yield server
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ground(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[Deployment]:
+    """Where a test starts its nodes; rate limits are on, so that they are hurt with the rest."""
+    plenty = ",".join(f"{name}=100000/minute" for name in ("live", "join", "leave"))
+    with Deployment(
+        postgres.url, redis.url, PRESENCE_GRACE=f"{GRACE:g}", RATE_LIMITS=plenty
+    ) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def own(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
+    """This module's database."""
+    opened = Database(postgres.url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def apis(ground: Deployment) -> AsyncIterator[Callable[[Node], Api]]:
+    """`apis(node)`: the node as clients call it."""
+    made: list[Api] = []
+
+    def api(node: Node) -> Api:
+        made.append(Api(node))
+        return made[-1]
+
+    yield api
+    await everybody_hangs_up()
+    for one in made:
+        await one.aclose()
+
+
+@pytest_asyncio.fixture
+async def two(ground: Deployment, apis: Callable[[Node], Api]) -> tuple[Api, Api]:
+    """Two nodes."""
+    nodes = await asyncio.gather(*(asyncio.to_thread(ground.node) for _ in range(2)))
+    return apis(nodes[0]), apis(nodes[1])
+
+
+@pytest_asyncio.fixture
+async def boss(own: Database, two: tuple[Api, Api]) -> Host:
+    return await Host.hired(own, two[0])
+
+
+async def status(api: Api) -> str:
+    with contextlib.suppress(httpx.HTTPError):
+        return str((await api.get("/health/ready")).json()["status"])
+    return "silent"
+
+
+async def becomes(api: Api, wanted: str, *, within: float) -> float:
+    """Waits until the node says that it is `ready`, `degraded` …; how long that took."""
+    start = time.monotonic()
+    while (said := await status(api)) != wanted:
+        assert time.monotonic() - start < within, f"{said}, not {wanted} after {within} s"
+        await asyncio.sleep(0.05)
+    return time.monotonic() - start
+
+
+def gapless(live: Live) -> bool:
+    """True where what it was told after its first welcome is all there, once, in order."""
+    first = next(frame["seq"] for frame in live.frames if frame["type"] == "welcome")
+    return live.seqs == list(range(first + 1, first + 1 + len(live.seqs)))
+
+
+async def joins_are_seen(at: Api, room: str, by: list[Live], *, within: float) -> None:
+    """Somebody joins at a node; everybody hears of it in time, wherever they are."""
+    start = time.monotonic()
+    guest = await Guest(at).joins(room)
+    for live in by:
+        await live.sees("participant_joined", within, user_id=guest.user_id)
+    assert time.monotonic() - start < within
+
+
+def kinds_of(log: list[dict[str, Any]], user_id: str) -> list[str]:
+    """What happened to somebody, without `participant_`."""
+    return [
+        event["type"].removeprefix("participant_")
+        for event in log
+        if event.get("participant", {}).get("userId") == user_id
+    ]
+
+
+# -- Redis ---------------------------------------------------------------------------------------
+
+
+async def test_redis_killed_everything_goes_on_and_nothing_is_lost(
+    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
+    try:
+        redis.kill()
+        await becomes(a, "degraded", within=1.5)
+        await becomes(b, "degraded", within=1.5)
+        assert (await a.get("/health/ready")).status_code == 200
+        for at in (a, b, a, b):
+            await joins_are_seen(at, room, watching, within=2.3)
+        guest = await Guest(b).joins(room)
+        await (await guest.connects(at=b)).hears_pong()
+    finally:
+        redis.start()
+    await becomes(a, "ready", within=5)
+    await becomes(b, "ready", within=5)
+    for at in (a, b):
+        await joins_are_seen(at, room, watching, within=0.5)
+    assert all(gapless(live) for live in watching)
+
+
+async def test_redis_that_hangs_is_noticed_and_nothing_is_lost(
+    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
+    assert redis.process is not None
+    redis.process.send_signal(signal.SIGSTOP)
+    try:
+        await joins_are_seen(a, room, watching, within=5.0)
+        await becomes(a, "degraded", within=5.0)
+        await becomes(b, "degraded", within=1.0)
+        for at in (a, b):
+            await joins_are_seen(at, room, watching, within=2.3)
+    finally:
+        redis.process.send_signal(signal.SIGCONT)
+    await becomes(a, "ready", within=5)
+    await becomes(b, "ready", within=5)
+    await joins_are_seen(a, room, watching, within=1)
+    assert all(gapless(live) for live in watching)
+
+
+async def test_redis_flushed_loses_nothing(
+    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
+    for command in (b"FLUSHALL\r\n", b"CLIENT KILL TYPE pubsub\r\n"):
+        with socket.create_connection(("127.0.0.1", redis.port)) as connection:
+            connection.sendall(command)
+            connection.recv(100)
+    for at in (a, b, a):
+        await joins_are_seen(at, room, watching, within=5)
+    await becomes(a, "ready", within=5)
+    assert all(gapless(live) for live in watching)
+
+
+# -- Postgres --------------------------------------------------------------------------------------
+
+
+async def test_postgres_restarted_sockets_stay_and_what_happened_meanwhile_is_written(
+    two: tuple[Api, Api], boss: Host, postgres: EmbeddedPostgres
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    stays = await boss.connects(room, at=a)
+    goes = await Guest(b, "goes").joins(room)
+    going = await goes.connects(at=b)
+    keeps = await Guest(b, "keeps").joins(room)
+    keeping = await keeps.connects(at=b)
+    await asyncio.gather(*(a.room(room) for _ in range(40)))  # fills the pool with connections
+
+    await asyncio.to_thread(postgres.kill)
+    try:
+        start = time.monotonic()
+        for refused in await asyncio.gather(
+            a.get(f"/api/interview/room/{room}"), Guest(a).asks_to_join(room)
+        ):
+            assert refusal(refused) == (503, "SERVICE_UNAVAILABLE")
+        assert time.monotonic() - start < 5
+        assert await status(a) == "unavailable"
+        await going.vanishes()
+        late = await b.watch(room, keeps.token)
+        assert await late.is_put_out() == 4103
+        await stays.hears_pong()
+        await keeping.hears_pong()
+    finally:
+        await asyncio.to_thread(postgres.start)
+    await becomes(a, "ready", within=5)
+    answers = await asyncio.gather(*(a.get(f"/api/interview/room/{room}") for _ in range(60)))
+    assert {answer.status_code for answer in answers} == {200}  # no dead connection in the pool
+    away = await stays.sees("participant_away", 8, user_id=goes.user_id)
+    left = await stays.sees("participant_left", 20, user_id=goes.user_id)
+    assert left["reason"] == "disconnected"
+    assert moment(left["at"]) >= moment(away["leaveAt"])
+    await keeping.hears_pong()
+    assert kinds_of(stays.history, keeps.user_id)[-1] == "online"
+    assert gapless(stays)
+
+
+async def test_postgres_that_hangs_is_answered_503_in_time_and_nobody_is_put_out(
+    two: tuple[Api, Api], boss: Host, postgres: EmbeddedPostgres
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
+    guest = await Guest(b).joins(room)
+    live = await guest.connects(at=b)
+    assert postgres.process is not None
+
+    signal_family(postgres.process.pid, signal.SIGSTOP)
+    try:
+
+        async def is_refused(call: Callable[[], Any], *, after: float = 0) -> None:
+            await asyncio.sleep(after)
+            start = time.monotonic()
+            assert refusal(await call()) == (503, "SERVICE_UNAVAILABLE")
+            assert time.monotonic() - start < 5
+
+        await asyncio.gather(
+            is_refused(lambda: a.get(f"/api/interview/room/{room}")),
+            is_refused(lambda: a.post(f"/api/interview/room/{room}/end", token=boss.token)),
+            is_refused(lambda: Guest(a).asks_to_join(room)),
+            is_refused(lambda: Guest(a).asks_to_join(room), after=1),
+            is_refused(lambda: Guest(b).asks_to_join(room), after=2.5),
+        )
+        await asyncio.sleep(4)  # longer than a lease in all
+    finally:
+        signal_family(postgres.process.pid, signal.SIGCONT)
+    await becomes(a, "ready", within=5)
+    await becomes(b, "ready", within=5)
+    await joins_are_seen(a, room, watching, within=5)
+    await live.hears_pong()
+    log = await boss.log(room)
+    assert kinds_of(log, guest.user_id) == ["joined", "online"]
+    assert [person["userId"] for person in (await a.room(room))["participants"]].count(
+        guest.user_id
+    ) == 1
+    assert sum(event["type"] == "participant_joined" for event in log) == 2
+
+
+async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
+    own: Database, postgres: EmbeddedPostgres, two: tuple[Api, Api], boss: Host
+) -> None:
+    """Its COMMIT arrives, the answer does not, and Postgres stays away for longer than we wait."""
+    room = await boss.creates()
+    assert postgres.port is not None
+    cable = Cable(postgres.port)
+    await cable.start()
+    database = Database(f"postgresql://postgres@127.0.0.1:{cable.port}/coordinator")
+    writer = Writer(database, Policy(10, timedelta(seconds=GRACE)), lambda events, replaced: None)
+    running = asyncio.create_task(writer.run())
+    await _slow_commits(own, seconds=1.0)
+    try:
+        joining = writer.submit(
+            Join(room_id=room, user_id="guest_lost", user_name="lost", identity=None)
+        )
+        await asyncio.sleep(0.5)  # COMMIT is under way: it waits for the trigger
+        cable.hang()
+        with pytest.raises(Unavailable):
+            await joining
+    finally:
+        await _slow_commits(own, seconds=0)
+    assert await _people(own, room) == ["guest_lost"]
+    await asyncio.sleep(4)  # Postgres is away for longer than any caller waits
+    cable.mend()
+    for _ in range(100):
+        if not await _people(own, room):
+            break
+        await asyncio.sleep(0.1)
+    assert await _people(own, room) == []
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await cable.close()
+    assert kinds_of(await boss.log(room), "guest_lost") == ["joined", "left"]
+
+
+async def _people(own: Database, room: str) -> list[str]:
+    rows = await own.fetch(
+        "SELECT user_id FROM interview_participants"
+        " WHERE room_id = $1 AND left_at IS NULL AND role = 'guest'",
+        room,
+    )
+    return [row["user_id"] for row in rows]
+
+
+async def _slow_commits(own: Database, *, seconds: float) -> None:
+    """Lets Postgres take its time inside COMMIT, after everything has been written."""
+    await own.execute("DROP TRIGGER IF EXISTS slow ON room_events")
+    if seconds:
+        await own.execute(
+            "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$"
+        )
+        await own.execute(
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON room_events"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+
+
+# -- nodes -----------------------------------------------------------------------------------------
+
+
+async def test_a_killed_nodes_people_are_away_then_left_unless_they_return(
+    two: tuple[Api, Api], boss: Host
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = await boss.connects(room, at=a)
+    returns, stays_out = await Guest(b).joins(room), await Guest(b).joins(room)
+    await returns.connects(at=b)
+    await stays_out.connects(at=b)
+    await watching.until(lambda: list(watching.people.values()).count("online") == 3)
+
+    killed = time.monotonic()
+    b.node.kill()
+    await watching.sees("participant_away", LEASE_NOTICED, user_id=stays_out.user_id)
+    assert time.monotonic() - killed < LEASE_NOTICED
+    back = await returns.connects(at=a)
+    left = await watching.sees("participant_left", GRACE + 2.5)
+    assert time.monotonic() - killed < LEASE_NOTICED + GRACE + 2
+    assert left["participant"]["userId"] == stays_out.user_id
+    await asyncio.sleep(GRACE)
+    await back.hears_pong()
+
+    log = await boss.log(room)
+    assert kinds_of(log, returns.user_id) == ["joined", "online", "away", "back"]
+    assert kinds_of(log, stays_out.user_id) == ["joined", "online", "away", "left"]
+    assert gapless(watching)
+
+
+async def test_who_reconnects_before_a_node_is_known_to_be_dead_was_never_away(
+    two: tuple[Api, Api], boss: Host
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = await boss.connects(room, at=a)
+    guest = await Guest(b).joins(room)
+    first = await guest.connects(at=b)
+    await watching.sees("participant_online", user_id=guest.user_id)
+
+    b.node.kill()
+    await first.until(lambda: first.code is not None)
+    second = await guest.connects(at=a, since=first.seq)
+    assert second.welcome["resumed"] is True
+    await asyncio.sleep(LEASE_NOTICED + 0.5)
+    await second.hears_pong()
+    assert kinds_of(await boss.log(room), guest.user_id) == ["joined", "online"]
+
+
+async def test_a_frozen_node_does_not_fight_when_it_wakes(two: tuple[Api, Api], boss: Host) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = await boss.connects(room, at=a)
+    guest = await Guest(b).joins(room)
+    old = await guest.connects(at=b)
+    await watching.sees("participant_online", user_id=guest.user_id)
+    before = (await b.get("/health/ready")).json()["node"]
+
+    b.node.freeze()
+    try:
+        await watching.sees("participant_away", LEASE_NOTICED, user_id=guest.user_id)
+        new = await guest.connects(at=a)
+    finally:
+        b.node.wake()
+    assert await old.is_put_out() == 4201
+    await becomes(b, "ready", within=5)
+    assert (await b.get("/health/ready")).json()["node"] != before
+    await asyncio.sleep(1)
+    await new.hears_pong()
+    again = await guest.connects(at=b)
+    await again.hears_pong()
+    assert kinds_of(await boss.log(room), guest.user_id) == ["joined", "online", "away", "back"]
+
+
+async def test_a_draining_node_sends_everybody_elsewhere_and_nobody_leaves(
+    two: tuple[Api, Api], boss: Host
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    watching = await boss.connects(room, at=a)
+    guests = [await Guest(b, f"g{n}").joins(room) for n in range(8)]
+    lives = [await guest.connects(at=b) for guest in guests]
+    await watching.until(lambda: list(watching.people.values()).count("online") == 9)
+
+    b.node.terminate()
+    for guest, live in zip(guests, lives, strict=True):
+        assert await live.is_put_out() == 4200
+        assert live.frames[-1]["afterMs"] >= 0
+        await guest.connects(at=a, since=live.seq)
+    assert await asyncio.to_thread(b.node.process.wait, 6) == 0
+    await asyncio.sleep(GRACE + 1)
+    assert set(watching.people.values()) == {"online"}
+    assert "participant_left" not in {event["type"] for event in watching.history}
+    assert gapless(watching)
+
+
+# -- cables ----------------------------------------------------------------------------------------
+
+
+class Wired:
+    """A node that reaches Postgres and Redis through cables of its own."""
+
+    def __init__(self, ground: Deployment, postgres: EmbeddedPostgres, redis: EmbeddedRedis):
+        assert postgres.port is not None
+        self.ground = ground
+        self.postgres = Cable(postgres.port)
+        self.redis = Cable(redis.port)
+
+    async def start(self) -> Node:
+        await self.postgres.start()
+        await self.redis.start()
+        return await asyncio.to_thread(
+            self.ground.node,
+            DATABASE_URL=f"postgresql://postgres@127.0.0.1:{self.postgres.port}/coordinator",
+            REDIS_URL=f"redis://127.0.0.1:{self.redis.port}/0",
+        )
+
+
+@pytest_asyncio.fixture
+async def wired(
+    ground: Deployment, postgres: EmbeddedPostgres, redis: EmbeddedRedis
+) -> AsyncIterator[Wired]:
+    one = Wired(ground, postgres, redis)
+    yield one
+    await one.postgres.close()
+    await one.redis.close()
+
+
+@pytest.mark.parametrize("how", ["cut", "hang"])
+async def test_a_node_that_alone_loses_postgres_moves_its_clients(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database, wired: Wired, how: str
+) -> None:
+    a, b = apis(await asyncio.to_thread(ground.node)), apis(await wired.start())
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    watching = await boss.connects(room, at=a)
+    guest = await Guest(b).joins(room)
+    live = await guest.connects(at=b)
+
+    cut = time.monotonic()
+    getattr(wired.postgres, how)()
+    assert await live.is_put_out(20) == 4200
+    assert time.monotonic() - cut < 20
+    refused = await b.watch(room, guest.token)
+    assert await refused.is_put_out() == 4200
+    await guest.connects(at=a)
+    wired.postgres.mend()
+    await becomes(b, "ready", within=8)
+    await asyncio.sleep(0.5)
+    await (await guest.connects(at=b)).hears_pong()
+    assert "left" not in kinds_of(await boss.log(room), guest.user_id)
+    assert gapless(watching)
+
+
+@pytest.mark.parametrize("how", ["cut", "hang"])
+async def test_a_node_that_alone_loses_redis_misses_nothing(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database, wired: Wired, how: str
+) -> None:
+    a, b = apis(await asyncio.to_thread(ground.node)), apis(await wired.start())
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
+
+    getattr(wired.redis, how)()
+    for at in (a, b):
+        await joins_are_seen(at, room, watching, within=5)
+    await becomes(b, "degraded", within=5)
+    assert await status(a) == "ready"
+    wired.redis.mend()
+    await becomes(b, "ready", within=5)
+    for at in (a, b):
+        await joins_are_seen(at, room, watching, within=1)
+    assert all(gapless(live) for live in watching)
