@@ -73,7 +73,8 @@ def framework_failure(
         return unforeseen(request, error)
     known = kind()
     if isinstance(known, MethodNotAllowed) and error.headers:
-        request.scope.setdefault("state", {})["allow"] = error.headers.get("Allow", "")
+        allowed = {name.lower(): value for name, value in error.headers.items()}.get("allow", "")
+        request.scope.setdefault("state", {})["allow"] = allowed
     return failure(request, known)
 
 

@@ -53,7 +53,7 @@ class HotLane:
         started = time.perf_counter()
         headers = [_JSON]
         try:
-            body = await _body(receive) if scope["method"] == "POST" else b""
+            body = await _body(scope, receive) if scope["method"] == "POST" else b""
             answer = await story(scope, body)
             status = 200
         except CoordinatorError as error:
@@ -85,12 +85,15 @@ class HotLane:
         return story
 
 
-async def _body(receive: Any) -> bytes:
+async def _body(scope: Any, receive: Any) -> bytes:
     """The whole body.
 
     Raises:
-        PayloadTooLarge: it is longer than `MAX_BODY_BYTES`.
+        PayloadTooLarge: it is, or says that it is, longer than `MAX_BODY_BYTES`.
     """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+            raise PayloadTooLarge
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):

@@ -48,7 +48,7 @@ def page_of(query: Mapping[str, str]) -> Page:
         InvalidParams: `page` is no number ≥ 1, or `pageSize` none from 1 to 100.
     """
     return Page(
-        number_of(query, "page", default=1, least=1, most=10**9),
+        number_of(query, "page", default=1, least=1, most=10**16),
         number_of(query, "pageSize", default=PAGE_SIZE, least=1, most=MAX_PAGE_SIZE),
     )
 
