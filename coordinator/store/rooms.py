@@ -25,12 +25,16 @@ _ROOM_COLUMNS = """
 """
 
 # One statement sees one moment: the roster and the seq that it reflects belong together.
+# OFFSET 0 keeps the planner from reading all participants once where few rooms hold most of them.
 _ROOM_AND_PEOPLE = f"""
     SELECT {_ROOM_COLUMNS}, p.user_id, p.user_name, p.role, p.identity, p.joined_at, p.left_at,
            p.connection
     FROM interview_rooms r
-    LEFT JOIN interview_participants p
-        ON p.room_id = r.room_id AND (p.left_at IS NULL OR r.status = 'ended')
+    LEFT JOIN LATERAL (
+        SELECT * FROM interview_participants p
+        WHERE p.room_id = r.room_id AND (p.left_at IS NULL OR r.status = 'ended')
+        OFFSET 0
+    ) p ON true
     WHERE r.room_id = ANY($1::varchar[])
     ORDER BY r.room_id, p.joined_seq
 """
