@@ -158,6 +158,7 @@ class Site:
     def _environment(self, postgres_port: int, redis_port: int) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres_port}/coordinator",
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
             "JWT_SECRET": _SECRET,

@@ -30,6 +30,7 @@ from coordinator.store.database import Database
 from coordinator.store.writer import Writer
 from loadtest.cables import Cable
 from loadtest.site import signal_family, steady_port
+from loadtest.wire import upgrade
 from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, refusal
 from tests.product import Deployment, Node
 
@@ -526,3 +527,175 @@ async def test_a_node_that_alone_loses_redis_misses_nothing(
     for at in (a, b):
         await joins_are_seen(at, room, watching, within=1)
     assert all(gapless(live) for live in watching)
+
+
+# -- clients that do harm ------------------------------------------------------------------------
+
+
+async def test_a_slow_reader_is_hung_up_on_and_slows_nobody(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    """It stops reading while the room lives on: nobody else waits, and the node does not grow."""
+    a = apis(await asyncio.to_thread(ground.node, LIVE_BUFFER="16384"))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a) for _ in range(2)]
+    guest = await Guest(a).joins(room)
+    reader, writer = await _raw_socket(a.node, room, guest.token)
+    await reader.readuntil(b"welcome")
+    late_subscriber = await boss.connects(room, at=a)
+    before = _memory_kib(a.node)
+
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    slowest = 0.0
+    for _ in range(12):
+        start = time.monotonic()
+        many = await asyncio.gather(*(Guest(a, "长" * 100).joins(room) for _ in range(60)))
+        await asyncio.gather(*(many[0].leaves(), many[1].leaves()))
+        for live in (*watching, late_subscriber):
+            await live.reaches(max(one.seq for one in many))
+        slowest = max(slowest, time.monotonic() - start)
+        if "coordinator_slow_consumers_total 1.0" in await _metrics(a):
+            break
+    assert "coordinator_slow_consumers_total 1.0" in await _metrics(a)
+    await watching[0].sees("participant_away", 3, user_id=guest.user_id)
+    assert slowest < 4
+    assert _memory_kib(a.node) - before < 16 * 1024
+    assert all(gapless(live) for live in (*watching, late_subscriber))
+    writer.transport.abort()
+
+
+async def test_handshakes_that_never_end_are_cut_after_ten_seconds(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    whole = upgrade(f"127.0.0.1:{a.node.port}", f"/api/interview/room/{room}/live")
+
+    async def drips() -> float:
+        start = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+        with contextlib.suppress(OSError):
+            for byte in whole[:100]:
+                writer.write(bytes((byte,)))
+                if await _ended(reader, within=0.4):
+                    break
+        writer.transport.abort()
+        return time.monotonic() - start
+
+    dripping = asyncio.gather(*(drips() for _ in range(50)))
+    await asyncio.sleep(2)
+    await joins_are_seen(a, room, [await boss.connects(room, at=a)], within=1)
+    for seconds in await dripping:
+        assert 9 < seconds < 12
+
+
+async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    silent = [await _raw_socket(a.node, room, None) for _ in range(1000)]
+    try:
+        for _ in range(3):
+            refused = await a.watch(room, None)
+            assert await refused.is_put_out() == 4100
+        watching = await boss.connects(room, at=a)  # who presents a token at once is not counted
+        await joins_are_seen(a, room, [watching], within=2)
+        started = time.monotonic()
+        told = await asyncio.gather(*(reader.read(500) for reader, _ in silent))
+        assert time.monotonic() - started < 7
+        assert sum(b"4301" in text for text in told) == 1000
+    finally:
+        for _, writer in silent:
+            writer.transport.abort()
+    by_frame = await a.watch(room, boss.token, by="frame")
+    await by_frame.sees("welcome")
+
+
+async def _raw_socket(
+    node: Node, room: str, token: str | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A websocket as bytes, upgraded; with a small receive buffer."""
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    small.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", node.port))
+    reader, writer = await asyncio.open_connection(sock=small)
+    headers = () if token is None else (f"Authorization: Bearer {token}",)
+    path = f"/api/interview/room/{room}/live"
+    writer.write(upgrade(f"127.0.0.1:{node.port}", path, headers))
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def _ended(reader: asyncio.StreamReader, *, within: float) -> bool:
+    """True where the other side has hung up."""
+    try:
+        async with asyncio.timeout(within):
+            return await reader.read(100) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+async def _metrics(api: Api) -> str:
+    return (await api.get("/metrics")).text
+
+
+def _memory_kib(node: Node) -> int:
+    """What the process holds in memory (Linux; 0 elsewhere)."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+    return 0
+
+
+# -- rooms whose time has passed -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"), [("HOST_ABSENT_END", "host_absent"), ("ROOM_MAX_AGE", "expired")]
+)
+async def test_a_room_ends_when_its_time_has_passed(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database, setting: str, reason: str
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node, **{setting: "2"}))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    started = time.monotonic()
+    host = await boss.connects(room, at=a)
+    guest = await Guest(a).joins(room)
+    live = await guest.connects(at=a)
+    if setting == "HOST_ABSENT_END":
+        await asyncio.sleep(2.7)
+        await live.hears_pong()  # the host is here: nothing happens
+        await host.vanishes()
+        started = time.monotonic()
+
+    ended = await live.sees("room_ended", 6)
+
+    assert 1.9 < time.monotonic() - started < 4.5
+    assert (ended["by"], ended["reason"]) == ("system", reason)
+    assert await live.is_put_out() == 4010
+
+
+async def test_a_room_ends_when_nobody_was_in_it_for_long(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node, ROOM_EMPTY_END="2"))
+    boss = await Host.hired(own, a)
+    empty, inhabited = await boss.creates(), await boss.creates()
+    await Guest(a).joins(inhabited)  # over REST alone: it is in the room
+    start = time.monotonic()
+    while (await a.room(empty))["status"] == "active":
+        assert time.monotonic() - start < 5
+        await asyncio.sleep(0.1)
+    assert time.monotonic() - start > 1.5
+    last = (await boss.log(empty))[-1]
+    assert (last["type"], last["reason"], last["by"]) == ("room_ended", "empty", "system")
+    assert (await a.room(inhabited))["status"] == "active"
