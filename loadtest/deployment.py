@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -140,8 +141,10 @@ class StartedHere:
         pin(self._cores.others, redis.process.pid)
         env = self._environment(postgres.url, redis.url)
         self._command(env, "migrate")
-        token, watch_token = self._staff(env, "host", "hr"), self._staff(env, "watch", "admin")
         urls = [self._node(env) for _ in range(self._count)]
+        with ThreadPoolExecutor() as pool:  # while the nodes start
+            staff = (("host", "hr"), ("watch", "admin"))
+            token, watch_token = pool.map(lambda who: self._staff(env, *who), staff)
         for url, node in zip(urls, self._nodes, strict=True):
             self._wait_ready(url, node)
         parties = Parties(

@@ -290,6 +290,16 @@ class TestRuns:
         assert found["broken"] == []
         assert len(found["table"]) == 8  # type: ignore[arg-type]
 
+    def test_a_peer_is_asked_the_same(self, tmp_path: Path) -> None:
+        found = self.run(
+            tmp_path, "compare", "--only", "channels", "--seconds", "0.3", "--repeat", "1",
+            "--scale", "0.05",
+        )  # fmt: skip
+        assert found["checked"] == [
+            "every connection got every event once and in order, on each server"
+        ]
+        assert "Litestar ChannelsPlugin" in found["table"][0][1]  # type: ignore[index]
+
     def test_a_run_without_anybody_there_says_so(self) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "loadtest", "fanout", "--url", "http://127.0.0.1:1", "--token",
