@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -56,6 +56,10 @@ class Listener:
         self.welcomes: list[tuple[bool, int]] = []
         self.writes = 0
         self.code: int | None = None
+
+    @property
+    def writer(self) -> Callable[[bytes], None]:
+        return self.write
 
     def write(self, frames: bytes) -> None:
         assert self.welcomes, "told something before it was greeted"
@@ -450,6 +454,10 @@ async def one_story(chance: random.Random) -> None:
             await hub.attach(KEY, listener, since=since, connect_seq=seq)
         except Unavailable:
             assert listener.welcomes == [], "refused after it was greeted"
+            return
+        (greeting,) = listener.welcomes
+        if since is not None:
+            assert greeting == (True, since), "few were missed, and it got a snapshot"
 
     for _ in range(chance.randrange(5, 40)):
         match chance.randrange(8):

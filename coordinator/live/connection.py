@@ -97,6 +97,10 @@ class Connection:
 
     # -- the feed's subscriber ----------------------------------------------------------------
 
+    @property
+    def writer(self) -> Callable[[bytes], None]:
+        return self.socket.writer
+
     def write(self, frames: bytes) -> None:
         self.socket.write(frames)
 

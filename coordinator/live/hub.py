@@ -150,7 +150,12 @@ class Hub:
     async def _read_history(self, feed: Feed, entry: Waiting) -> None:
         """What a resuming client missed and this feed's ring does not hold."""
         since = entry.since
-        if since is None or not 0 <= entry.need - since <= RING or feed.remembers(since):
+        if since is None or not 0 <= entry.need - since <= RING:
+            return
+        # The state first: what it was read after is then all in the log's answer, and what comes
+        # later in the ring. The other way round, events between the two would be in neither.
+        await self._catch_up(feed, entry.need)
+        if feed.remembers(since):
             return
         source = self._sources[feed.key.kind]
         events = await source.events_after(feed.key.id, since, RING)
@@ -158,17 +163,21 @@ class Hub:
 
     async def _let_in(self, feed: Feed, entry: Waiting) -> None:
         feed.waiting.append(entry)
-        feed.target = max(feed.target, entry.need)
-        if feed.is_behind:
-            self._read_soon(feed, delay=0.0 if feed.seq is None else LATE_SECONDS)
-            reader = self._readers.get(feed.key)
-            if reader is not None:
-                await asyncio.wait([reader], timeout=ATTACH_SECONDS)
+        await self._catch_up(feed, entry.need)
         self.settle(feed)
         if feed.is_missing:
             raise NotFound
         if self.feeds.get(feed.key) is not feed or entry in feed.waiting:
             raise Unavailable
+
+    async def _catch_up(self, feed: Feed, need: int) -> None:
+        """Waits until the feed is at `need`, or its reader has given up."""
+        feed.target = max(feed.target, need)
+        if feed.is_behind:
+            self._read_soon(feed, delay=0.0 if feed.seq is None else LATE_SECONDS)
+            reader = self._readers.get(feed.key)
+            if reader is not None:
+                await asyncio.wait([reader], timeout=ATTACH_SECONDS)
 
     def detach(self, feed: Feed, subscriber: Subscriber) -> None:
         """A connection has gone; harmless the second time."""

@@ -161,6 +161,12 @@ class LiveSocket(asyncio.Protocol):
         size: int = self.transport.get_write_buffer_size()
         return size
 
+    @property
+    def writer(self) -> Callable[[bytes], None]:
+        """The bare way to the socket, for who stops using it at `on_lost` and before `close`."""
+        write: Callable[[bytes], None] = self.transport.write
+        return write
+
     def write(self, frames: bytes) -> None:
         """Sends whole frames; nothing after a close."""
         if not self.is_closing:
@@ -180,6 +186,7 @@ class LiveSocket(asyncio.Protocol):
         """Ends the TCP connection at once."""
         self.is_closing = True
         self.transport.abort()
+        self._lose()
 
     def pause(self, seconds: float) -> None:
         """Reads nothing for a while: a flood waits in the kernel."""
@@ -223,7 +230,9 @@ class LiveSocket(asyncio.Protocol):
             else:
                 self.transport.close()
         if self._frames.state is not State.OPEN:
-            self.is_closing = True
+            if not self.is_closing:
+                self.is_closing = True
+                self._lose()  # the peer closes: nothing may follow our answer to it
             self._end_soon()
 
     def _on_frame(self, frame: Frame) -> None:
@@ -268,6 +277,9 @@ class LiveSocket(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._ping_timer = self._close_timer = None
+        self._lose()
+
+    def _lose(self) -> None:
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
             receiver.on_lost()
