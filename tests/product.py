@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,19 +19,23 @@ from coordinator.embedded import free_port
 
 JWT_SECRET = "test-secret-test-secret-test-secret-test"
 START_SECONDS = 30.0
+COORDINATOR = ("-m", "coordinator.cli")
+"""The product's command, as Python starts it."""
 
 
 class Node:
     """One `coordinator serve` process."""
 
-    def __init__(self, env: dict[str, str], *arguments: str) -> None:
+    def __init__(
+        self, env: dict[str, str], *arguments: str, program: Sequence[str] = COORDINATOR
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}"
         self.log = Path(tempfile.mkstemp(prefix="coordinator-node-", suffix=".log")[1])
         self._handle = self.log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator.cli", "serve", "--host", "127.0.0.1",
+            [sys.executable, *program, "serve", "--host", "127.0.0.1",
              "--port", str(self.port), *arguments],
             env=env, stdout=self._handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             cwd=tempfile.gettempdir(),
@@ -106,9 +111,9 @@ class Deployment:
             **settings,
         }
 
-    def node(self, *arguments: str, **settings: str) -> Node:
+    def node(self, *arguments: str, program: Sequence[str] = COORDINATOR, **settings: str) -> Node:
         """Starts a node and returns it when it is ready."""
-        node = Node(self.env(**settings), *arguments)
+        node = Node(self.env(**settings), *arguments, program=program)
         self.nodes.append(node)
         return node.wait_ready()
 

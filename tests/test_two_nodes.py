@@ -1,0 +1,157 @@
+"""Two nodes on one Postgres and one Redis are one product: nothing twice, nothing missed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import httpx
+
+from tests.people import Api, Guest, Host, Live
+from tests.product import Deployment, data
+
+
+async def test_two_hundred_joins_at_once_are_told_to_everybody_once_in_order(
+    a: Api, b: Api, host: Host, admin: Host, room: str
+) -> None:
+    lives = [
+        await host.connects(room),
+        await host.connects(room, at=b),
+        await admin.connects(room),
+        await admin.connects(room, at=b),
+    ]
+    stood_at = [live.seq for live in lives]
+
+    guests = await asyncio.gather(
+        *((Guest(a if number % 2 else b)).joins(room) for number in range(200))
+    )
+    log = await host.log(room)
+
+    assert [event["seq"] for event in log] == list(range(1, 203))
+    assert sorted(guest.seq for guest in guests) == list(range(3, 203))
+    for live, start in zip(lives, stood_at, strict=True):
+        await live.reaches(202)
+        assert live.history[-200:] == log[2:]
+        assert live.seqs == list(range(start + 1, 203))
+        assert list(live.people) == [host.user_id, *_in_order(guests)]
+
+
+def _in_order(guests: list[Guest]) -> list[str]:
+    return [guest.user_id for guest in sorted(guests, key=lambda guest: guest.seq)]
+
+
+async def test_who_hops_between_nodes_misses_nothing_and_sees_nothing_twice(
+    a: Api, b: Api, host: Host, room: str
+) -> None:
+    """All the while the room goes on; each time it resumes after what it has, elsewhere."""
+    guest = await Guest(a).joins(room)
+    live = await guest.connects(a, since=0)
+    seen: list[int] = []
+    chance = random.Random(5)
+
+    async def crowd() -> None:
+        for _ in range(12):
+            await asyncio.gather(*(Guest(chance.choice((a, b))).joins(room) for _ in range(10)))
+
+    coming = asyncio.create_task(crowd())
+    for hop in range(12):
+        await live.reaches(min(8 * (hop + 1), 50))
+        stood_at = live.seq
+        seen += [seq for seq in live.seqs if seq <= stood_at]
+        await (live.vanishes() if hop % 2 else live.hangs_up())
+        seen += [seq for seq in live.seqs if seq > stood_at]
+        live = await guest.connects(b if hop % 2 else a, since=seen[-1])
+        assert live.frames[0]["seq"] == seen[-1]
+    await coming
+    log = await host.log(room)
+    await live.reaches(len(log))
+
+    assert seen + live.seqs == list(range(1, len(log) + 1))
+
+
+async def test_what_one_node_answered_the_other_knows(a: Api, b: Api, host: Host) -> None:
+    room = await host.creates(at=a)
+    assert (await b.room(room))["status"] == "active"
+
+    guest = await Guest(b).joins(room)
+    assert [p["userId"] for p in (await a.room(room))["participants"]][1:] == [guest.user_id]
+
+    live = await guest.connects(a, since=guest.seq)
+    assert (live.frames[0]["resumed"], live.frames[0]["seq"]) == (True, guest.seq)
+
+    await guest.leaves(b, token=guest.token)
+    assert len((await a.room(room))["participants"]) == 1
+    assert await live.is_put_out() == 4009
+
+
+async def test_fifty_who_connect_and_leave_at_once_on_both_nodes(
+    a: Api, b: Api, host: Host, room: str
+) -> None:
+    watching = await host.connects(room)
+    guests = await asyncio.gather(*(Guest(a).joins(room) for _ in range(50)))
+    lives: list[Live] = await asyncio.gather(
+        *(guest.connects(b if number % 2 else a) for number, guest in enumerate(guests))
+    )
+    await watching.reaches(102)
+    assert set(watching.people.values()) == {"online"}
+
+    await asyncio.gather(*(live.says(type="leave") for live in lives))
+
+    assert [await live.is_put_out() for live in lives] == [1000] * 50
+    log = await host.log(room)
+    await watching.reaches(len(log))
+    assert watching.history == log[2:]
+    kinds = [event["type"] for event in log]
+    assert kinds.count("participant_left") == 50
+    assert "participant_away" not in kinds
+    assert list(watching.people) == [host.user_id]
+
+
+async def test_the_same_leave_on_both_nodes_at_once_is_one_event(
+    a: Api, b: Api, host: Host, room: str
+) -> None:
+    guests = await asyncio.gather(*(Guest(a).joins(room) for _ in range(10)))
+
+    answers = await asyncio.gather(*(guest.leaves(api) for guest in guests for api in (a, b, a, b)))
+
+    assert {answer.status_code for answer in answers} == {200}
+    log = await host.log(room)
+    assert [event["type"] for event in log].count("participant_left") == 10
+
+
+async def test_both_nodes_end_a_room_at_once(a: Api, b: Api, host: Host, admin: Host) -> None:
+    room = await host.creates()
+    watching = await admin.connects(room)
+
+    ended = await asyncio.gather(*(host.ends(room, at=api) for api in (a, b) * 5))
+
+    assert len({answer["endedAt"] for answer in ended}) == 1
+    assert [event["type"] for event in await host.log(room)] == ["room_created", "room_ended"]
+    assert await watching.is_put_out() == 4010
+
+
+async def test_a_node_that_dies_between_commit_and_telling_loses_nothing(
+    a: Api, b: Api, host: Host, admin: Host, deployment: Deployment, room: str
+) -> None:
+    """The log has it; whoever was not told finds it by the next poll, within 5 s."""
+    lives = [await admin.connects(room, at=a), await admin.connects(room, at=b)]
+    script = Path(__file__).with_name("dies_before_it_tells.py")
+    dying = Api(deployment.node(program=(str(script),)))
+
+    try:
+        await Guest(dying, "the last").asks_to_join(room)
+        raise AssertionError("it answered")
+    except httpx.TransportError:
+        pass
+    for live in lives:
+        joined = await live.sees("participant_joined", patience=5)
+        assert (joined["seq"], joined["participant"]["userName"]) == (2, "the last")
+
+    await Guest(a, "the next").joins(room)
+    for live in lives:
+        await live.sees("participant_joined", seq=3)
+        assert live.seqs == [2, 3]
+    people = data(await a.get(f"/api/interview/room/{room}"))["participants"]
+    assert [p["userName"] for p in people] == ["张经理", "the last", "the next"]
+    await dying.aclose()
