@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import signal
 import sys
 import time
@@ -237,12 +238,12 @@ class Report:
 
 async def chaos(
     *, seed: int, seconds: float, nodes: int, rooms: int, people: int, screen: Screen,
-    keep_logs: Path | None = None,
+    grace: float = GRACE, keep_logs: Path | None = None,
 ) -> Report:  # fmt: skip
     """One run: the plan carried out under load, then the verdict."""
     faults = plan(seed, seconds, nodes)
     memory = Memory()
-    async with Site(nodes=nodes, grace=GRACE) as site:
+    async with Site(nodes=nodes, grace=grace) as site:
         crowd = Crowd(site, memory, seed, rooms, people)
         try:
             await crowd.start()
@@ -254,9 +255,9 @@ async def chaos(
             await asyncio.gather(*(site.ready(node) for node in site.nodes))
             repaired_in = time.monotonic() - mended
             async with screen.step("everything is mended; the grace passes"):
-                await asyncio.sleep(GRACE + SETTLE_SECONDS)
+                await asyncio.sleep(grace + SETTLE_SECONDS)
             states = await _end_states(site, crowd)
-            broken = judge(states, memory, GRACE)
+            broken = judge(states, memory, grace)
             late_joins, excused = ghosts(
                 states, memory, {node.number: node.killed for node in site.nodes}
             )
@@ -279,19 +280,24 @@ async def chaos(
 
 
 def _errors(site: Site) -> list[str]:
-    """What the nodes logged as errors: a fault from outside is none."""
+    """What the nodes logged as errors. That one does not start without Postgres is none."""
     found: Counter[str] = Counter()
     for node in site.nodes:
         for line in node.said().splitlines():
             try:
                 said = json.loads(line)
             except ValueError:
-                found[f"a node printed {line[:200]!r}"] += 1
-                continue
-            if said.get("level") in ("error", "critical"):
-                reason = said.get("exception", "").strip().rpartition("\n")[2]
-                found[f"a node logged {said.get('event')}: {reason[:300]}"] += 1
+                said = {"level": "error", "event": line}
+            reason = said.get("exception", "").strip().rpartition("\n")[2]
+            what = f"{said.get('event')}: {reason}"[:400]
+            if said.get("level") in ("error", "critical") and not _NOT_STARTED.search(what):
+                found[f"a node logged {what}"] += 1
     return [f"{count} × {what}" for what, count in found.items()]
+
+
+_NOT_STARTED = re.compile(
+    r"Exception Group Traceback|Application startup failed|PostgreSQL cannot be reached"
+)
 
 
 async def _carry_out(site: Site, faults: list[Fault], seconds: float, screen: Screen) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -38,9 +37,9 @@ class SiteNode:
         killed: wall-clock times at which it was killed with -9.
     """
 
-    def __init__(self, number: int, folder: Path, postgres: Cable, redis: Cable) -> None:
+    def __init__(self, number: int, port: int, folder: Path, postgres: Cable, redis: Cable) -> None:
         self.number = number
-        self.port = steady_port()
+        self.port = port
         self.postgres = postgres
         self.redis = redis
         self.killed: list[float] = []
@@ -98,13 +97,13 @@ class Site:
     def __init__(self, *, nodes: int, grace: float, **settings: str) -> None:
         self.grace = grace
         self.folder = Path(tempfile.mkdtemp(prefix="coordinator-chaos-"))
+        postgres_port, redis_port, *self._node_ports = steady_ports(2 + nodes)
         self.postgres = EmbeddedPostgres(
-            self.folder / "postgres", port=steady_port(), options=("fsync=off",)
+            self.folder / "postgres", port=postgres_port, options=("fsync=off",)
         )
-        self.redis = EmbeddedRedis(self.folder / "redis", port=steady_port())
+        self.redis = EmbeddedRedis(self.folder / "redis", port=redis_port)
         self.nodes: list[SiteNode] = []
         self.token = self.admin_token = ""
-        self._count = nodes
         self._settings = settings
 
     async def __aenter__(self) -> Self:
@@ -126,11 +125,11 @@ class Site:
         self.token = await asyncio.to_thread(self._staff, "host", "hr")
         self.admin_token = await asyncio.to_thread(self._staff, "watch", "admin")
         assert self.postgres.port is not None
-        for number in range(self._count):
+        for number, port in enumerate(self._node_ports):
             postgres, redis = Cable(self.postgres.port), Cable(self.redis.port)
             await postgres.start()
             await redis.start()
-            self.nodes.append(SiteNode(number, self.folder, postgres, redis))
+            self.nodes.append(SiteNode(number, port, self.folder, postgres, redis))
         for node in self.nodes:
             self.start_node(node)
         for node in self.nodes:
@@ -219,14 +218,22 @@ class Site:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def steady_port() -> int:
-    """A free loopback port that no outgoing connection takes while its server is down."""
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 200):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no free port between 20000 and 32000")
+def steady_ports(count: int) -> list[int]:
+    """Free loopback ports that nobody takes while their server is down.
+
+    They lie below those of outgoing connections, and each process looks in a block of its own.
+    """
+    block = 20_000 + os.getpid() % 500 * 24
+    free = [port for port in range(block, block + 24) if _is_free(port)]
+    if len(free) < count:
+        raise OSError(f"fewer than {count} free ports from {block} on")
+    return free[:count]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def signal_family(pid: int, number: signal.Signals) -> None:

@@ -29,7 +29,7 @@ from coordinator.store.commands import Join
 from coordinator.store.database import Database
 from coordinator.store.writer import Writer
 from loadtest.cables import Cable
-from loadtest.site import signal_family, steady_port
+from loadtest.site import signal_family, steady_ports
 from loadtest.wire import upgrade
 from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, refusal
 from tests.product import Deployment, Node
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[EmbeddedPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="coordinator-faults-"))
-    with EmbeddedPostgres(folder, port=steady_port(), options=("fsync=off",)) as server:
+    with EmbeddedPostgres(folder, port=steady_ports(1)[0], options=("fsync=off",)) as server:
         asyncio.run(Database(server.url).migrate())
         yield server
     shutil.rmtree(folder, ignore_errors=True)
@@ -55,7 +55,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def redis() -> Iterator[EmbeddedRedis]:
     folder = Path(tempfile.mkdtemp(prefix="coordinator-faults-redis-"))
-    with EmbeddedRedis(folder, port=steady_port()) as server:
+    with EmbeddedRedis(folder, port=steady_ports(1)[0]) as server:
         yield server
     shutil.rmtree(folder, ignore_errors=True)
 

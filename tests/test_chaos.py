@@ -1,0 +1,142 @@
+"""A short run of chaos, and the verdict itself: it must see what is broken.
+
+Long runs: `python -m loadtest.chaos --seed 7 --minutes 5`.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtest.chaos import chaos, plan
+from loadtest.crowd import Memory, Run, Stay
+from loadtest.screen import Screen
+from loadtest.verdict import EndState, ghosts, judge
+
+HOST = {"userId": "user_001", "userName": "张经理", "role": "host"}
+GUEST = {"userId": "guest_1", "userName": "李明", "role": "guest"}
+ROOM = {"roomName": "n", "hostName": "h", "status": "active", "createdAt": "…"}
+
+
+@pytest.mark.timeout(120)
+async def test_nothing_is_lost_or_doubled_while_servers_and_nodes_die() -> None:
+    report = await chaos(
+        seed=354, seconds=11, nodes=2, rooms=3, people=5, grace=3,
+        screen=Screen(Console(file=io.StringIO())),
+    )  # fmt: skip
+    assert report.broken == []
+    assert sum(report.faults.values()) >= 3
+    assert report.events > 50
+
+
+def test_the_plan_follows_from_the_seed_alone() -> None:
+    assert plan(7, 120, 3) == plan(7, 120, 3)
+    assert plan(7, 120, 3) != plan(8, 120, 3)
+
+
+def test_a_plan_never_harms_one_thing_twice_at_a_time_and_ends_in_time() -> None:
+    faults = plan(11, 600, 3)
+    assert len(faults) > 60
+    for number, one in enumerate(faults):
+        assert one.end < 600
+        for other in faults[:number]:
+            assert other.end <= one.at or other.victim != one.victim
+
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+def event(seq: int, kind: str, who: dict[str, Any], second: float, **more: Any) -> dict[str, Any]:
+    return {
+        "type": kind, "roomId": "r", "seq": seq, "at": f"2026-01-01T00:00:{second:06.3f}Z",
+        "participant": who, **more,
+    }  # fmt: skip
+
+
+def log_of_a_return() -> list[dict[str, Any]]:
+    """The guest was away for a second, with a grace of five, and came back."""
+    away = {"leaveAt": "2026-01-01T00:00:08.000Z"}
+    return [
+        event(1, "room_created", {**HOST, "connection": "none"}, 0, room=ROOM),
+        event(2, "participant_joined", {**GUEST, "connection": "none"}, 1),
+        event(3, "participant_online", GUEST, 2),
+        event(4, "participant_away", GUEST, 3, **away),
+        event(5, "participant_back", GUEST, 4),
+    ]
+
+
+def end_of(log: list[dict[str, Any]], connection: str = "online") -> EndState:
+    people = [{**HOST, "connection": "none"}, {**GUEST, "connection": connection}]
+    view = {"status": "active", "participants": people}
+    return EndState("r", log, [view], {GUEST["userId"]}, [(GUEST["userId"], len(log))])
+
+
+def judged(state: EndState, memory: Memory | None = None) -> list[str]:
+    return judge([state], memory or Memory(), 5.0)
+
+
+def test_a_whole_history_is_not_complained_about() -> None:
+    log = log_of_a_return()
+    memory = Memory(runs={"r": [Run(2, None, log[2:])]}, joins=[("r", "guest_1", "李明", 2)])
+    assert judged(end_of(log), memory) == []
+
+
+@pytest.mark.parametrize("missing", [2, 3, 4])
+def test_a_hole_in_the_log_is_seen(missing: int) -> None:
+    log = log_of_a_return()
+    del log[missing - 1]
+    assert any("has holes" in sentence for sentence in judged(end_of(log)))
+
+
+def test_a_client_that_was_told_something_else_is_seen() -> None:
+    log = log_of_a_return()
+    for told in (log[3:], [log[2], log[2]], [*log[2:], event(6, "participant_away", GUEST, 5)]):
+        memory = Memory(runs={"r": [Run(2, None, told)]})
+        assert any("was told" in sentence for sentence in judged(end_of(log), memory))
+
+
+def test_a_snapshot_that_is_not_its_log_is_seen() -> None:
+    snapshot = {"room": ROOM, "participants": [{**HOST, "connection": "online"}]}
+    memory = Memory(runs={"r": [Run(1, snapshot, [])]})
+    assert any("the snapshot of seq 1" in s for s in judged(end_of(log_of_a_return()), memory))
+
+
+def test_a_ghost_is_seen() -> None:
+    state = end_of(log_of_a_return())
+    state.connected = set()
+    assert judged(state) == ["r: guest_1 is online without a connection"]
+
+
+def test_a_roster_that_is_not_the_replay_is_seen() -> None:
+    assert any("the log says" in s for s in judged(end_of(log_of_a_return(), "away")))
+
+
+def test_a_change_that_cannot_be_is_seen() -> None:
+    log = [*log_of_a_return(), event(6, "participant_online", GUEST, 5)]
+    assert any("participant_online 6" in sentence for sentence in judged(end_of(log)))
+
+
+def test_a_departure_before_its_deadline_or_in_spite_of_a_return_is_seen() -> None:
+    log = log_of_a_return()[:4]
+    early = [*log, event(5, "participant_left", GUEST, 7, reason="disconnected")]
+    late = [*log, event(5, "participant_left", GUEST, 8.1, reason="disconnected")]
+    midnight = 1767225600.0
+    stay = Stay("guest_1", node=0, welcomed=midnight + 5)
+    assert any("before its deadline" in s for s in judged(end_of(early)))
+    assert not any("deadline" in s for s in judged(end_of(late)))
+    assert any("welcomed" in s for s in judged(end_of(late), Memory(stays={"r": [stay]})))
+
+
+def test_an_answered_join_that_is_not_in_the_log_is_seen() -> None:
+    memory = Memory(joins=[("r", "guest_2", "王", 3)])
+    assert any("guest_2" in sentence for sentence in judged(end_of(log_of_a_return()), memory))
+
+
+def test_a_refused_join_that_is_in_the_room_is_seen_unless_its_node_was_killed() -> None:
+    memory = Memory(refused=[("r", "李明", 0, 1000.0)])
+    states = [end_of(log_of_a_return())]
+    assert len(ghosts(states, memory, {0: []})[0]) == 1
+    assert ghosts(states, memory, {0: [1005.0]}) == ([], 1)
