@@ -67,7 +67,7 @@ async def _hold(run: Run, result: Result, lines: Lines, rooms: list[str], second
             usage = Usage.between(before, parties.now())
             heard = await watchers.until({}, seconds=1)
         full = sum(map(memory_kib, parties.servers))
-        if parties.servers:
+        if empty:
             result.add(
                 "connecting: server CPU", connecting.server_seconds * 1e6 / opened.ready,
                 "µs per connect", note="token, snapshot, durable presence, the others told",

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+KNOWN = Path("/proc/self/schedstat").exists()
+"""True where the system tells what other processes use: Linux."""
+
 FULL = 0.9
 """A process, or a set of cores, that is busier than this is a limit."""
 
@@ -107,6 +110,8 @@ class Parties:
 
     def now(self) -> Moment:
         groups = (self.servers, self.clients, self.redis, self.postgres)
+        if not KNOWN:
+            groups = ([], [], [], [])
         return Moment(
             time.monotonic(),
             [[sum(map(cpu_seconds, family(pid))) if group is self.postgres else cpu_seconds(pid)
@@ -175,6 +180,8 @@ class Usage:
 
     def text(self) -> str:
         """For the page: who was how busy."""
+        if not self.clients:
+            return "who was how busy is only known on Linux"
         parts = [f"server {_percent(self.servers)}"] if self.servers else ["server elsewhere"]
         parts.append(f"client {_percent(self.clients)}")
         if self.redis or self.postgres:
