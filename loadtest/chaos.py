@@ -28,8 +28,10 @@ from typing import Any
 import httpx
 import uvloop
 from rich.console import Console
+from rich.table import Table
 
-from loadtest.crowd import Crowd, Memory, Tab
+from loadtest.crowd import SLOW_SECONDS, Crowd, Memory, Slow, Tab
+from loadtest.repair import measure
 from loadtest.screen import Screen
 from loadtest.site import Site, SiteNode
 from loadtest.verdict import EndState, ghosts, judge, lateness
@@ -212,6 +214,7 @@ class Report:
     """What came of a run.
 
     Attributes:
+        slowest_repaired: the latest delivery while Postgres answered the client's node.
         worst_late: seconds by which a `left` came after its deadline, outages included.
         repaired_in: seconds from the last mending until every node said `ready`.
     """
@@ -225,6 +228,7 @@ class Report:
     codes: dict[str, int]
     seen_ms: dict[str, float]
     slowest: str
+    slowest_repaired: str
     worst_late: float
     repaired_in: float
     excused: int
@@ -267,16 +271,42 @@ async def chaos(
                 for node in site.nodes:
                     (keep_logs / f"seed-{seed}-node-{node.number}.log").write_text(node.said())
         errors = _errors(site)
-    late, at, room, seq = memory.latest
     return Report(
         seed=seed, seconds=seconds, faults=Counter(fault.kind for fault in faults),
         did=dict(memory.did), events=sum(len(s.log) for s in states), rooms=len(states),
         codes={str(code): count for code, count in sorted(memory.codes.items())},
         seen_ms={str(k): v for k, v in memory.late.summary().items()},
-        slowest=f"{late:.2f} s, {at - start:.1f} s after the start: {room} seq {seq}",
+        slowest=_slowest(memory.slow, faults, start, blamed=()),
+        slowest_repaired=_slowest(memory.slow, faults, start, blamed=_NOBODY_COULD_TELL),
         worst_late=max([lateness(s.log) for s in states], default=0.0), repaired_in=repaired_in,
         excused=excused, broken=broken + late_joins + errors,
     )  # fmt: skip
+
+
+_NOBODY_COULD_TELL = (
+    "node killed", "node frozen", "node cut from Postgres", "node's Postgres hung",
+    "Postgres killed", "Postgres restarted", "Postgres hung",
+)  # fmt: skip
+"""Faults under which nobody can read the log, or the client's node is not there."""
+
+
+def _slowest(slow: list[Slow], faults: list[Fault], start: float, blamed: tuple[str, ...]) -> str:
+    """The latest delivery, without those that a fault of a kind in `blamed` excuses."""
+
+    def is_excused(one: Slow) -> bool:
+        return any(
+            fault.kind in blamed
+            and fault.node in (-1, one.node)
+            and start + fault.at - 1 < one.seen
+            and one.at < start + fault.end + 1
+            for fault in faults
+        )
+
+    worst = max((one for one in slow if not is_excused(one)), key=lambda s: s.seconds, default=None)
+    if worst is None:
+        return f"below {SLOW_SECONDS:g} s"
+    when = worst.at - start
+    return f"{worst.seconds:.2f} s, {when:.1f} s after the start: {worst.room} seq {worst.seq}"
 
 
 def _errors(site: Site) -> list[str]:
@@ -374,6 +404,10 @@ def show(console: Console, report: Report) -> None:
     seen = ", ".join(f"{k} {v:,.1f}" for k, v in report.seen_ms.items())
     console.print(f"seen, ms    {seen}; the slowest {report.slowest}", highlight=False)
     console.print(
+        f"repaired    while Postgres answered: the slowest {report.slowest_repaired}",
+        highlight=False,
+    )
+    console.print(
         f"deadlines   at most {report.worst_late:.1f} s late (outages move them);"
         f" ready again {report.repaired_in:.1f} s after the last mending", highlight=False,
     )  # fmt: skip
@@ -385,6 +419,19 @@ def show(console: Console, report: Report) -> None:
         console.print("[green]✓[/] no promise was broken")
 
 
+def _measure(console: Console, file: Path | None) -> int:
+    figures = uvloop.run(measure(Screen(console), times=5))
+    table = Table(show_edge=False)
+    for name in ("seconds", "median", "worst"):
+        table.add_column(name, justify="left" if name == "seconds" else "right")
+    for what, (middle, worst) in figures.items():
+        table.add_row(what, f"{middle:.3f}", f"{worst:.3f}")
+    console.print(table)
+    if file is not None:
+        file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     one = argparse.ArgumentParser(prog="python -m loadtest.chaos", description=__doc__)
     one.add_argument("--seed", type=int, default=1, help="of the plan and of the people (1)")
@@ -393,6 +440,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--rooms", type=int, default=5, help="open at a time")
     one.add_argument("--people", type=int, default=7, help="guests of a room")
     one.add_argument("--json", type=Path, help="write the report as JSON")
+    one.add_argument(
+        "--measure", action="store_true", help="no chaos: how long each fault takes to repair"
+    )
     one.add_argument("--keep-logs", type=Path, help="a folder for the nodes' logs")
     return one
 
@@ -401,6 +451,8 @@ def main() -> int:
     """Exit status 0: every promise held; 1: one was broken."""
     arguments = parser().parse_args()
     console = Console()
+    if arguments.measure:
+        return _measure(console, arguments.json)
     report = uvloop.run(
         chaos(
             seed=arguments.seed, seconds=arguments.minutes * 60, nodes=arguments.nodes,
@@ -410,7 +462,9 @@ def main() -> int:
     )  # fmt: skip
     show(console, report)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n")
+        arguments.json.write_text(
+            json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     if report.broken:
         console.print(f"repeat it: python -m loadtest.chaos --seed {report.seed}"
                       f" --minutes {report.seconds / 60:g} --nodes {arguments.nodes}")  # fmt: skip

@@ -28,6 +28,8 @@ SILENCE_SECONDS = 6.0
 LONGEST_BACKOFF = 5.0
 """The contract's 20 s would let a short run end before anybody is back."""
 
+SLOW_SECONDS = 0.5
+
 NOT_EVENTS = frozenset(("welcome", "ping", "pong", "error", "bye", "refreshed"))
 LOG_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -62,6 +64,21 @@ class Stay:
     ended: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """An event that a connected client read late; wall-clock seconds."""
+
+    at: float
+    seen: float
+    node: int
+    room: str
+    seq: int
+
+    @property
+    def seconds(self) -> float:
+        return self.seen - self.at
+
+
 @dataclass(slots=True)
 class Memory:
     """What all people together were told and did.
@@ -71,7 +88,7 @@ class Memory:
         refused: (room, user name, node, when) of every join that was answered 503.
         codes: close codes, 0 = closed without a bye.
         late: how long after its `at` an event was read by clients that were connected then.
-        latest: the worst of those: (seconds, wall clock, room, seq).
+        slow: those that took longer than half a second, in full.
     """
 
     runs: dict[str, list[Run]] = field(default_factory=dict)
@@ -81,7 +98,7 @@ class Memory:
     did: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
     late: Histogram = field(default_factory=Histogram)
-    latest: tuple[float, float, str, int] = (0.0, 0.0, "", 0)
+    slow: list[Slow] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
@@ -248,8 +265,9 @@ class Tab:
         if self.stay is not None and at > self.stay.welcomed:
             late = max(0.0, now - at)
             self.memory.late.add(int(late * 1e9))
-            if late > self.memory.latest[0]:
-                self.memory.latest = (late, now, self.room, frame["seq"])
+            if late > SLOW_SECONDS:
+                slow = Slow(at, now, self.stay.node, self.room, frame["seq"])
+                self.memory.slow.append(slow)
 
     def _complain(self, what: str) -> None:
         node = self.stay.node if self.stay else "?"
