@@ -114,10 +114,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     port = settings.port if options.port is None else options.port
+    deployment = asyncio.run(deployment_id(settings.database_url))  # else refused here, once
     if options.workers > 1:
         return serve_with_workers(options.host, port, options.workers, settings.drain_seconds)
     logs.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
-    deployment = asyncio.run(deployment_id(settings.database_url))
     server(settings, deployment, host=options.host, port=port, fd=options.fd).run()
     return 0
 

@@ -11,6 +11,9 @@ import time
 from types import FrameType
 
 RESTART_SECONDS = 1.0
+START_SECONDS = 5.0
+"""A worker that fails so soon after the start fails for a reason that trying again does not mend;
+later it may be that Postgres is away, and the others live on meanwhile."""
 
 
 def serve_with_workers(host: str, port: int, workers: int, drain_seconds: float) -> int:
@@ -41,19 +44,20 @@ class _Supervisor:
         self.listener = listener
         self.workers = workers
         self.is_ending = False
-        self.processes: list[tuple[subprocess.Popen[bytes], float]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     def end(self, _signal: int, _frame: FrameType | None) -> None:
         self.is_ending = True
 
     def run(self, drain_seconds: float) -> int:
+        began = time.monotonic()
         self.processes = [self._start() for _ in range(self.workers)]
         while not self.is_ending:
             time.sleep(0.1)
-            for position, (process, started) in enumerate(self.processes):
+            for position, process in enumerate(self.processes):
                 if process.poll() is None or self.is_ending:
                     continue
-                if time.monotonic() - started < RESTART_SECONDS and process.returncode == 1:
+                if process.returncode == 1 and time.monotonic() - began < START_SECONDS:
                     self._stop(drain_seconds)
                     return 1  # it refuses to start, and has said why
                 time.sleep(RESTART_SECONDS)
@@ -61,16 +65,16 @@ class _Supervisor:
         self._stop(drain_seconds)
         return 0
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
+    def _start(self) -> subprocess.Popen[bytes]:
         fd = self.listener.fileno()
         command = [sys.executable, "-m", "coordinator.cli", "serve", "--fd", str(fd)]
-        return subprocess.Popen(command, pass_fds=[fd]), time.monotonic()
+        return subprocess.Popen(command, pass_fds=[fd])
 
     def _stop(self, drain_seconds: float) -> None:
-        for process, _ in self.processes:
+        for process in self.processes:
             process.terminate()
         deadline = time.monotonic() + drain_seconds + 4
-        for process, _ in self.processes:
+        for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
             process.kill()
