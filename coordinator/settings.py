@@ -245,12 +245,10 @@ class _Reader:
         return f"postgresql://{login}@{host}:{port}/{quote(name, safe='')}"
 
     def _jwt_secrets(self) -> tuple[str, ...]:
-        self._required("JWT_SECRET", "64 random characters: openssl rand -hex 32")
+        given = self._required("JWT_SECRET", "64 random characters: openssl rand -hex 32")
         secrets = self._list("JWT_SECRET")
-        for secret in secrets:
-            if len(secret.encode()) < 32:
-                self.problems.append("JWT_SECRET must have at least 32 bytes (each one, in a list)")
-                break
+        if given and min((len(secret.encode()) for secret in secrets), default=0) < 32:
+            self.problems.append("JWT_SECRET must have at least 32 bytes (each one, in a list)")
         return secrets
 
     def _zego_secret(self) -> str:

@@ -194,6 +194,23 @@ async def test_a_body_that_is_only_announced_is_refused_at_once(
     assert (status, body["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+async def test_a_trailing_slash_is_served_never_redirected(a: Api, host: Host) -> None:
+    room = new_room_id()
+    body = {"roomId": room, "roomName": "n", "hostName": "h"}
+    guest = {"roomId": room, "userName": "n"}
+
+    for method, path, sent in (
+        ("POST", CREATE, body), ("GET", "/api/interview/rooms", None), ("POST", JOIN, guest),
+        ("GET", f"/api/interview/room/{room}", None),
+        ("GET", f"/api/interview/room/{room}/events", None),
+        ("POST", f"/api/interview/room/{room}/end", None), ("GET", "/health/ready", None),
+    ):  # fmt: skip
+        answer = await a.http.request(
+            method, f"{path}/", json=sent, headers={"Authorization": f"Bearer {host.token}"}
+        )
+        assert answer.status_code == 200, path
+
+
 # -- paths, methods, queries ---------------------------------------------------------------------
 
 

@@ -191,3 +191,32 @@ async def test_returning_alone_is_no_use_of_a_proof_on_leave(a: Api, room: str) 
     data(await guest.asks_to_join(room))
 
     assert (await guest.leaves()).status_code == 200
+
+
+# -- browsers ------------------------------------------------------------------------------------
+
+
+async def test_only_the_origins_that_are_listed_may_read_answers(
+    a: Api, deployment: Deployment, room: str
+) -> None:
+    opened = Api(deployment.node(ALLOWED_ORIGINS="https://crm.example.com"))
+    path = f"/api/interview/room/{room}"
+
+    async def allowed(api: Api, origin: str, path: str = path) -> str | None:
+        answer = await api.http.get(path, headers={"Origin": origin})
+        return answer.headers.get("Access-Control-Allow-Origin")
+
+    assert await allowed(opened, "https://crm.example.com") == "https://crm.example.com"
+    assert await allowed(opened, "https://crm.example.com", ROOMS) == "https://crm.example.com"
+    assert await allowed(opened, "https://evil.example.com") is None
+    assert await allowed(a, "https://crm.example.com") is None
+    asked = {
+        "Origin": "https://crm.example.com",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    preflight = await opened.http.options("/api/interview/guest/join", headers=asked)
+    assert preflight.status_code < 300
+    assert preflight.headers["Access-Control-Allow-Origin"] == "https://crm.example.com"
+    assert "authorization" in preflight.headers["Access-Control-Allow-Headers"].lower()
+    await opened.aclose()

@@ -128,6 +128,15 @@ async def test_another_first_frame_is_refused(a: Api, room: str, first: str | by
     assert len(live.frames) == 1
 
 
+async def test_a_token_in_the_url_is_none(a: Api, room: str) -> None:
+    guest = await Guest(a).joins(room)
+    live = await a.watch(room, None, since=f"0&token={guest.token}&access_token={guest.token}")
+
+    await live.says(type="ping")
+
+    assert await live.is_put_out() == 4301
+
+
 async def test_silence_is_refused_after_five_seconds(a: Api, room: str) -> None:
     live = await a.watch(room, None)
     opened = asyncio.get_running_loop().time()
@@ -491,7 +500,7 @@ async def test_refresh_prolongs_and_a_bad_one_changes_nothing(
 ) -> None:
     guest = await Guest(a).joins(room)
     fresh = guest.token
-    guest.token = aged(fresh, -3)
+    guest.token = aged(fresh, -2)
     live = await guest.connects()
 
     for bad in ("broken", aged(fresh, 5), 5, None, ""):
@@ -505,7 +514,7 @@ async def test_refresh_prolongs_and_a_bad_one_changes_nothing(
     assert moment(refreshed["tokenExpiresAt"]) - moment(live.welcome["tokenExpiresAt"]) > timedelta(
         hours=23
     )
-    await asyncio.sleep(3.2)  # past the first one's time
+    await asyncio.sleep(2.2)  # past the first one's time
     await live.hears_pong()
     assert live.code is None
 
@@ -775,6 +784,22 @@ async def test_who_never_connected_stays(a: Api, quick: Api, database: Database)
     assert [(p["userId"], p["connection"]) for p in people] == [
         (host.user_id, "none"), (guest.user_id, "none")
     ]  # fmt: skip
+
+
+async def test_so_many_connections_per_node_and_so_many_attempts_per_client(
+    a: Api, deployment: Deployment, host: Host, room: str
+) -> None:
+    """A failed authentication counts twice."""
+    narrow = Api(deployment.node(LIVE_MAX_CONNECTIONS="2", RATE_LIMITS="live=6/minute"))
+    lives = [await host.connects(room, at=narrow) for _ in range(2)]
+
+    assert await (await narrow.watch(room, host.token)).is_put_out() == 4100
+    for live in lives:
+        await live.hangs_up()
+    codes = [await (await narrow.watch(room, "broken")).is_put_out() for _ in range(3)]
+
+    assert codes == [4301, 4301, 4102]
+    await narrow.aclose()
 
 
 # -- too much ------------------------------------------------------------------------------------
