@@ -109,7 +109,8 @@ def test_lists_of_networks_origins_and_pages() -> None:
         ("LIVE_BUFFER", "1"), ("REDIS_URL", "http://h"), ("DATABASE_URL", "mysql://h/d"),
         ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"), ("SIGNUP", "closed"),
         ("JWT_SECRET", "s" * 31), ("JWT_SECRET", ","), ("ZEGO_SERVER_SECRET", "z" * 32),
-        ("ZEGO_APP_ID", "5"), ("ZEGO_APP_ID", "4294967296"), ("ZEGO_TOKEN_CIPHER", "des"), ("LOG_LEVEL", "loud"),
+        ("ZEGO_APP_ID", "5"), ("ZEGO_APP_ID", "4294967296"), ("ZEGO_TOKEN_CIPHER", "des"),
+        ("LOG_LEVEL", "loud"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"), ("IDENTITY_PROOF", "never"),
     ],
 )  # fmt: skip

@@ -7,7 +7,11 @@ import random
 from pathlib import Path
 
 import httpx
+import msgspec
 
+from coordinator.domain.events import ROOM, Event, FeedKey, timestamp
+from coordinator.domain.roster import replay
+from coordinator.store.database import Database
 from tests.people import Api, Guest, Host, Live
 from tests.product import Deployment, data
 
@@ -155,3 +159,53 @@ async def test_a_node_that_dies_between_commit_and_telling_loses_nothing(
     people = data(await a.get(f"/api/interview/room/{room}"))["participants"]
     assert [p["userName"] for p in people] == ["张经理", "the last", "the next"]
     await dying.aclose()
+
+
+async def test_every_room_that_any_test_made_is_what_its_log_says(
+    a: Api, database: Database, room: str
+) -> None:
+    """Of one moment: seqs without holes, rows as the replay has them, counts that are right."""
+    async with database.transaction() as moment:
+        await moment.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        rooms = await moment.fetch("SELECT * FROM interview_rooms")
+        people = await moment.fetch(
+            "SELECT * FROM interview_participants WHERE left_at IS NULL ORDER BY joined_seq"
+        )
+        log = await moment.fetch("SELECT * FROM room_events ORDER BY room_id, seq")
+        connections = await moment.fetch("SELECT DISTINCT room_id, user_id FROM connections")
+
+    events: dict[str, list[Event]] = {}
+    for row in log:
+        data_ = msgspec.json.decode(row["payload"])
+        event = Event(
+            FeedKey(ROOM, row["room_id"]), row["seq"], row["type"], timestamp(row["at"]), data_
+        )
+        events.setdefault(row["room_id"], []).append(event)
+    connected = {(row["room_id"], row["user_id"]) for row in connections}
+    for each in rooms:
+        room_id = each["room_id"]
+        here = [person for person in people if person["room_id"] == room_id]
+        told = replay(events[room_id])
+        assert [e.seq for e in events[room_id]] == list(range(1, each["last_seq"] + 1))
+        assert [e.at for e in events[room_id]] == sorted(e.at for e in events[room_id])
+        assert told.room["status"] == each["status"]
+        assert [
+            (p["userId"], p["userName"], p.get("identity"), p["joinedAt"], p["connection"])
+            for p in told.participants.values()
+        ] == [
+            (
+                p["user_id"],
+                p["user_name"],
+                p["identity"],
+                timestamp(p["joined_at"]),
+                p["connection"],
+            )
+            for p in here
+        ]
+        assert each["present"] == len(here)
+        assert each["guests"] == sum(p["role"] == "guest" for p in here)
+        assert each["online"] == sum(p["connection"] == "online" for p in here)
+        for person in here:
+            is_online = (room_id, person["user_id"]) in connected
+            assert is_online == (person["connection"] == "online")
+            assert (person["leave_at"] is not None) == (person["connection"] == "away")
