@@ -6,7 +6,8 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from coordinator.live.connection import Connection, Seat
+from coordinator.live.connection import Connection
+from coordinator.live.seat import Seat
 
 DRAIN_PER_SECOND = 500
 """How fast a draining node sends its clients elsewhere, where the window allows it."""

@@ -32,10 +32,11 @@ from coordinator.domain.errors import (
 from coordinator.domain.events import ROOM, FeedKey
 from coordinator.domain.ids import is_room_id, new_session_id
 from coordinator.domain.people import Guest, Proof, Staff
-from coordinator.live.connection import Connection, Seat, Terms
+from coordinator.live.connection import Connection, Terms
 from coordinator.live.frames import BYES, bye_frame
 from coordinator.live.hub import Hub
 from coordinator.live.register import Register
+from coordinator.live.seat import Seat
 from coordinator.live.transport import LiveSocket, offered_subprotocols
 from coordinator.services.access import Access
 from coordinator.store.rooms import Rooms, StoredRoom

@@ -1,0 +1,166 @@
+"""A participant's connection to its room: its coming and going is presence.
+
+It is written through the writer under the session's id, so that a late close of an old connection
+never touches a newer one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from coordinator.domain.errors import (
+    CoordinatorError,
+    LeaseLost,
+    NotFound,
+    Removed,
+    RoomEnded,
+    Unavailable,
+)
+from coordinator.live.connection import Connection, Terms
+from coordinator.live.transport import LiveSocket
+from coordinator.store.commands import Connect, Disconnect, Leave
+from coordinator.store.writer import Writer
+
+_ROW_IS_GONE = (4005, 4006, 4009, 4010)
+"""Closes that follow from a change which has deleted the connection's row already."""
+
+
+class Seat(Connection):
+    """A participant's connection to its room.
+
+    Attributes:
+        holds_row: the table `connections` has a row of it, or is about to.
+        row_is_confirmed: it has been written; where it is gone, somebody took it.
+    """
+
+    def __init__(
+        self,
+        socket: LiveSocket,
+        terms: Terms,
+        *,
+        session_id: str,
+        identity: dict[str, Any],
+        expires_at: datetime | None,
+        writer: Writer,
+        boot: str,
+        room_id: str,
+    ) -> None:
+        super().__init__(
+            socket, terms, session_id=session_id, identity=identity, expires_at=expires_at
+        )
+        self.user_id: str = identity["userId"]
+        self.room_id = room_id
+        self.boot = boot
+        self.holds_row = False
+        self.row_is_confirmed = False
+        self.is_marked_away = False
+        self._writer = writer
+        self._has_left = False
+
+    def close(self, code: int, *, after_ms: int | None = None) -> None:
+        """Who has said that it leaves is answered 1000, its other connections 4009."""
+        if self._has_left and code == 4009:
+            code = 1000
+        if code in _ROW_IS_GONE or self._has_left:
+            self.holds_row = self.row_is_confirmed = False
+        self.give_up_row()
+        super().close(code, after_ms=after_ms)
+
+    def on_lost(self) -> None:
+        super().on_lost()
+        self.give_up_row()
+
+    def give_up_row(self) -> None:
+        """Takes its row away, once; a failure is found by the next reconciliation."""
+        if self.holds_row:
+            self.holds_row = self.row_is_confirmed = False
+            self._writer.post(
+                Disconnect(room_id=self.room_id, user_id=self.user_id, session_id=self.session_id)
+            )
+
+    async def enter(self) -> int:
+        return await self.connect()
+
+    async def connect(self, *, returning: bool = False) -> int:
+        """Writes its row; the log's last seq then.
+
+        Raises:
+            LeaseLost, Unavailable, RoomNotFound, RoomEnded, RoomFull, Removed, Forbidden, NotFound
+        """
+        self.holds_row = True
+        try:
+            answer = await self._writer.submit(
+                Connect(
+                    room_id=self.room_id,
+                    user_id=self.user_id,
+                    session_id=self.session_id,
+                    boot=self.boot,
+                    returning=returning,
+                )
+            )
+        except Unavailable:
+            self.give_up_row()  # it may have been written all the same
+            raise
+        except CoordinatorError:
+            self.holds_row = False
+            raise
+        self.row_is_confirmed = self.holds_row
+        self.connect_seq = max(self.connect_seq, answer.seq)
+        if answer.replaced:
+            self.terms.replace(answer.replaced)
+        return answer.seq
+
+    def _hear(self, kind: str, message: dict[str, Any]) -> None:
+        if kind == "leave":
+            self._has_left = True
+            self._do(self._leave())
+        elif kind == "away":
+            self.is_marked_away = True
+            self.give_up_row()
+        elif self.is_marked_away:
+            self._do(self._return_then(kind, message))
+        else:
+            super()._hear(kind, message)
+
+    def put_out(self) -> None:
+        self._do(self._return())  # the rule says why
+
+    def _complain(self, code: str, sentence: str) -> None:
+        super()._complain(code, sentence)
+        if self.is_marked_away and self._work is None:
+            self._do(self._return())  # any frame says that somebody is there
+
+    async def _leave(self) -> None:
+        try:
+            await self._writer.submit(Leave(room_id=self.room_id, user_id=self.user_id))
+        except Unavailable:
+            self._has_left = False
+            raise
+        except CoordinatorError:
+            pass
+        self.say_bye(1000)  # the event has mostly closed it already
+
+    async def _return_then(self, kind: str, message: dict[str, Any]) -> None:
+        await self._return()
+        if not self.socket.is_closing:
+            super()._hear(kind, message)
+
+    async def _return(self) -> None:
+        """A connection that was marked away is in use again."""
+        self.is_marked_away = False
+        try:
+            await self.connect(returning=True)
+        except LeaseLost:
+            self.say_bye(4201)
+        except Unavailable:
+            self.is_marked_away = True
+            raise
+        except NotFound:
+            self.say_bye(4009)
+        except RoomEnded:
+            self.say_bye(4010)
+        except Removed:
+            self.say_bye(4005)
+        except CoordinatorError:
+            self.say_bye(4003)
