@@ -186,13 +186,13 @@ class Node:
         """Sends the clients elsewhere and writes that they are away; nobody has left by it."""
         self.is_draining = True
         await self.register.drain(self.settings.drain_seconds * 0.7)
-        await self.writer.drained()
+        await self.writer.drained(within=2.5)
 
     async def stop(self) -> None:
         """Gives the lease back and closes everything."""
         self.is_draining = True
         await self.door.close()
-        await self.writer.drained()
+        await self.writer.drained(within=0.5)
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -41,6 +41,7 @@ JUDGE_SECONDS = 0.5
 RETRY_SECONDS = 0.3
 RECONCILE_SECONDS = 5.0
 PURGE_SECONDS = 60.0
+LEAVE_SECONDS = 1.0
 REACHED_SECONDS = 2.0
 """How fresh an answer of Postgres, or another node's word of one, must be to be believed."""
 ALONE_SECONDS = 4.0
@@ -138,9 +139,16 @@ class Presence:
         self._reached_at = time.monotonic()
 
     async def leave(self) -> None:
-        """Gives the lease back: what this node still owned is anybody's to drop at once."""
-        with contextlib.suppress(Unavailable):  # else the lease runs out by itself
-            await self._nodes.leave(self.boot)
+        """Gives the lease back: what this node still owned is anybody's to drop at once.
+
+        Where Postgres does not answer in time, the lease runs out by itself.
+        """
+        leaving = asyncio.create_task(self._nodes.leave(self.boot))
+        # Waited for from outside: a query that hangs does not end where it is cancelled, either.
+        await asyncio.wait([leaving], timeout=LEAVE_SECONDS)
+        if not leaving.cancel():
+            with contextlib.suppress(Unavailable):
+                leaving.result()
 
     async def run(self) -> None:
         """Renews, judges and reconciles until cancelled."""

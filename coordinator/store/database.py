@@ -106,15 +106,18 @@ class Database:
             Unavailable: it cannot.
         """
         with translated():
-            await self.engine.start_connection_pool(min_size=1, max_size=POOL_SIZE)
+            # No floor: asyncpg would keep it up by itself, with a traceback for each try.
+            await self.engine.start_connection_pool(min_size=0, max_size=POOL_SIZE)
+        async with self.connection():
+            pass  # it can be reached
 
     async def close(self) -> None:
-        """Closes the pool within 2 s, by force where a connection does not end."""
+        """Closes the pool within 1 s, by force where a connection does not end."""
         pool = self.engine.pool
         if pool is None:
             return
         try:
-            await asyncio.wait_for(pool.close(), 2)
+            await asyncio.wait_for(pool.close(), 1)
         except AWAY:
             pool.terminate()
         self.engine.pool = None
@@ -132,10 +135,21 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """A pooled connection, outside of any transaction."""
+        """A pooled connection, outside of any transaction.
+
+        One whose query was given up is ended at once: the pool would first wait for the server to
+        confirm that, and lose a cancellation on the way.
+        """
+        pool = self._pool
         with translated():
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+            connection = await pool.acquire(timeout=CONNECT_SECONDS)
+            try:
                 yield connection
+            except (asyncio.CancelledError, *AWAY):
+                connection.terminate()
+                raise
+            finally:
+                await pool.release(connection)
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """All rows of one prepared statement."""

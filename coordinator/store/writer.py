@@ -211,11 +211,12 @@ class Writer:
                 if order.deadline < now:
                     _fail(order, Unavailable(retry_after=1))
 
-    async def drained(self) -> None:
-        """Returns when what was queued until now has been carried out, or after 3 s."""
+    async def drained(self, *, within: float) -> None:
+        """Returns when what was queued until now has been carried out, or after `within` seconds.
+        """
         waiting = [order.answer for order in (*self._batch, *self._queue)]
         if waiting:
-            await asyncio.wait(waiting, timeout=3)
+            await asyncio.wait(waiting, timeout=within)
 
     async def _next_batch(self) -> None:
         orders = self._take()
