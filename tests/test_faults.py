@@ -31,7 +31,7 @@ from coordinator.store.writer import Writer
 from loadtest.cables import Cable
 from loadtest.site import signal_family, steady_ports
 from loadtest.wire import upgrade
-from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, refusal
+from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, new_room_id, refusal
 from tests.product import Deployment, Node
 
 GRACE = 2.0
@@ -194,6 +194,26 @@ async def test_redis_that_hangs_is_noticed_and_nothing_is_lost(
     assert all(gapless(live) for live in watching)
 
 
+async def test_a_sixth_connection_closes_the_oldest_also_where_redis_is_away(
+    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+) -> None:
+    """Else the oldest would come back, push out the next one, and so on for ever."""
+    a, b = two
+    guest = await Guest(a).joins(await boss.creates())
+    lives = [await guest.connects(at=a) for _ in range(5)]
+    redis.kill()
+    try:
+        await becomes(b, "degraded", within=1.5)
+        sixth = await guest.connects(at=b)
+        assert await lives[0].is_put_out(7) == 4006
+        for live in (*lives[1:], sixth):
+            await live.hears_pong()
+    finally:
+        redis.start()
+    await becomes(a, "ready", within=5)
+    await becomes(b, "ready", within=5)
+
+
 async def test_redis_flushed_loses_nothing(
     two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
 ) -> None:
@@ -275,6 +295,7 @@ async def test_postgres_that_hangs_is_answered_503_in_time_and_nobody_is_put_out
         await asyncio.gather(
             is_refused(lambda: a.get(f"/api/interview/room/{room}")),
             is_refused(lambda: a.post(f"/api/interview/room/{room}/end", token=boss.token)),
+            is_refused(lambda: a.post("/api/interview/create-room", new_room(), boss.token)),
             is_refused(lambda: Guest(a).asks_to_join(room)),
             is_refused(lambda: Guest(a).asks_to_join(room), after=1),
             is_refused(lambda: Guest(b).asks_to_join(room), after=2.5),
@@ -292,6 +313,30 @@ async def test_postgres_that_hangs_is_answered_503_in_time_and_nobody_is_put_out
         guest.user_id
     ) == 1
     assert sum(event["type"] == "participant_joined" for event in log) == 2
+
+
+def new_room() -> dict[str, str]:
+    return {"roomId": new_room_id(), "roomName": "n", "hostName": "h"}
+
+
+async def test_a_node_that_is_told_to_stop_while_postgres_hangs_stops_in_time(
+    two: tuple[Api, Api], boss: Host, postgres: EmbeddedPostgres
+) -> None:
+    a, b = two
+    room = await boss.creates()
+    live = await (await Guest(b).joins(room)).connects(at=b)
+    assert postgres.process is not None
+    signal_family(postgres.process.pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(1)
+        b.node.terminate()
+        started = time.monotonic()
+        assert await live.is_put_out() == 4200
+        assert await asyncio.to_thread(b.node.process.wait, 15) == 0
+        assert time.monotonic() - started < 1 + 5  # DRAIN_SECONDS + 5
+    finally:
+        signal_family(postgres.process.pid, signal.SIGCONT)
+    await becomes(a, "ready", within=5)
 
 
 async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(

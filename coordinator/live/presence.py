@@ -24,7 +24,7 @@ import structlog
 
 from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.ids import new_boot_id
-from coordinator.domain.room import Lifespan
+from coordinator.domain.room import MAX_CONNECTIONS, Lifespan
 from coordinator.live.metrics import PRESENCE_EXPIRED
 from coordinator.store.commands import Disconnect, EndIfOverdue, Expire
 from coordinator.store.nodes import Nodes, StoredConnection
@@ -56,8 +56,8 @@ class Sessions(Protocol):
     def claimed(self) -> set[str]:
         """Session ids that have a row or are about to."""
 
-    def confirmed(self) -> set[str]:
-        """Session ids that certainly have a row, unless somebody took it."""
+    def confirmed(self) -> dict[str, tuple[str, str]]:
+        """Sessions that certainly have a row, unless somebody took it: id -> (room, user)."""
 
     def count(self) -> int:
         """How many connections there are, observers too."""
@@ -213,15 +213,18 @@ class Presence:
                 log.warning("node_died", boots=dead)
         orphans = await self._nodes.orphans(BATCH)
         self._reached_at = time.monotonic()
-        if self.lease_is_good:
+        while self.lease_is_good and orphans:
             await self._drop(orphans)
+            orphans = await self._nodes.orphans(BATCH) if len(orphans) == BATCH else []
 
     async def expire(self) -> None:
         """Carries out the deadlines of those who did not return."""
-        if self._is_calm(max(QUIET_SECONDS, self._grace.total_seconds())):
+        while self._is_calm(max(QUIET_SECONDS, self._grace.total_seconds())):
             overdue = await self._nodes.overdue(self.boot, self._grace, BATCH)
             answers = [self._writer.submit(Expire(room_id=r, user_id=u)) for r, u in overdue]
             PRESENCE_EXPIRED.inc(sum(1 for left in await _all(answers) if left is True))
+            if len(overdue) < BATCH:
+                return
 
     async def end_rooms(self) -> None:
         """Ends rooms whose time has passed."""
@@ -255,8 +258,13 @@ class Presence:
         if boot != self.boot:
             return
         stored = {row.session_id for row in rows}
-        for session_id in (confirmed & self._sessions.confirmed()) - stored:
-            self._sessions.close_session(session_id, 4201)
+        now_confirmed = self._sessions.confirmed()
+        lost = {s: who for s, who in confirmed.items() if s not in stored and s in now_confirmed}
+        crowded = await self._nodes.crowded(list(lost.values()), MAX_CONNECTIONS) if lost else set()
+        for session_id, who in lost.items():
+            # Where its participant has as many as it may, newer ones pushed it out: back at once,
+            # it would push out the next one. (Mostly it has been told so by their node.)
+            self._sessions.close_session(session_id, 4006 if who in crowded else 4201)
         claimed = self._sessions.claimed()
         await self._drop([row for row in rows if row.session_id not in claimed])
 

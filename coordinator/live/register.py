@@ -33,10 +33,12 @@ class Register:
         """Sessions that have a row in `connections`, or are about to."""
         return {s for s, c in self._connections.items() if isinstance(c, Seat) and c.holds_row}
 
-    def confirmed(self) -> set[str]:
-        """Sessions whose row has been written."""
+    def confirmed(self) -> dict[str, tuple[str, str]]:
+        """Sessions whose row has been written, with their room and user."""
         return {
-            s for s, c in self._connections.items() if isinstance(c, Seat) and c.row_is_confirmed
+            s: (c.room_id, c.user_id)
+            for s, c in self._connections.items()
+            if isinstance(c, Seat) and c.row_is_confirmed
         }
 
     def close_session(self, session_id: str, code: int) -> None:

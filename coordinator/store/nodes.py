@@ -103,6 +103,19 @@ class Nodes:
             )
         )
 
+    async def crowded(self, people: list[tuple[str, str]], most: int) -> set[tuple[str, str]]:
+        """Of participants (room, user), those with `most` connections or more."""
+        rooms, users = zip(*people, strict=True)
+        rows = await self.database.fetch(
+            """
+            SELECT room_id, user_id FROM connections
+            WHERE (room_id, user_id) IN (SELECT * FROM unnest($1::varchar[], $2::varchar[]))
+            GROUP BY room_id, user_id HAVING count(*) >= $3
+            """,
+            rooms, users, most,
+        )  # fmt: skip
+        return {(row["room_id"], row["user_id"]) for row in rows}
+
     async def overdue(self, boot: str, grace: timedelta, limit: int) -> list[tuple[str, str]]:
         """(room, user) whose deadline has passed, if this node has watched for a whole grace."""
         rows = await self.database.fetch(

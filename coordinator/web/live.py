@@ -188,6 +188,8 @@ class LiveDoor:
         """From the decision to the greeting; what the client says meanwhile waits."""
         if socket.is_lost:
             return
+        if self._is_moving():  # since it was asked at the door; the drain has not seen this one
+            raise Refusal(4200)
         socket.receiver = connection
         connection.hold(early.frames)
         self._register.add(connection)
@@ -335,7 +337,8 @@ def subprotocol_value(socket: LiveSocket, prefix: str) -> str | None:
 
 def refuse(socket: LiveSocket, code: int) -> None:
     """Says bye and closes."""
-    socket.close(code, BYES[code][0], bye_frame(code, after_ms=1000 if code == 4200 else None))
+    after_ms = 1000 if BYES[code][1] == "soon" else None
+    socket.close(code, BYES[code][0], bye_frame(code, after_ms=after_ms))
 
 
 class _EarlyFrames:
