@@ -270,8 +270,7 @@ async def test_logs_are_one_event_per_line_and_never_tell_a_secret(
     a: Api, deployment: Deployment, database: Database
 ) -> None:
     keys = "coze:the-open-key-of-this-test"
-    talking = Api(deployment.node(LOG_LEVEL="debug", OPEN_API_KEYS=keys, RATE_LIMITS="live=6"
-                                  "/minute"))  # fmt: skip
+    talking = Api(deployment.node(LOG_LEVEL="debug", OPEN_API_KEYS=keys))
     host = await Host.hired(database, talking)
     room = await host.creates()
     guest = await Guest(talking).joins(room)
