@@ -660,6 +660,23 @@ async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
     await by_frame.sees("welcome")
 
 
+async def test_a_client_that_hangs_up_within_its_request_is_no_error_of_ours(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node))
+    boss = await Host.hired(own, a)
+    for path in ("create-room", "guest/join"):
+        _, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+        head = f"POST /api/interview/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n"
+        writer.write(f'{head}Authorization: Bearer {boss.token}\r\n\r\n{{"roomId": '.encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    await boss.creates(at=a)
+    assert await asyncio.to_thread(a.node.stop) == 0
+    assert '"error"' not in a.node.logs()
+
+
 async def _raw_socket(
     node: Node, room: str, token: str | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

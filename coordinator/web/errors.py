@@ -36,6 +36,9 @@ _FRAMEWORK: dict[int, type[CoordinatorError]] = {
     413: PayloadTooLarge,
 }
 
+_HUNG_UP = "client disconnected prematurely"
+"""Litestar's words for a request whose end never came: no fault of ours, and nobody is answered."""
+
 
 def is_open_api(path: str) -> bool:
     """True where a path belongs to the open API, which has an error shape of its own."""
@@ -68,7 +71,7 @@ def framework_failure(
     """Something that Litestar refused."""
     kind = _FRAMEWORK.get(error.status_code)
     if kind is None:
-        if error.status_code < 500:
+        if error.status_code < 500 or error.detail == _HUNG_UP:
             return failure(request, InvalidParams())
         return unforeseen(request, error)
     known = kind()
