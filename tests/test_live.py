@@ -143,7 +143,7 @@ async def test_silence_is_refused_after_five_seconds(a: Api, room: str) -> None:
 
     assert await live.is_put_out(patience=12) == 4301
 
-    assert 4.5 < asyncio.get_running_loop().time() - opened < 8
+    assert 4.5 < asyncio.get_running_loop().time() - opened < 10
 
 
 @pytest.mark.parametrize("since", ["", "x", "-1", "1.5", "0x1", "1e3", "%00", "%E4%B8%80", "+1"])
@@ -438,7 +438,7 @@ async def test_a_client_that_connects_while_the_room_ends_is_told_that_it_has(
             _after(number * 0.0007, host.ends(room)),
         )
         for live in lives[:3]:
-            assert await live.is_put_out(patience=2.5) == 4010
+            assert await live.is_put_out() == 4010
 
 
 async def test_a_client_that_connects_while_it_is_removed_is_put_out(
@@ -452,7 +452,7 @@ async def test_a_client_that_connects_while_it_is_removed_is_put_out(
             _after(number * 0.0007, host.removes(room, guest.user_id)),
         )
         for live in lives[:2]:
-            assert await live.is_put_out(patience=2.5) == 4005
+            assert await live.is_put_out() == 4005
 
 
 async def _after(seconds: float, what: Any) -> Any:
@@ -682,7 +682,7 @@ async def test_connections_of_one_participant_are_one_presence(
     assert types(watching) == ["participant_joined", "participant_online"]
     await again.vanishes()
 
-    away = await watching.sees("participant_away", user_id=guest.user_id, patience=2)
+    away = await watching.sees("participant_away", user_id=guest.user_id, patience=4)
     assert away["seq"] == guest.seq + 2
 
 
@@ -794,7 +794,7 @@ async def test_who_does_not_return_in_time_has_left(a: Api, quick: Api, database
     await live.vanishes()
     await open_all_the_while.says(type="away")
 
-    away = await watching.sees("participant_away", user_id=guest.user_id, patience=1.5)
+    away = await watching.sees("participant_away", user_id=guest.user_id, patience=4)
     left = await watching.sees("participant_left", user_id=guest.user_id)
     assert left["reason"] == "disconnected"
     assert moment(left["at"]) >= moment(away["leaveAt"])

@@ -220,6 +220,32 @@ async def test_the_seed_is_the_documents_jobs_and_no_user_and_no_room(
     assert counts == [1, 1, 0, 0]
 
 
+async def test_two_deployments_on_one_redis_do_not_hear_each_other(
+    a: Api, host: Host, room: str, deployment: Deployment, empty_url: str
+) -> None:
+    """Rooms of one id in two databases, and no event of one in the other."""
+    assert deployment.run("migrate", DATABASE_URL=empty_url).returncode == 0
+    added = deployment.run("users", "add", "--openid", host.openid, DATABASE_URL=empty_url)
+    assert added.stdout == "user_001\n"
+    other = Api(deployment.node(DATABASE_URL=empty_url))
+    namesake = Host(other, 1, host.openid, "hr")
+    await namesake.creates(room)
+    here, there = await host.connects(room), await namesake.connects(room)
+
+    for number in range(3):
+        await Guest(a, f"here {number}").joins(room)
+    await Guest(other, "there").joins(room)
+
+    await here.reaches(5)
+    await there.reaches(3)
+    names = [event["participant"]["userName"] for event in there.history]
+    assert names == ["there"]
+    assert (await there.hears_pong())["seq"] == 3
+    status = await asyncio.to_thread(other.node.stop)
+    assert status == 0
+    await other.aclose()
+
+
 # -- health, metrics, logs -----------------------------------------------------------------------
 
 
