@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -157,8 +158,9 @@ class Node:
         committed = time.time()
         self.hub.offer(events, committed)
         self.bus.publish(events, committed)
+        for kind, count in Counter([event.type for event in events]).items():
+            metrics.EVENTS.labels(kind).inc(count)
         for event in events:
-            metrics.EVENTS.labels(event.type).inc()
             if event.type in _TOLD:
                 log.info(event.type, roomId=event.feed.id, seq=event.seq)
 
