@@ -15,5 +15,5 @@ def die(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    app.Node.publish = die  # type: ignore[method-assign]
+    app.Node.publish = die  # type: ignore[method-assign, assignment]
     cli.main(sys.argv[1:])

@@ -19,7 +19,7 @@ import httpx
 import jwt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from coordinator.store.database import Database
 from tests.product import JWT_SECRET, Node, data
@@ -57,7 +57,8 @@ class Api:
             url, compression=None, proxy=None, ping_interval=None, max_size=None,
             additional_headers=bearer(token) if by == "header" else {},
             subprotocols=[Subprotocol(p) for p in protocols] or None,
-            origin=origin, user_agent_header=None, open_timeout=PATIENCE,
+            origin=None if origin is None else Origin(origin),
+            user_agent_header=None, open_timeout=PATIENCE,
         )  # fmt: skip
         live = Live(socket)
         if by == "frame":
@@ -141,7 +142,7 @@ class Live:
     @property
     def seq(self) -> int:
         """The seq that this client stands at."""
-        return max([self.welcome["seq"], *self.seqs])
+        return max(int(self.welcome["seq"]), *self.seqs, 0)
 
     async def until(self, holds: Callable[[], Any], patience: float = PATIENCE) -> None:
         """Waits until something is true of what this client was told."""
@@ -185,7 +186,7 @@ class Live:
         assert bye.get("type") == "bye", f"closed {self.code} without bye: {self._summary()}"
         assert bye["code"] == self.code
         assert bye["retry"] == _RETRY.get(bye["code"], _RETRY.get(bye["code"] // 100))
-        return bye["code"]
+        return int(bye["code"])
 
     def _summary(self) -> str:
         told = [(f["type"], f.get("seq"), f.get("code")) for f in self.frames[-40:]]

@@ -281,7 +281,7 @@ def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
 def test_a_frame_says_its_length_in_each_of_the_three_ways(size: int) -> None:
     payload = json.dumps("x" * size).encode()
 
-    assert decoded(text_frame(payload)) == ["x" * size]
+    assert decoded(text_frame(payload)) == [json.loads(payload)]
 
 
 # -- the hub -------------------------------------------------------------------------------------
@@ -477,8 +477,8 @@ async def one_story(chance: random.Random) -> None:
                 arriving.append(asyncio.create_task(arrive(listener, since, seq)))
             case 6 if (feed := hub.feeds.get(KEY)) is not None and feed.seq is not None:
                 hub.settle(feed)  # as before each direct write
-                for listener in feed.subscribers:
-                    assert listener.stands_at == feed.seq  # type: ignore[attr-defined]
+                listening = [each for each in listeners if each in feed.subscribers]
+                assert {each.stands_at for each in listening} <= {feed.seq}
             case 7:
                 for _ in range(chance.randrange(6)):
                     await asyncio.sleep(0)

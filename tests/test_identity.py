@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from typing import Any
 
 import jwt
 import pytest
@@ -54,6 +55,7 @@ async def test_what_is_not_our_signature_is_no_token(a: Api, host: Host) -> None
     claims = {"id": host.number, "openid": host.openid, "role": "hr", "iat": now}
     good = {**claims, "exp": now + 60}
     head, body, signature = signed(good).split(".")
+    wrong_ids: list[object] = [0, -1, 2**31, 2**63, "1", str(host.number), True, None, [], 1.5]
     forged = [
         "x",
         "a.b.c",
@@ -72,13 +74,10 @@ async def test_what_is_not_our_signature_is_no_token(a: Api, host: Host) -> None
         signed({**good, "exp": None}),
         signed(claims),
         signed({"exp": now + 60}),
-        *(
-            signed({**good, "id": wrong})
-            for wrong in (0, -1, 2**31, 2**63, "1", str(host.number), True, None, [], 1.5)
-        ),
+        *(signed({**good, "id": wrong}) for wrong in wrong_ids),
     ]
     for token in forged:
-        headers = {"Authorization": f"Bearer {token}".encode()}
+        headers = {b"Authorization": f"Bearer {token}".encode()}
         answer = await a.http.get(ROOMS, headers=headers)
         assert refusal(answer) == (401, "UNAUTHORIZED"), token
 
@@ -202,7 +201,7 @@ async def test_only_the_origins_that_are_listed_may_read_answers(
     opened = Api(deployment.node(ALLOWED_ORIGINS="https://crm.example.com"))
     path = f"/api/interview/room/{room}"
 
-    async def allowed(api: Api, origin: str, path: str = path) -> str | None:
+    async def allowed(api: Api, origin: str, path: str = path) -> Any:
         answer = await api.http.get(path, headers={"Origin": origin})
         return answer.headers.get("Access-Control-Allow-Origin")
 

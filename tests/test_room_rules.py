@@ -380,7 +380,7 @@ def test_a_room_ends_when_its_time_has_passed(lifespan: Lifespan, reason: str) -
     room.now += timedelta(seconds=1)
 
     assert rules.end_if_overdue(room, lifespan) is True
-    assert room.events[-1].data | {} == {
+    assert dict(room.events[-1].data) == {
         "endedAt": "2026-01-01T12:01:00.000Z",
         "by": "system",
         "reason": reason,
