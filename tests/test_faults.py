@@ -14,6 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,25 @@ def redis() -> Iterator[EmbeddedRedis]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def deployment_of(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Deployment:
+    """With rate limits, so that they are hurt with the rest."""
+    plenty = ",".join(f"{name}=100000/minute" for name in ("live", "join", "leave"))
+    return Deployment(postgres.url, redis.url, PRESENCE_GRACE=f"{GRACE:g}", RATE_LIMITS=plenty)
+
+
 @pytest.fixture
 def ground(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[Deployment]:
-    """Where a test starts its nodes; rate limits are on, so that they are hurt with the rest."""
-    plenty = ",".join(f"{name}=100000/minute" for name in ("live", "join", "leave"))
-    with Deployment(
-        postgres.url, redis.url, PRESENCE_GRACE=f"{GRACE:g}", RATE_LIMITS=plenty
-    ) as started:
+    """Where a test starts nodes that it may kill."""
+    with deployment_of(postgres, redis) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def lasting(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[list[Node]]:
+    """Two nodes that outlive what happens to their servers."""
+    with deployment_of(postgres, redis) as started, ThreadPoolExecutor() as threads:
+        starts = [threads.submit(started.node) for _ in range(2)]
+        yield [start.result() for start in starts]
 
 
 @pytest_asyncio.fixture
@@ -80,7 +92,7 @@ async def own(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
 
 
 @pytest_asyncio.fixture
-async def apis(ground: Deployment) -> AsyncIterator[Callable[[Node], Api]]:
+async def apis() -> AsyncIterator[Callable[[Node], Api]]:
     """`apis(node)`: the node as clients call it."""
     made: list[Api] = []
 
@@ -94,16 +106,24 @@ async def apis(ground: Deployment) -> AsyncIterator[Callable[[Node], Api]]:
         await one.aclose()
 
 
+@pytest.fixture
+def pair(lasting: list[Node], apis: Callable[[Node], Api]) -> tuple[Api, Api]:
+    """The two that all tests here share: nobody kills them."""
+    return apis(lasting[0]), apis(lasting[1])
+
+
 @pytest_asyncio.fixture
 async def two(ground: Deployment, apis: Callable[[Node], Api]) -> tuple[Api, Api]:
-    """Two nodes."""
+    """Two nodes of this test's own."""
     nodes = await asyncio.gather(*(asyncio.to_thread(ground.node) for _ in range(2)))
     return apis(nodes[0]), apis(nodes[1])
 
 
 @pytest_asyncio.fixture
-async def boss(own: Database, two: tuple[Api, Api]) -> Host:
-    return await Host.hired(own, two[0])
+async def boss(own: Database, request: pytest.FixtureRequest) -> Host:
+    """Somebody who hosts rooms, at the first node of the test."""
+    nodes = "pair" if "pair" in request.fixturenames else "two"
+    return await Host.hired(own, request.getfixturevalue(nodes)[0])
 
 
 async def status(api: Api) -> str:
@@ -149,9 +169,9 @@ def kinds_of(log: list[dict[str, Any]], user_id: str) -> list[str]:
 
 
 async def test_redis_killed_everything_goes_on_and_nothing_is_lost(
-    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+    pair: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
 ) -> None:
-    a, b = two
+    a, b = pair
     room = await boss.creates()
     watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
     try:
@@ -173,9 +193,9 @@ async def test_redis_killed_everything_goes_on_and_nothing_is_lost(
 
 
 async def test_redis_that_hangs_is_noticed_and_nothing_is_lost(
-    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+    pair: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
 ) -> None:
-    a, b = two
+    a, b = pair
     room = await boss.creates()
     watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
     assert redis.process is not None
@@ -195,10 +215,10 @@ async def test_redis_that_hangs_is_noticed_and_nothing_is_lost(
 
 
 async def test_a_sixth_connection_closes_the_oldest_also_where_redis_is_away(
-    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+    pair: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
 ) -> None:
     """Else the oldest would come back, push out the next one, and so on for ever."""
-    a, b = two
+    a, b = pair
     guest = await Guest(a).joins(await boss.creates())
     lives = [await guest.connects(at=a) for _ in range(5)]
     redis.kill()
@@ -215,9 +235,9 @@ async def test_a_sixth_connection_closes_the_oldest_also_where_redis_is_away(
 
 
 async def test_redis_flushed_loses_nothing(
-    two: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
+    pair: tuple[Api, Api], boss: Host, redis: EmbeddedRedis
 ) -> None:
-    a, b = two
+    a, b = pair
     room = await boss.creates()
     watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
     for command in (b"FLUSHALL\r\n", b"CLIENT KILL TYPE pubsub\r\n"):
@@ -274,9 +294,9 @@ async def test_postgres_restarted_sockets_stay_and_what_happened_meanwhile_is_wr
 
 
 async def test_postgres_that_hangs_is_answered_503_in_time_and_nobody_is_put_out(
-    two: tuple[Api, Api], boss: Host, postgres: EmbeddedPostgres
+    pair: tuple[Api, Api], boss: Host, postgres: EmbeddedPostgres
 ) -> None:
-    a, b = two
+    a, b = pair
     room = await boss.creates()
     watching = [await boss.connects(room, at=a), await boss.connects(room, at=b)]
     guest = await Guest(b).joins(room)
@@ -340,7 +360,7 @@ async def test_a_node_that_is_told_to_stop_while_postgres_hangs_stops_in_time(
 
 
 async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
-    own: Database, postgres: EmbeddedPostgres, two: tuple[Api, Api], boss: Host
+    own: Database, postgres: EmbeddedPostgres, pair: tuple[Api, Api], boss: Host
 ) -> None:
     """Its COMMIT arrives, the answer does not, and Postgres stays away for longer than we wait."""
     room = await boss.creates()
