@@ -57,8 +57,14 @@ _KINDS: dict[str, tuple[int, float, float]] = {
     "Postgres killed": (2, 0.2, 4),
     "Postgres restarted": (1, 0.2, 10),
     "Postgres hung": (2, 0.5, 8),
+    "every node killed": (1, 0.3, 4),
+    "power cut": (1, 0.3, 4),
 }
 """Kind -> how often, and the range of its duration in seconds."""
+
+
+_NODES = frozenset(f"node {number}" for number in range(20))
+_SHARED = {"every node killed": _NODES, "power cut": _NODES | {"Postgres", "Redis"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +81,11 @@ class Fault:
         return self.at + self.seconds
 
     @property
-    def victim(self) -> str:
+    def victims(self) -> frozenset[str]:
         """What it harms: two faults never harm the same thing at the same time."""
-        return f"node {self.node}" if self.node >= 0 else self.kind.split()[0]
+        if self.node >= 0:
+            return frozenset((f"node {self.node}",))
+        return _SHARED.get(self.kind, frozenset((self.kind.split()[0],)))
 
 
 def plan(seed: int, seconds: float, nodes: int) -> list[Fault]:
@@ -94,7 +102,7 @@ def plan(seed: int, seconds: float, nodes: int) -> list[Fault]:
         under_way = [one for one in faults if one.end + 1 > at]
         if (
             len(under_way) < AT_ONCE
-            and fault.victim not in [one.victim for one in under_way]
+            and not any(fault.victims & one.victims for one in under_way)
             and fault.end < seconds
         ):
             faults.append(fault)
@@ -121,6 +129,8 @@ class Harm:
             "Postgres killed": self._kill_postgres,
             "Postgres restarted": self._restart_postgres,
             "Postgres hung": self._freeze_postgres,
+            "every node killed": self._kill_nodes,
+            "power cut": self._cut_power,
         }
 
     async def do(self, fault: Fault) -> None:
@@ -147,6 +157,24 @@ class Harm:
         await asyncio.to_thread(node.kill)
         await asyncio.sleep(fault.seconds)
         await self._start_again(node)
+
+    async def _kill_nodes(self, fault: Fault) -> None:
+        for node in self.site.nodes:
+            await asyncio.to_thread(node.kill)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.gather(*(self._start_again(node) for node in self.site.nodes))
+
+    async def _cut_power(self, fault: Fault) -> None:
+        """Everything dies at once; PostgreSQL starts again on what it had committed."""
+        site = self.site
+        await asyncio.gather(
+            asyncio.to_thread(site.postgres.kill), asyncio.to_thread(site.redis.kill),
+            *(asyncio.to_thread(node.kill) for node in site.nodes),
+        )  # fmt: skip
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(site.postgres.start)
+        await asyncio.to_thread(site.redis.start)
+        await asyncio.gather(*(self._start_again(node) for node in site.nodes))
 
     async def _freeze_node(self, fault: Fault) -> None:
         self._node(fault).signal(signal.SIGSTOP)
@@ -279,13 +307,14 @@ async def chaos(
         slowest=_slowest(memory.slow, faults, start, blamed=()),
         slowest_repaired=_slowest(memory.slow, faults, start, blamed=_NOBODY_COULD_TELL),
         worst_late=max([lateness(s.log) for s in states], default=0.0), repaired_in=repaired_in,
-        excused=excused, broken=broken + late_joins + errors,
+        excused=excused,
+        broken=broken + late_joins + errors + _late_refusals(memory, faults, start),
     )  # fmt: skip
 
 
 _NOBODY_COULD_TELL = (
     "node killed", "node frozen", "node cut from Postgres", "node's Postgres hung",
-    "Postgres killed", "Postgres restarted", "Postgres hung",
+    "Postgres killed", "Postgres restarted", "Postgres hung", "every node killed", "power cut",
 )  # fmt: skip
 """Faults under which nobody can read the log, or the client's node is not there."""
 
@@ -307,6 +336,21 @@ def _slowest(slow: list[Slow], faults: list[Fault], start: float, blamed: tuple[
         return f"below {SLOW_SECONDS:g} s"
     when = worst.at - start
     return f"{worst.seconds:.2f} s, {when:.1f} s after the start: {worst.room} seq {worst.seq}"
+
+
+def _late_refusals(memory: Memory, faults: list[Fault], start: float) -> list[str]:
+    """Answers 503 that took too long; a node that is frozen answers when it wakes."""
+    return [
+        f"node {node}: {answered - asked:.1f} s for a 503, {asked - start:.1f} s after the start"
+        for node, asked, answered in memory.late_refusals
+        if not any(
+            fault.kind == "node frozen"
+            and fault.node == node
+            and start + fault.at - 1 < answered
+            and asked < start + fault.end + 1
+            for fault in faults
+        )
+    ]
 
 
 def _errors(site: Site) -> list[str]:

@@ -24,7 +24,7 @@ ROOM = {"roomName": "n", "hostName": "h", "status": "active", "createdAt": "…"
 @pytest.mark.timeout(120)
 async def test_nothing_is_lost_or_doubled_while_servers_and_nodes_die() -> None:
     report = await chaos(
-        seed=354, seconds=11, nodes=2, rooms=3, people=5, grace=3,
+        seed=344, seconds=11, nodes=2, rooms=3, people=5, grace=3,
         screen=Screen(Console(file=io.StringIO())),
     )  # fmt: skip
     assert report.broken == []
@@ -43,7 +43,7 @@ def test_a_plan_never_harms_one_thing_twice_at_a_time_and_ends_in_time() -> None
     for number, one in enumerate(faults):
         assert one.end < 600
         for other in faults[:number]:
-            assert other.end <= one.at or other.victim != one.victim
+            assert other.end <= one.at or not other.victims & one.victims
 
 
 # -- the verdict -----------------------------------------------------------------------------------
