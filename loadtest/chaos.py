@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -115,6 +116,7 @@ class Harm:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self._busy: dict[str, asyncio.Lock] = {}
         self._do: dict[str, Callable[[Fault], Awaitable[None]]] = {
             "node killed": self._kill_node,
             "node frozen": self._freeze_node,
@@ -134,8 +136,11 @@ class Harm:
         }
 
     async def do(self, fault: Fault) -> None:
-        """From its beginning to its end."""
-        await self._do[fault.kind](fault)
+        """From its beginning to its end; a victim that is not up again yet is waited for."""
+        async with contextlib.AsyncExitStack() as held:
+            for victim in sorted(fault.victims):
+                await held.enter_async_context(self._busy.setdefault(victim, asyncio.Lock()))
+            await self._do[fault.kind](fault)
 
     def _node(self, fault: Fault) -> SiteNode:
         return self.site.nodes[fault.node]
