@@ -1,7 +1,8 @@
 """The people of the product, as its users know them: they call REST and keep live connections.
 
 Nothing here imports the coordinator's own code for what it says or hears: a `Live` keeps what it
-was told in order, and builds its own picture of the room from it, as the contract asks of clients.
+was told in order, complains about a hole or a repetition, and builds its own picture of the room from
+it, as the contract asks of clients.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class Live:
         self.people: dict[str, str] = {}
         self.code: int | None = None
         self._read = 0
+        self._next = 0
+        self._has_asked_again = False
         self._news = asyncio.Condition()
         self._reader = asyncio.create_task(self._keep_reading())
         _open.add(self)
@@ -98,12 +101,21 @@ class Live:
                 assert isinstance(frame, dict)
                 self.texts.append(text)
                 self.frames.append(frame)
+                self._count(frame)
                 self._picture(frame)
                 async with self._news:
                     self._news.notify_all()
         self.code = self.socket.close_code
         async with self._news:
             self._news.notify_all()
+
+    def _count(self, frame: dict[str, Any]) -> None:
+        """After a welcome the next event is its `seq` + 1, and so on: none missing, none twice."""
+        if frame["type"] == "welcome":
+            self._next = frame["seq"] + 1
+        elif "at" in frame:
+            assert frame["seq"] == self._next or self._has_asked_again, self._summary()
+            self._next = frame["seq"] + 1
 
     def _picture(self, frame: dict[str, Any]) -> None:
         """What the contract says that each frame means for the roster."""
@@ -195,6 +207,7 @@ class Live:
     # -- what it does -------------------------------------------------------------------------
 
     async def says(self, **frame: Any) -> None:
+        self._has_asked_again |= frame["type"] == "sync"
         await self.socket.send(json.dumps(frame))
 
     async def sends(self, raw: str | bytes) -> None:

@@ -261,6 +261,24 @@ def test_the_ring_resumes_up_to_its_length(missed: int, resumes: bool) -> None:
     assert len(listener.seqs) == (missed if resumes else 0)
 
 
+def test_a_listener_whose_socket_is_broken_costs_the_others_nothing() -> None:
+    class Broken(Listener):
+        def write(self, frames: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+    feed, before, broken, after = loaded(0), Listener(), Broken(), Listener()
+    for listener in (before, broken, after):
+        listener.welcome(feed, resumed=True, since=0)
+        feed.subscribe(listener)
+    feed.offer(event(1))
+    feed.settle()
+    feed.offer(event(2))
+    feed.settle()
+
+    assert (before.seqs, after.seqs) == ([1, 2], [1, 2])
+    assert list(feed.subscribers) == [before, after]
+
+
 def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
     feed = loaded(0)
     old, newer, other = Listener("g"), Listener("g"), Listener("h")

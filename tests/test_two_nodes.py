@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import random
 from pathlib import Path
 
 import httpx
 import msgspec
+from websockets.exceptions import ConnectionClosed
 
 from coordinator.domain.events import ROOM, Event, FeedKey, timestamp
 from coordinator.domain.roster import replay
@@ -159,6 +162,61 @@ async def test_a_node_that_dies_between_commit_and_telling_loses_nothing(
     people = data(await a.get(f"/api/interview/room/{room}"))["participants"]
     assert [p["userName"] for p in people] == ["张经理", "the last", "the next"]
     await dying.aclose()
+
+
+async def test_a_storm_of_everything_leaves_every_watcher_with_the_whole_truth(
+    a: Api, b: Api, deployment: Deployment, database: Database
+) -> None:
+    """Thirty people do what people do, for some seconds, on three nodes, in three rooms."""
+    c = Api(deployment.node(PRESENCE_GRACE="1"))
+    apis = [a, b, c]
+    chance = random.Random(11)
+    host, admin = await Host.hired(database, c), await Host.hired(database, a, "admin")
+    rooms = [await host.creates() for _ in range(3)]
+    watchers = [await admin.connects(room, at=api) for room in rooms for api in apis]
+    end = asyncio.get_running_loop().time() + 6
+
+    async def live_a_life() -> None:
+        guest = await Guest(a).joins(chance.choice(rooms))
+        lives: list[Live] = []
+        while asyncio.get_running_loop().time() < end:
+            api = chance.choice(apis)
+            lives = [live for live in lives if live.code is None]
+            with contextlib.suppress(ConnectionClosed):
+                match chance.randrange(12):
+                    case 0 | 1 | 2 | 3:
+                        how = chance.choice(("header", "frame", "subprotocol"))
+                        since = chance.choice((None, 0))
+                        lives.append(
+                            await api.watch(guest.room_id, guest.token, since=since, by=how)
+                        )
+                    case 4 if lives:
+                        await lives.pop(0).vanishes()
+                    case 5 if lives:
+                        await lives.pop().hangs_up()
+                    case 6 | 7 if lives:
+                        await chance.choice(lives).says(type=chance.choice(("away", "ping")))
+                    case 8 if lives:
+                        await chance.choice(lives).says(type="leave")
+                    case 9:
+                        await guest.leaves(api, token=guest.token)
+                    case 10:
+                        await guest.joins(guest.room_id, api)
+                    case 11:
+                        await host.removes(guest.room_id, guest.user_id, api)
+                        guest = await Guest(api).joins(chance.choice(rooms))
+
+    await asyncio.gather(*(live_a_life() for _ in range(30)))
+
+    for room in rooms:
+        log = await host.log(room)
+        for watching in [each for each in watchers if each.welcome["roomId"] == room]:
+            await watching.reaches(len(log))
+            assert watching.history[: len(log) - 1] == log[1:]
+    for api in apis:
+        lines = [json.loads(line) for line in api.node.logs().splitlines()]
+        assert [line for line in lines if line["level"] in ("error", "critical")] == []
+    await c.aclose()
 
 
 async def test_every_room_that_any_test_made_is_what_its_log_says(

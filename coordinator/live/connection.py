@@ -91,7 +91,7 @@ class Connection:
 
     @property
     def writer(self) -> Callable[[bytes], None]:
-        return self.socket.writer
+        return self.write if self.socket.is_closing else self.socket.writer
 
     def write(self, frames: bytes) -> None:
         self.socket.write(frames)
@@ -102,6 +102,7 @@ class Connection:
 
     def greet(self, feed: Feed, *, since: int, snapshot: bytes | None) -> None:
         """Sends a `welcome`; `snapshot` is the members that tell the state of `since`, as JSON."""
+        self.feed = feed  # it listens from now on: whatever ends it takes it off there
         is_room = feed.key.kind == ROOM
         head = {
             "type": "welcome",
@@ -176,7 +177,6 @@ class Connection:
         if self.socket.is_closing:
             self.terms.hub.detach(feed, self)
             return
-        self.feed = feed
         self.socket.limit_unsent(max(self.terms.buffer_bytes, self.socket.unsent_bytes * 2))
         first = PING_SECONDS * random.random()
         self._ping_timer = self.socket.loop.call_later(first, self._ping)

@@ -197,8 +197,11 @@ class Feed:
         if self.pending:
             count, frames = len(self.pending), b"".join(self.pending)
             self.pending.clear()
-            for write in list(self.subscribers.values()):  # who proves too slow goes meanwhile
-                write(frames)
+            for subscriber, write in list(self.subscribers.items()):
+                try:  # who proves too slow goes meanwhile
+                    write(frames)
+                except RuntimeError:  # uvloop's word for a closed socket
+                    self.unsubscribe(subscriber)
             deliveries = count * len(self.subscribers)
         if self.waiting:
             self._let_in()
