@@ -263,6 +263,9 @@ async def test_postgres_restarted_sockets_stay_and_what_happened_meanwhile_is_wr
     going = await goes.connects(at=b)
     keeps = await Guest(b, "keeps").joins(room)
     keeping = await keeps.connects(at=b)
+    returns = await Guest(b, "returns").joins(room)
+    await (await returns.connects(at=b)).vanishes()
+    await stays.sees("participant_away", user_id=returns.user_id)
     await asyncio.gather(*(a.room(room) for _ in range(40)))  # fills the pool with connections
 
     await asyncio.to_thread(postgres.kill)
@@ -279,15 +282,22 @@ async def test_postgres_restarted_sockets_stay_and_what_happened_meanwhile_is_wr
         assert await late.is_put_out() == 4103
         await stays.hears_pong()
         await keeping.hears_pong()
+        await asyncio.sleep(GRACE)  # the deadline of `returns` passes meanwhile
     finally:
         await asyncio.to_thread(postgres.start)
+    is_back = time.monotonic()
     await becomes(a, "ready", within=5)
     answers = await asyncio.gather(*(a.get(f"/api/interview/room/{room}") for _ in range(60)))
     assert {answer.status_code for answer in answers} == {200}  # no dead connection in the pool
     away = await stays.sees("participant_away", 8, user_id=goes.user_id)
+    await asyncio.sleep(3)
+    returning = await returns.connects(at=a)
     left = await stays.sees("participant_left", 20, user_id=goes.user_id)
     assert left["reason"] == "disconnected"
     assert moment(left["at"]) >= moment(away["leaveAt"])
+    assert time.monotonic() - is_back > 9  # every node had the time to renew, everybody to return
+    await returning.hears_pong()
+    assert kinds_of(stays.history, returns.user_id)[-2:] == ["away", "back"]
     await keeping.hears_pong()
     assert kinds_of(stays.history, keeps.user_id)[-1] == "online"
     assert gapless(stays)
