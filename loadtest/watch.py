@@ -91,7 +91,7 @@ class Heard:
     wrong: Counter[str] = field(default_factory=Counter)
 
 
-class _Held:
+class Held:
     """One connection. `seq` is the last event (or the welcome) that it has."""
 
     __slots__ = ("header", "opened_ns", "ready", "rest", "seat", "seq", "sock")
@@ -142,10 +142,10 @@ class Watch:
         self.pipe = pipe
         self.addresses = addresses
         self.reader = Reader(dialect)
-        self.held: list[_Held] = []
+        self.held: list[Held] = []
         self.selector = selectors.DefaultSelector()
         self.selector.register(pipe.fileno(), selectors.EVENT_READ, None)
-        self.waiting: list[_Held] = []  # to be opened, last first
+        self.waiting: list[Held] = []  # to be opened, last first
         self.opening = 0
         self.in_flight = 64
         self.opened: Opened | None = None
@@ -193,7 +193,7 @@ class Watch:
 
     def do_open(self, seats: list[Seat], in_flight: int) -> None:
         """Opens new connections; answers `Opened` when each stands or was refused."""
-        new = [_Held(seat) for seat in seats]
+        new = [Held(seat) for seat in seats]
         self.held += new
         self._begin_opening(new, in_flight)
 
@@ -241,14 +241,14 @@ class Watch:
 
     # -- opening
 
-    def _begin_opening(self, those: list[_Held], in_flight: int) -> None:
+    def _begin_opening(self, those: list[Held], in_flight: int) -> None:
         self.in_flight = in_flight
         self.opened = Opened()
         self.opening_since = time.monotonic()
         self.waiting = those[::-1]
         self.nap = 0.0
 
-    def _open(self, one: _Held) -> None:
+    def _open(self, one: Held) -> None:
         self.opening += 1
         address = self.addresses[one.seat.node % len(self.addresses)]
         try:
@@ -258,8 +258,9 @@ class Watch:
             return
         self.selector.register(sock, selectors.EVENT_WRITE, one)
 
-    def _connected(self, one: _Held) -> None:
-        assert one.sock is not None
+    def _connected(self, one: Held) -> None:
+        if one.sock is None:  # given up by a command of the same turn
+            return
         error = one.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._refused(one, f"cannot connect: {errno.errorcode.get(error, error)}")
@@ -267,13 +268,13 @@ class Watch:
         self.selector.modify(one.sock, selectors.EVENT_READ, one)
         self._send(one, one.request(self.addresses[one.seat.node % len(self.addresses)]))
 
-    def _refused(self, one: _Held, why: str) -> None:
+    def _refused(self, one: Held, why: str) -> None:
         self._forget(one)
         self.opening -= 1
         if self.opened is not None:
             self.opened.refused[why] += 1
 
-    def _welcomed(self, one: _Held, seq: int, now_ns: int) -> None:
+    def _welcomed(self, one: Held, seq: int, now_ns: int) -> None:
         one.seq = seq
         if one.ready:
             return
@@ -286,8 +287,9 @@ class Watch:
 
     # -- reading
 
-    def _readable(self, one: _Held) -> None:
-        assert one.sock is not None
+    def _readable(self, one: Held) -> None:
+        if one.sock is None:
+            return
         try:
             data = one.sock.recv(_READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -316,7 +318,7 @@ class Watch:
                 return
         self._take(one, data, now_ns)
 
-    def _take(self, one: _Held, data: bytes, now_ns: int) -> None:
+    def _take(self, one: Held, data: bytes, now_ns: int) -> None:
         try:
             found = self.reader.read(data)
         except (WireError, ValueError) as error:
@@ -345,21 +347,21 @@ class Watch:
         if found.bye or found.closed:
             self._lost(one, f"bye {found.bye}" if found.bye else "closed by the server")
 
-    def _send(self, one: _Held, data: bytes) -> None:
+    def _send(self, one: Held, data: bytes) -> None:
         assert one.sock is not None
         try:
             one.sock.send(data)  # tiny frames on an idle socket always fit
         except OSError as error:
             self._lost(one, error.strerror or str(error))
 
-    def _lost(self, one: _Held, why: str) -> None:
+    def _lost(self, one: Held, why: str) -> None:
         if one.ready:
             self.heard.wrong[f"a connection ended: {why}"] += 1
             self._forget(one)
         elif one.sock is not None:
             self._refused(one, why)
 
-    def _forget(self, one: _Held) -> None:
+    def _forget(self, one: Held) -> None:
         sock, one.sock = one.sock, None
         if sock is not None:
             if sock in self.selector.get_map():

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from loadtest.fanout import SHAPES, scaled
 from loadtest.figures import Figure, Histogram, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
+from loadtest.watch import Address, Held, Seat, Watch
 from loadtest.wire import PING, TEXT, Reader, WireError, frame, frames, upgrade
 from tests.product import Deployment, Node
 
@@ -148,6 +150,18 @@ class TestReader:
         assert reader.read(server_frame(b"2")).answer == frame(TEXT, b"3")
         event = server_frame(b'42["live",' + joined(3) + b"]")
         assert reader.read(event).last == 3
+
+
+def test_what_arrives_in_the_turn_of_a_leave_is_nobodys() -> None:
+    ours, theirs = Pipe()
+    watch = Watch(theirs, [Address("127.0.0.1", 1)], "live")
+    held = Held(Seat("r", "/live"))
+    watch.held.append(held)
+    watch.do_leave()
+    watch._readable(held)
+    watch._connected(held)
+    assert ours.recv() is None
+    assert not watch.heard.wrong
 
 
 class TestWhoseLimit:
