@@ -195,9 +195,7 @@ class Node:
         self.is_draining = True
         await self.door.close()
         await self.writer.drained(within=0.5)
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _end(self._tasks)
         await self.hub.close()
         await self.presence.leave()
         await self.wechat.close()
@@ -264,6 +262,21 @@ class Node:
             },
             gets={"/api/interview/room/": lambda scope, _: view(scope["path"].rpartition("/")[2])},
         )
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks until they have ended, for at most 3 s.
+
+    Once is not enough: redis-py swallows a cancellation while it connects.
+    """
+    running = set(tasks)
+    for _ in range(15):
+        if not running:
+            break
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.2)
+    await asyncio.gather(*(task for task in tasks if task.done()), return_exceptions=True)
 
 
 def _lifespan(settings: Settings) -> Lifespan:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import Progress
@@ -26,7 +27,7 @@ from coordinator.services.seed import seed
 from coordinator.settings import Settings, SettingsError
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from coordinator.workers import serve_with_workers
+from coordinator.workers import listen, serve_with_workers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _fail(message: str) -> None:
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _fail(message: str) -> NoReturn:
     print(f"coordinator: {message}", file=sys.stderr)
     sys.exit(1)
 
@@ -54,13 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     dev = commands.add_parser("dev", help="everything on this machine, with embedded servers")
-    dev.add_argument("--port", type=int, help="default: PORT or 3000")
+    dev.add_argument("--port", type=_port, help="default: PORT or 3000")
     dev.add_argument("--data", type=Path, default=Path(".coordinator"), help="folder of the data")
 
     serve = commands.add_parser("serve", help="serve in production; nothing embedded")
     serve.add_argument("--host", default="0.0.0.0")
-    serve.add_argument("--port", type=int, help="default: PORT or 3000")
-    serve.add_argument("--workers", type=int, default=1, help="processes; each is a node")
+    serve.add_argument("--port", type=_port, help="default: PORT or 3000")
+    serve.add_argument("--workers", type=_count, default=1, help="processes; each is a node")
     serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)
 
     commands.add_parser("migrate", help="bring the database to the newest schema")
@@ -115,10 +130,17 @@ def _run(options: argparse.Namespace) -> int:
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     port = settings.port if options.port is None else options.port
     deployment = asyncio.run(deployment_id(settings.database_url))  # else refused here, once
-    if options.workers > 1:
-        return serve_with_workers(options.host, port, options.workers, settings.drain_seconds)
+    fd = options.fd
+    if fd is None:
+        try:
+            listener = listen(options.host, port)
+        except OSError as error:
+            _fail(f"cannot listen on {options.host}:{port}: {error.strerror}")
+        if options.workers > 1:
+            return serve_with_workers(listener, options.workers, settings.drain_seconds)
+        fd = listener.detach()
     logs.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
-    server(settings, deployment, host=options.host, port=port, fd=options.fd).run()
+    server(settings, deployment, host=options.host, port=port, fd=fd).run()
     return 0
 
 

@@ -16,20 +16,24 @@ START_SECONDS = 5.0
 later it may be that Postgres is away, and the others live on meanwhile."""
 
 
-def serve_with_workers(host: str, port: int, workers: int, drain_seconds: float) -> int:
+def serve_with_workers(listener: socket.socket, workers: int, drain_seconds: float) -> int:
     """Starts the workers, replaces those that die, and ends them all with the first signal.
 
     Returns:
         0 after SIGTERM or SIGINT; 1 where a worker cannot start at all.
     """
-    listener = _listen(host, port)
     supervisor = _Supervisor(listener, workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, supervisor.end)
     return supervisor.run(drain_seconds)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket that children may inherit.
+
+    Raises:
+        OSError: there is no such address here, or the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,8 +1,8 @@
 """The people of the product, as its users know them: they call REST and keep live connections.
 
-Nothing here imports the coordinator's own code for what it says or hears: a `Live` keeps what it
-was told in order, complains about a hole or a repetition, and builds its own picture of the room from
-it, as the contract asks of clients.
+Nothing here imports the coordinator's own code for what it says or hears. A `Live` keeps what it
+was told in order, complains of a hole or a repetition, and builds its own picture of the room, as
+the contract asks of clients.
 """
 
 from __future__ import annotations

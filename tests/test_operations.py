@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,30 @@ def test_without_postgres_it_says_so_once_and_ends(
     assert refused.stderr.count("coordinator:") == 1
     assert "PostgreSQL" in refused.stderr
     assert "the-password" not in refused.stderr + refused.stdout
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_port_that_is_taken_ends_it_with_a_message(deployment: Deployment) -> None:
+    taken = deployment.shared_node("a").port
+
+    for workers in ("1", "2"):
+        refused = deployment.run("serve", "--host", "127.0.0.1", "--port", str(taken),
+                                 "--workers", workers)  # fmt: skip
+        assert refused.returncode != 0
+        assert "in use" in refused.stdout + refused.stderr
+        assert "Traceback" not in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("serve", "--port", "65536"), ("serve", "--port", "x"), ("serve", "--workers", "0"),
+     ("token", "user_001", "--days", "many"), ("dance",), ()],
+)  # fmt: skip
+def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) -> None:
+    refused = command(*arguments)
+
+    assert refused.returncode == 2
+    assert "usage: coordinator" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -399,6 +424,21 @@ async def test_sigterm_sends_everybody_elsewhere_and_ends_with_0_in_time(
                                    f"%:{leaving.node.process.pid}")  # fmt: skip
     assert rows == 0
     await leaving.aclose()
+
+
+async def test_a_node_ends_in_time_while_redis_hangs(deployment: Deployment) -> None:
+    """Redis takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        node = deployment.node(REDIS_URL=f"redis://127.0.0.1:{port}/0")
+        ready = (await Api(node).get("/health/ready")).json()
+        assert (ready["status"], ready["redis"]) == ("degraded", "down")
+
+        started = time.monotonic()
+        status = await asyncio.to_thread(node.stop)
+
+    assert status == 0
+    assert time.monotonic() - started < 1 + 5
 
 
 async def test_requests_under_way_are_answered_while_a_node_ends(
