@@ -59,6 +59,20 @@ def _count(text: str) -> int:
     return number
 
 
+def _days(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 3650:
+        raise argparse.ArgumentTypeError("must be more than 0 and at most 3650")
+    return number
+
+
+def _text(text: str) -> str:
+    cleaned = text.strip()
+    if not 0 < len(cleaned) <= 100 or not cleaned.isprintable():
+        raise argparse.ArgumentTypeError("must be 1 to 100 printable characters")
+    return cleaned
+
+
 def _fail(message: str) -> NoReturn:
     print(f"coordinator: {message}", file=sys.stderr)
     sys.exit(1)
@@ -87,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
     token = commands.add_parser("token", help="print a staff JWT")
     token.add_argument("user", help="user_001")
-    token.add_argument("--days", type=float, default=7)
+    token.add_argument("--days", type=_days, default=7, help="at most 3650")
 
     _add_users(commands.add_parser("users", help="staff"))
     return parser
@@ -97,8 +111,8 @@ def _add_users(users: argparse.ArgumentParser) -> None:
     actions = users.add_subparsers(dest="action", required=True)
     actions.add_parser("list")
     add = actions.add_parser("add", help="invite somebody; idempotent by openid")
-    add.add_argument("--openid", required=True)
-    add.add_argument("--name")
+    add.add_argument("--openid", required=True, type=_text)
+    add.add_argument("--name", type=_text)
     add.add_argument("--role", choices=("hr", "admin"))
     role = actions.add_parser("role", help="make somebody hr or admin")
     role.add_argument("user", help="user_001")

@@ -138,7 +138,8 @@ def test_a_port_that_is_taken_ends_it_with_a_message(deployment: Deployment) -> 
 @pytest.mark.parametrize(
     "arguments",
     [("serve", "--port", "65536"), ("serve", "--port", "x"), ("serve", "--workers", "0"),
-     ("token", "user_001", "--days", "many"), ("dance",), ()],
+     ("token", "user_001", "--days", "many"), ("token", "user_001", "--days", "nan"),
+     ("users", "add", "--openid", " "), ("users", "add", "--openid", "o" * 101), ("dance",), ()],
 )  # fmt: skip
 def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) -> None:
     refused = command(*arguments)
@@ -186,7 +187,7 @@ async def test_staff_is_added_once_changed_and_shut_out(a: Api, deployment: Depl
 async def test_a_token_for_some_days_and_for_nobody(deployment: Deployment, host: Host) -> None:
     day, nobody, nonsense, role = await at_once(
         lambda: deployment.run("token", host.user_id, "--days", "1"),
-        lambda: deployment.run("token", "user_99999"),
+        lambda: deployment.run("token", "user_9999999999"),
         lambda: deployment.run("token", "user_1"),
         lambda: deployment.run("users", "role", "user_99999", "admin"),
     )

@@ -27,7 +27,8 @@ def staff_id(number: int) -> str:
 def staff_number(public_id: str) -> int | None:
     """`users.id` behind a public id, or None where it is not a staff id."""
     match = _STAFF_ID.fullmatch(public_id)
-    return int(match[1]) or None if match else None
+    number = int(match[1]) if match else 0
+    return number if 0 < number < 2**31 else None
 
 
 def new_guest_id() -> str:
