@@ -87,6 +87,7 @@ class Live:
         self.code: int | None = None
         self._read = 0
         self._next = 0
+        self._knows_everybody = False
         self._has_asked_again = False
         self._news = asyncio.Condition()
         self._reader = asyncio.create_task(self._keep_reading())
@@ -113,6 +114,7 @@ class Live:
         """After a welcome the next event is its `seq` + 1, and so on: none missing, none twice."""
         if frame["type"] == "welcome":
             self._next = frame["seq"] + 1
+            self._knows_everybody |= not frame["resumed"] or frame["seq"] == 0
         elif "at" in frame:
             assert frame["seq"] == self._next or self._has_asked_again, self._summary()
             self._next = frame["seq"] + 1
@@ -131,7 +133,8 @@ class Live:
             case "participant_away":
                 self.people[who] = "away"
             case "participant_left":
-                del self.people[who]
+                assert who in self.people or not self._knows_everybody, self._summary()
+                self.people.pop(who, None)
             case "room_ended":
                 self.people.clear()
 
