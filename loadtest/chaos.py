@@ -35,11 +35,14 @@ from loadtest.crowd import SLOW_SECONDS, Crowd, Memory, Slow, Tab
 from loadtest.repair import measure
 from loadtest.screen import Screen
 from loadtest.site import Site, SiteNode
-from loadtest.verdict import EndState, ghosts, judge, lateness
+from loadtest.verdict import EndState, WasWell, ghosts, judge, lateness
 
 GRACE = 6.0
 SETTLE_SECONDS = 14.0
 """After everything is mended: a lease, a round of judging, and some more."""
+
+RESTART_SECONDS = 8.0
+"""How long a node or a server may take to be up again after its fault has ended."""
 
 AT_ONCE = 2
 """Faults that may overlap."""
@@ -294,7 +297,7 @@ async def chaos(
             async with screen.step("everything is mended; the grace passes"):
                 await asyncio.sleep(grace + SETTLE_SECONDS)
             states = await _end_states(site, crowd)
-            broken = judge(states, memory, grace)
+            broken = judge(states, memory, grace, _was_well(faults, start))
             late_joins, excused = ghosts(
                 states, memory, {node.number: node.killed for node in site.nodes}
             )
@@ -341,6 +344,21 @@ def _slowest(slow: list[Slow], faults: list[Fault], start: float, blamed: tuple[
         return f"below {SLOW_SECONDS:g} s"
     when = worst.at - start
     return f"{worst.seconds:.2f} s, {when:.1f} s after the start: {worst.room} seq {worst.seq}"
+
+
+def _was_well(faults: list[Fault], start: float) -> WasWell:
+    harmful = [fault for fault in faults if "Redis" not in fault.kind]
+
+    def was_well(node: int, since: float, until: float) -> bool:
+        # A fault may begin and end later than planned, where its victim was not up again yet.
+        return not any(
+            fault.node in (-1, node)
+            and start + fault.at < until
+            and since < start + fault.end + RESTART_SECONDS
+            for fault in harmful
+        )
+
+    return was_well
 
 
 def _late_refusals(memory: Memory, faults: list[Fault], start: float) -> list[str]:

@@ -7,7 +7,7 @@ answer now; it returns a sentence for each promise that was broken.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ CLOCK_SECONDS = 0.005
 """Event times are cut to milliseconds, and read on another clock of the same machine."""
 
 KILL_HIDES_UNDO_SECONDS = 20.0
+
+LONG_SECONDS = 20.0
+"""A lease, and the time to move clients elsewhere: what happened before it has no effect now."""
 
 _NEXT = {
     ("", "room_created"): "none",
@@ -51,7 +54,11 @@ class EndState:
     tabs: list[tuple[str, int | None]]
 
 
-def judge(states: list[EndState], memory: Memory, grace: float) -> list[str]:
+WasWell = Callable[[int, float, float], bool]
+"""Whether a node, and Postgres for it, was well from one moment to another (wall clock)."""
+
+
+def judge(states: list[EndState], memory: Memory, grace: float, was_well: WasWell) -> list[str]:
     """One sentence per broken promise, with the room that it was broken in."""
     broken = list(memory.broken)
     for state in states:
@@ -64,6 +71,7 @@ def judge(states: list[EndState], memory: Memory, grace: float) -> list[str]:
             _histories(state.log, memory.runs.get(name, [])),
             _rosters(state),
             _leaves(state.log, memory.stays.get(name, [])),
+            _absences(state.log, memory.stays.get(name, []), was_well),
             _joins(state.log, [j for j in memory.joins if j[0] == name]),
         )
         broken += [f"{name}: {sentence}" for check in checks for sentence in check]
@@ -166,6 +174,23 @@ def _leaves(log: list[Frame], stays: list[Stay]) -> Iterator[str]:
                 marked = stay.marked_away and stay.marked_away < left
                 if since < stay.welcomed < deadline and stayed and not marked:
                     yield f"{user} was welcomed before its deadline, and said to have left"
+
+
+def _absences(log: list[Frame], stays: list[Stay], was_well: WasWell) -> Iterator[str]:
+    """Nobody is away with a connection that stands, on a node that has long been well."""
+    for event in log:
+        if event["type"] != "participant_away":
+            continue
+        user, at = event["participant"]["userId"], seconds_of(event["at"])
+        for stay in stays:
+            stands = stay.welcomed < at - 0.5 and (not stay.ended or stay.ended > at + 1.5)
+            if (
+                stands
+                and not stay.marked_away
+                and _public(stay.user_id, log) == user
+                and was_well(stay.node, at - LONG_SECONDS, at + 2)
+            ):
+                yield f"participant_away {event['seq']} of {user}, who was connected"
 
 
 def _joins(log: list[Frame], joins: list[tuple[str, str, str, int]]) -> Iterator[str]:

@@ -75,7 +75,7 @@ def end_of(log: list[dict[str, Any]], connection: str = "online") -> EndState:
 
 
 def judged(state: EndState, memory: Memory | None = None) -> list[str]:
-    return judge([state], memory or Memory(), 5.0)
+    return judge([state], memory or Memory(), 5.0, lambda node, since, until: node == 0)
 
 
 def test_a_whole_history_is_not_complained_about() -> None:
@@ -128,6 +128,16 @@ def test_a_departure_before_its_deadline_or_in_spite_of_a_return_is_seen() -> No
     assert any("before its deadline" in s for s in judged(end_of(early)))
     assert not any("deadline" in s for s in judged(end_of(late)))
     assert any("welcomed" in s for s in judged(end_of(late), Memory(stays={"r": [stay]})))
+
+
+@pytest.mark.parametrize(("node", "is_seen"), [(0, True), (1, False)])
+def test_an_absence_of_somebody_connected_is_seen_where_its_node_was_well(
+    node: int, is_seen: bool
+) -> None:
+    midnight = 1767225600.0
+    stay = Stay("guest_1", node, welcomed=midnight + 2, ended=midnight + 9)
+    found = judged(end_of(log_of_a_return()), Memory(stays={"r": [stay]}))
+    assert any("who was connected" in sentence for sentence in found) is is_seen
 
 
 def test_an_answered_join_that_is_not_in_the_log_is_seen() -> None:

@@ -369,6 +369,37 @@ async def test_a_node_that_is_told_to_stop_while_postgres_hangs_stops_in_time(
     await becomes(a, "ready", within=5)
 
 
+async def test_a_commit_that_takes_for_ever_is_answered_503_in_time(
+    own: Database, pair: tuple[Api, Api], boss: Host
+) -> None:
+    """Reading works, writing does not: a disk that is full, or a replica that must confirm."""
+    a, _ = pair
+    room = await boss.creates()
+    await _slow_commits(own, seconds=20)
+    try:
+        start = time.monotonic()
+        for answer in await asyncio.gather(
+            Guest(a).asks_to_join(room),
+            boss.removes(room, "guest_nobody"),
+            a.post("/api/interview/create-room", new_room(), boss.token),
+        ):
+            assert answer.status_code in (503, 404)
+            assert answer.elapsed.total_seconds() < 5
+        assert time.monotonic() - start < 5
+    finally:
+        await _slow_commits(own, seconds=0)
+    await becomes(a, "ready", within=5)
+    await _until_nobody_is_in(own, room)
+
+
+async def _until_nobody_is_in(own: Database, room: str) -> None:
+    for _ in range(100):
+        if not await _people(own, room):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"still there: {await _people(own, room)}")
+
+
 async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
     own: Database, postgres: EmbeddedPostgres, pair: tuple[Api, Api], boss: Host
 ) -> None:
@@ -394,11 +425,7 @@ async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
     assert await _people(own, room) == ["guest_lost"]
     await asyncio.sleep(4)  # Postgres is away for longer than any caller waits
     cable.mend()
-    for _ in range(100):
-        if not await _people(own, room):
-            break
-        await asyncio.sleep(0.1)
-    assert await _people(own, room) == []
+    await _until_nobody_is_in(own, room)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await cable.close()
@@ -416,12 +443,15 @@ async def _people(own: Database, room: str) -> list[str]:
 
 async def _slow_commits(own: Database, *, seconds: float) -> None:
     """Lets Postgres take its time inside COMMIT, after everything has been written."""
-    await own.execute("DROP TRIGGER IF EXISTS slow ON room_events")
-    if seconds:
-        await own.execute(
-            "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
-            f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$"
-        )
+    await own.execute("CREATE TABLE IF NOT EXISTS slow_commits (seconds float)")
+    await own.execute("DELETE FROM slow_commits")
+    await own.execute("INSERT INTO slow_commits VALUES ($1)", seconds)
+    await own.execute(
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep((SELECT seconds FROM slow_commits)); RETURN NULL; END $$"
+    )
+    there = "SELECT true FROM pg_trigger WHERE tgname = 'slow'"
+    if not await own.fetchval(there):
         await own.execute(
             "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON room_events"
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()"

@@ -192,6 +192,8 @@ class Database:
                 try:
                     yield connection
                     await connection.execute("COMMIT")
+                except (asyncio.CancelledError, *AWAY):
+                    raise  # the connection is ended, and the transaction with it
                 except BaseException:
                     await _rollback(connection)
                     raise

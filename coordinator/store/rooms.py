@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from coordinator.domain.room import Participant, Room, room_view
 from coordinator.domain.roster import Roster
 from coordinator.store.database import Database
 from coordinator.store.gather import Gathered
+
+PATIENCE_SECONDS = 4.5
+"""How long the caller of `Rooms.create` waits, both tries together."""
 
 _ROOM_COLUMNS = """
     r.room_id, r.room_name, r.host_id, r.host_name, r.status, r.created_at, r.ended_at,
@@ -111,12 +115,17 @@ class Rooms:
 
         Raises:
             RoomExists: the id is taken, also by an ended room. Of many creators exactly one wins.
+            Unavailable: Postgres did not answer within `PATIENCE_SECONDS`; it may exist now.
         """
         creation = uuid.uuid4()
         try:
-            return await self._create(room_id, room_name, host_name, host, creation)
-        except Unavailable:
-            return await self._create(room_id, room_name, host_name, host, creation)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                try:
+                    return await self._create(room_id, room_name, host_name, host, creation)
+                except Unavailable:
+                    return await self._create(room_id, room_name, host_name, host, creation)
+        except TimeoutError as error:
+            raise Unavailable(retry_after=1) from error
 
     async def _create(
         self, room_id: str, room_name: str, host_name: str, host: Staff, creation: uuid.UUID
