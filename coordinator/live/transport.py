@@ -130,8 +130,7 @@ class LiveSocket(asyncio.Protocol):
         server_state.connections.add(self)
 
     def open(self, headers: RequestHeaders, choose: Callable[[list[str]], str | None]) -> bool:
-        """Answers the upgrade request (RFC 6455, section 4.2); False where it cannot be accepted.
-        """
+        """Answers the upgrade request (RFC 6455, section 4.2); False where it may not."""
         self.headers = headers
         key = headers.get("sec-websocket-key")
         is_valid = headers.get("sec-websocket-version") == "13" and _is_key(key)
@@ -302,6 +301,38 @@ class Door(Protocol):
         """A websocket is open: sets its `receiver`."""
 
 
+class JoinedWrites:
+    """A transport that joins what is written in one turn of the loop.
+
+    uvicorn writes an answer's head and its body by themselves, and uvloop makes a system call of
+    each; together they are one. Everything else goes to the transport as it is.
+    """
+
+    __slots__ = ("_held", "_loop", "plain")
+
+    def __init__(self, plain: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.plain = plain
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self.flush)
+        self._held += data
+
+    def flush(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self.plain.is_closing():
+            self.plain.write(held)
+
+    def close(self) -> None:
+        self.flush()
+        self.plain.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+
 def http_protocol(door: Door) -> type[HttpToolsProtocol]:
     """uvicorn's HTTP protocol with our door for websockets and a time limit for requests."""
 
@@ -311,6 +342,8 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            joined: Any = JoinedWrites(transport, self.loop)
+            self.transport = joined
             self._expect_more()
             self.watch = self.loop.call_later(REQUEST_SECONDS, self._watch)
 
@@ -355,8 +388,10 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
                 return
             self._watch_no_more()
             self.connections.discard(self)
-            live = LiveSocket(self.transport, self.server_state, path=path, query=query)
-            self.transport.set_protocol(live)
+            joined: Any = self.transport
+            plain = joined.plain
+            live = LiveSocket(plain, self.server_state, path=path, query=query)
+            plain.set_protocol(live)
             if live.open(RequestHeaders(self.scope["headers"]), door.choose):
                 door.enter(live)
             self.parser = None  # type: ignore[assignment]  # the cycle would outlive us for long

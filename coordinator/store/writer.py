@@ -163,6 +163,8 @@ class Writer:
         self._queue: deque[_Order] = deque()
         self._arrived = asyncio.Event()
         self._connection: Any = None
+        self._has_begun = False
+        """The last COMMIT has begun the next transaction in the same message."""
         self._batch: list[_Order] = []
         self._is_waiting = False
 
@@ -221,6 +223,8 @@ class Writer:
     async def _next_batch(self) -> None:
         orders = self._take()
         if not orders:
+            if self._has_begun:
+                await self._disconnect()  # no transaction stays open without work
             return
         self._batch = orders
         try:
@@ -295,12 +299,17 @@ class Writer:
         """
         connection = await self._connected()
         batch = _Batch(connection, self._policy, orders)
-        await connection.execute("BEGIN")
+        if not self._has_begun:
+            await connection.execute("BEGIN")
+        self._has_begun = False
         await batch.lock_and_load()
         batch.decide()
         await batch.write()
         try:
-            await connection.execute("COMMIT")
+            # Where orders wait already, the next transaction begins in the same round trip.
+            goes_on = bool(self._queue)
+            await connection.execute("COMMIT; BEGIN" if goes_on else "COMMIT")
+            self._has_begun = goes_on
         except AWAY as error:
             for order, _, _ in batch.answers:
                 order.is_uncertain = True
@@ -330,6 +339,7 @@ class Writer:
 
     async def _disconnect(self) -> None:
         """Drops the connection at once: what was open on it is rolled back by Postgres."""
+        self._has_begun = False
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
