@@ -219,11 +219,14 @@ class Rooms:
     async def listed(
         self, *, host: int | None, status: str | None, limit: int, offset: int
     ) -> tuple[int, list[ListedRoom]]:
-        """How many rooms there are, and one page of them, newest first; `host` None = everybody's.
-        """
-        where = "($1::int IS NULL OR host_id = $1) AND ($2::varchar IS NULL OR status = $2)"
+        """How many rooms there are, and a page of them, newest first; `host` None = all hosts."""
+        wanted = {"host_id": host, "status": status}
+        # Only what is asked for stands in the statement, so that its index is used.
+        asked = {column: value for column, value in wanted.items() if value is not None}
+        conditions = [f"{column} = ${place}" for place, column in enumerate(asked, start=1)]
+        where = " AND ".join(conditions) or "true"
         total = await self.database.fetchval(
-            f"SELECT count(*) FROM interview_rooms WHERE {where}", host, status
+            f"SELECT count(*) FROM interview_rooms WHERE {where}", *asked.values()
         )
         rows = await self.database.fetch(
             f"""
@@ -232,10 +235,13 @@ class Rooms:
                     (SELECT count(*) FROM interview_participants p WHERE p.room_id = r.room_id)
                 END AS people
             FROM interview_rooms r WHERE {where}
-            ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4
+            ORDER BY created_at DESC, id DESC
+            LIMIT ${len(asked) + 1} OFFSET ${len(asked) + 2}
             """,
-            host, status, limit, offset,
-        )  # fmt: skip
+            *asked.values(),
+            limit,
+            offset,
+        )
         return total, [
             ListedRoom(
                 r["room_id"], r["room_name"], r["host_name"], r["status"], r["people"],

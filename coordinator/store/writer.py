@@ -104,13 +104,13 @@ _WRITE = """
                          $33::json[])
 """
 
-_EMPTY_ENDED_ROOMS = (
+# One room at a time (sent together): the planner cannot take its fancy to reading whole tables.
+_EMPTY_ENDED_ROOM = (
     """
-    UPDATE interview_participants SET left_at = ended.at, leave_at = NULL, connection = 'none'
-    FROM unnest($1::varchar[], $2::timestamptz[]) AS ended (room_id, at)
-    WHERE interview_participants.room_id = ended.room_id AND left_at IS NULL
+    UPDATE interview_participants SET left_at = $2, leave_at = NULL, connection = 'none'
+    WHERE room_id = $1 AND left_at IS NULL
     """,
-    "DELETE FROM connections WHERE room_id = ANY($1::varchar[])",
+    "DELETE FROM connections WHERE room_id = $1 AND connected_at <= $2",
 )
 
 OnCommit = Callable[[Sequence[Event], Sequence[str]], None]
@@ -214,8 +214,7 @@ class Writer:
                     _fail(order, Unavailable(retry_after=1))
 
     async def drained(self, *, within: float) -> None:
-        """Returns when what was queued until now has been carried out, or after `within` seconds.
-        """
+        """Returns when what is queued now has been carried out, or after `within` seconds."""
         waiting = [order.answer for order in (*self._batch, *self._queue)]
         if waiting:
             await asyncio.wait(waiting, timeout=within)
@@ -416,12 +415,10 @@ class _Batch:
             self.replaced += room.replaced
         await self.connection.execute(_WRITE, *_columns(changed))
         ended = [room for room in changed if room.is_ended]
-        if ended:
-            room_ids = [room.room_id for room in ended]
-            await self.connection.execute(
-                _EMPTY_ENDED_ROOMS[0], room_ids, [room.ended_at for room in ended]
+        for statement in _EMPTY_ENDED_ROOM if ended else ():
+            await self.connection.executemany(
+                statement, [(room.room_id, room.ended_at) for room in ended]
             )
-            await self.connection.execute(_EMPTY_ENDED_ROOMS[1], room_ids)
 
 
 def _fail(order: _Order, error: BaseException) -> None:
