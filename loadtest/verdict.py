@@ -21,6 +21,9 @@ CLOCK_SECONDS = 0.005
 
 KILL_HIDES_UNDO_SECONDS = 20.0
 
+RETURN_SECONDS = 6.0
+"""A node that started after an outage did not see it, and waits for one grace at least."""
+
 LONG_SECONDS = 20.0
 """A lease, and the time to move clients elsewhere: what happened before it has no effect now."""
 
@@ -58,7 +61,13 @@ WasWell = Callable[[int, float, float], bool]
 """Whether a node, and Postgres for it, was well from one moment to another (wall clock)."""
 
 
-def judge(states: list[EndState], memory: Memory, grace: float, was_well: WasWell) -> list[str]:
+def judge(
+    states: list[EndState],
+    memory: Memory,
+    grace: float,
+    was_well: WasWell,
+    outages: list[tuple[float, float]],
+) -> list[str]:
     """One sentence per broken promise, with the room that it was broken in."""
     broken = list(memory.broken)
     for state in states:
@@ -71,6 +80,7 @@ def judge(states: list[EndState], memory: Memory, grace: float, was_well: WasWel
             _histories(state.log, memory.runs.get(name, [])),
             _rosters(state),
             _leaves(state.log, memory.stays.get(name, [])),
+            _hasty(state.log, outages),
             _absences(state.log, memory.stays.get(name, []), was_well),
             _joins(state.log, [j for j in memory.joins if j[0] == name]),
         )
@@ -174,6 +184,20 @@ def _leaves(log: list[Frame], stays: list[Stay]) -> Iterator[str]:
                 marked = stay.marked_away and stay.marked_away < left
                 if since < stay.welcomed < deadline and stayed and not marked:
                     yield f"{user} was welcomed before its deadline, and said to have left"
+
+
+def _hasty(log: list[Frame], outages: list[tuple[float, float]]) -> Iterator[str]:
+    """Nobody whose deadline passed while Postgres was away has left before it could return."""
+    deadline: dict[str, float] = {}
+    for event in log:
+        user = event.get("participant", {}).get("userId", "")
+        if event["type"] == "participant_away":
+            deadline[user] = seconds_of(event["leaveAt"])
+        elif event["type"] == "participant_left" and event["reason"] == "disconnected":
+            left = seconds_of(event["at"])
+            for began, ended in outages:
+                if began < deadline.get(user, 0) and ended - 0.5 < left < ended + RETURN_SECONDS:
+                    yield f"{user} has left {left - ended:.1f} s after an outage of Postgres"
 
 
 def _absences(log: list[Frame], stays: list[Stay], was_well: WasWell) -> Iterator[str]:

@@ -74,8 +74,13 @@ def end_of(log: list[dict[str, Any]], connection: str = "online") -> EndState:
     return EndState("r", log, [view], {GUEST["userId"]}, [(GUEST["userId"], len(log))])
 
 
-def judged(state: EndState, memory: Memory | None = None) -> list[str]:
-    return judge([state], memory or Memory(), 5.0, lambda node, since, until: node == 0)
+def judged(
+    state: EndState, memory: Memory | None = None, outages: list[tuple[float, float]] | None = None
+) -> list[str]:
+    """Node 0 was well all the time, other nodes never."""
+    return judge(
+        [state], memory or Memory(), 5.0, lambda node, since, until: node == 0, outages or []
+    )
 
 
 def test_a_whole_history_is_not_complained_about() -> None:
@@ -128,6 +133,17 @@ def test_a_departure_before_its_deadline_or_in_spite_of_a_return_is_seen() -> No
     assert any("before its deadline" in s for s in judged(end_of(early)))
     assert not any("deadline" in s for s in judged(end_of(late)))
     assert any("welcomed" in s for s in judged(end_of(late), Memory(stays={"r": [stay]})))
+
+
+def test_a_departure_right_after_an_outage_is_seen() -> None:
+    midnight = 1767225600.0
+    log = [
+        *log_of_a_return()[:4],
+        event(5, "participant_left", GUEST, 10, reason="disconnected"),
+    ]
+    outage = (midnight + 4, midnight + 9)
+    assert any("outage" in s for s in judged(end_of(log), outages=[outage]))
+    assert not any("outage" in s for s in judged(end_of(log), outages=[(midnight, midnight + 3)]))
 
 
 @pytest.mark.parametrize(("node", "is_seen"), [(0, True), (1, False)])
