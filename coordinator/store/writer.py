@@ -333,6 +333,7 @@ class Writer:
 
     async def _connected(self) -> Any:
         if self._connection is None or self._connection.is_closed():
+            self._has_begun = False  # what was begun died with its connection
             self._connection = await self._database.connect()
         return self._connection
 
