@@ -3,7 +3,7 @@
     __main__    the command line: one sub-command per scenario
     presence fanout storm rest idle compare     the scenarios, one file each
     chaos       nodes, servers and wires break under load, every promise is checked; its world is in
-                site, cables, crowd and verdict
+                site, cables, crowd and verdict; repair measures one fault at a time
     deployment  what is tested: given URLs, or nodes that are started here and ended afterwards
     watch       a process that holds thousands of live connections and counts what they receive
     watchers    those processes, as a scenario uses them
