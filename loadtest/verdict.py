@@ -24,8 +24,8 @@ KILL_HIDES_UNDO_SECONDS = 20.0
 RETURN_SECONDS = 6.0
 """A node that started after an outage did not see it, and waits for one grace at least."""
 
-LONG_SECONDS = 20.0
-"""A lease, and the time to move clients elsewhere: what happened before it has no effect now."""
+LONG_SECONDS = 4.0
+"""What a fault has done is done so long after it has ended: its node's clients know of it."""
 
 _NEXT = {
     ("", "room_created"): "none",
