@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import secrets
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +44,13 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
     if port is not None:
         values["PORT"] = str(port)
     with contextlib.ExitStack() as started:
+        if not _is_mine(data, started):
+            print(
+                f"coordinator: another `coordinator dev` is using {data}/"
+                " (end it first, or give --data another folder)",
+                file=sys.stderr,
+            )
+            return 1
         if not values.get("DATABASE_URL") and not values.get("DB_HOST"):
             postgres = started.enter_context(EmbeddedPostgres(data))
             values["DATABASE_URL"] = postgres.url
@@ -65,6 +74,16 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         running.on_ready = lambda: _say_where_to_look(settings, token, data)
         running.run()
     return 0
+
+
+def _is_mine(data: Path, started: contextlib.ExitStack) -> bool:
+    """Takes the folder for this run; False where another one has it. A killed run holds nothing."""
+    lock = started.enter_context((data / "lock").open("w"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
