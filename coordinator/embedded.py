@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +62,7 @@ def _wait_until(
     raise EmbeddedError(f"{what} was not ready within {START_SECONDS:g} s:\n{_tail(log)}")
 
 
-class _Server:
+class _Server(ABC):
     """A child process with a folder of its own."""
 
     name = ""
@@ -71,8 +72,9 @@ class _Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.folder / f"{self.name}.log"
 
+    @abstractmethod
     def start(self) -> None:
-        raise NotImplementedError(self.name)
+        """Starts it and waits until it answers."""
 
     def stop(self, *, within: float = 10.0) -> None:
         """Ends it in order, by force after `within` seconds; harmless when it has ended."""

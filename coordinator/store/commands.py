@@ -6,6 +6,7 @@ that the second time finds what the first one did and gives the same answer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
@@ -18,7 +19,7 @@ A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command(Generic[A]):
+class Command(ABC, Generic[A]):
     """The base: whose room, and whom the decision needs to see (None: nobody).
 
     `is_fresh`: `user_id` was made for this command, so that nothing is stored under it yet.
@@ -30,8 +31,9 @@ class Command(Generic[A]):
     boot: str | None = None
     is_fresh: ClassVar[bool] = False
 
+    @abstractmethod
     def decide(self, room: Room, policy: Policy) -> A:
-        raise NotImplementedError(type(self).__name__)
+        """Changes the room under its lock; the answer. Raises before it changes anything."""
 
 
 @dataclass(frozen=True, slots=True)
