@@ -63,6 +63,7 @@ class Listener:
 
     def write(self, frames: bytes) -> None:
         assert self.welcomes, "told something before it was greeted"
+        assert self.code is None, "told something after it was closed"
         self.writes += 1
         for frame in decoded(frames):
             self.seqs.append(frame["seq"])
@@ -150,6 +151,14 @@ def loaded(seq: int) -> Feed:
     return feed
 
 
+def settle(feed: Feed) -> int:
+    """As at the end of a turn of the loop, with time for all; the deliveries."""
+    feed.settle()
+    feed.begin_round()
+    _, deliveries = feed.send(10_000)
+    return deliveries
+
+
 async def attached(hub: Hub, since: int | None = None, seq: int | None = None) -> Listener:
     listener = Listener()
     await hub.attach(KEY, listener, since=since, connect_seq=seq)
@@ -211,9 +220,62 @@ def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
     for seq in (1, 2, 3):
         feed.offer(event(seq))
 
-    assert feed.settle() == 3
-    assert feed.settle() == 0
+    assert settle(feed) == 3
+    assert settle(feed) == 0
     assert (listener.writes, listener.seqs) == (1, [1, 2, 3])
+
+
+def listening(feed: Feed, count: int) -> list[Listener]:
+    listeners = [Listener() for _ in range(count)]
+    for listener in listeners:
+        listener.welcome(feed, resumed=True, since=feed.seq or 0)
+        feed.subscribe(listener)
+    return listeners
+
+
+def test_what_happens_during_a_round_goes_out_with_it_where_it_has_not_been_yet() -> None:
+    feed = loaded(0)
+    listeners = listening(feed, 5)
+    feed.offer(event(1))
+
+    feed.begin_round()
+    assert feed.send(2) == (2, 2)
+    feed.offer(event(2))
+    assert feed.send(2) == (2, 4)
+    feed.offer(event(3))
+    assert feed.send(2) == (1, 3)
+    assert [each.seqs for each in listeners] == [[1], [1], [1, 2], [1, 2], [1, 2, 3]]
+    assert settle(feed) == 2 + 2 + 1 + 1
+
+    assert [each.writes for each in listeners] == [2, 2, 2, 2, 1]
+    for listener in listeners:
+        listener.was_told_all(3)
+    assert not settle(feed)
+    assert not feed.pending
+
+
+def test_who_comes_goes_or_is_spoken_to_during_a_round_is_told_everything_once() -> None:
+    feed = loaded(0)
+    first, second, leaving, last = listening(feed, 4)
+    feed.offer(event(1))
+
+    feed.begin_round()
+    feed.send(1)
+    feed.offer(event(2))
+    assert [feed.flush(each) for each in (first, last, last, leaving)] == [1, 2, 0, 2]
+    feed.unsubscribe(leaving)
+    feed.subscribe(leaving)  # as `sync` does
+    (late,) = listening(feed, 1)
+    feed.unsubscribe(second)
+    feed.offer(event(3))
+    feed.send(10)
+    settle(feed)
+
+    assert second.seqs == []
+    assert late.seqs == [3]
+    for listener in (first, leaving, last):
+        listener.was_told_all(3)
+    assert not feed.pending
 
 
 def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
@@ -222,9 +284,9 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
     listener = Listener()
     feed.waiting.append(Waiting(listener, since=None, need=1, greets=True))
 
-    feed.settle()
+    settle(feed)
     feed.offer(event(2))
-    feed.settle()
+    settle(feed)
 
     assert listener.welcomes == [(False, 1)]
     listener.was_told_all(2)
@@ -234,12 +296,12 @@ def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
     feed, listener = loaded(3), Listener()
     feed.waiting.append(Waiting(listener, since=2, need=5, greets=True))
 
-    feed.settle()
+    settle(feed)
     feed.offer(event(4))
-    feed.settle()
+    settle(feed)
     assert listener.welcomes == []
     feed.offer(event(5))
-    feed.settle()
+    settle(feed)
 
     assert listener.welcomes == [(False, 5)], "3 is not in this ring: a snapshot"
 
@@ -251,10 +313,10 @@ def test_the_ring_resumes_up_to_its_length(missed: int, resumes: bool) -> None:
     feed, listener = loaded(0), Listener()
     for seq in range(1, 401):
         feed.offer(event(seq))
-    feed.settle()
+    settle(feed)
     feed.waiting.append(Waiting(listener, since=400 - missed, need=400, greets=True))
 
-    feed.settle()
+    settle(feed)
 
     assert feed.remembers(400 - missed) is resumes
     assert listener.welcomes == [(resumes, 400 - missed if resumes else 400)]
@@ -271,9 +333,9 @@ def test_a_listener_whose_socket_is_broken_costs_the_others_nothing() -> None:
         listener.welcome(feed, resumed=True, since=0)
         feed.subscribe(listener)
     feed.offer(event(1))
-    feed.settle()
+    settle(feed)
     feed.offer(event(2))
-    feed.settle()
+    settle(feed)
 
     assert (before.seqs, after.seqs) == ([1, 2], [1, 2])
     assert list(feed.subscribers) == [before, after]
@@ -289,7 +351,7 @@ def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
     feed.offer(event(1, "out", who="g"))
     feed.offer(event(2))
 
-    feed.settle()
+    settle(feed)
 
     assert (old.code, newer.code, other.code) == (4009, None, None)
     assert old.seqs == [1, 2], "it is told before it goes"
@@ -494,9 +556,11 @@ async def one_story(chance: random.Random) -> None:
                 seq = chance.choice((None, end))
                 arriving.append(asyncio.create_task(arrive(listener, since, seq)))
             case 6 if (feed := hub.feeds.get(KEY)) is not None and feed.seq is not None:
-                hub.settle(feed)  # as before each direct write
-                listening = [each for each in listeners if each in feed.subscribers]
-                assert {each.stands_at for each in listening} <= {feed.seq}
+                heard = [each for each in listeners if each in feed.subscribers]
+                chance.shuffle(heard)
+                for each in heard[:2]:
+                    hub.flush(feed, each)  # as before each direct write
+                    assert each.stands_at == feed.seq
             case 7:
                 for _ in range(chance.randrange(6)):
                     await asyncio.sleep(0)
@@ -506,7 +570,8 @@ async def one_story(chance: random.Random) -> None:
     await hub.poll()
     if (feed := hub.feeds.get(KEY)) is not None and feed.is_used:
         await soon(lambda: not feed.is_behind)
-    await asyncio.sleep(0)  # frames of one turn go out at its end
+    greeted = [each for each in listeners if each.welcomes]
+    await soon(lambda: all(each.stands_at == len(log.events) for each in greeted))
     for listener in listeners:
         if listener.welcomes:
             assert len(listener.welcomes) == 1
@@ -520,6 +585,7 @@ async def test_in_thousands_of_random_stories_everybody_is_told_everything_once(
 ) -> None:
     monkeypatch.setattr(hub_module, "LATE_SECONDS", 0.0)
     monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(hub_module, "WRITES_PER_TURN", block + 1)  # rounds take several turns
     for number in range(500):
         seed = block * 500 + number
         try:

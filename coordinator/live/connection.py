@@ -141,7 +141,7 @@ class Connection:
 
     def _settle(self) -> None:
         if self.feed is not None:
-            self.terms.hub.settle(self.feed)
+            self.terms.hub.flush(self.feed, self)
 
     def _leave_feed(self) -> None:
         feed = self.feed

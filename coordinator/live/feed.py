@@ -3,17 +3,23 @@
     offer(event)  the only way in, for own commits, the bus and the log alike: the next one is
     applied, an older one dropped, a later one waits while the reader fetches what is missing
     apply         seq, state, the ring of recent frames, the frames to be sent
-    settle        sends the frames to the subscribers, lets in who waits, lets out who must go
+    send          a round over the subscribers, some at a time: each is sent all that it lacks
+    settle        lets in who waits, lets out who must go
+
+Each subscriber has its own place in the stream (`Outlet.seq`). A round over a large room takes
+several turns of the loop, so that nothing else waits for it; what happens meanwhile goes out in the
+same write to those whom the round has not reached, and in the next round to the others.
 
 All of it is synchronous: between two awaits of the reader everything is consistent. Every direct
-write to a connection settles its feed first; without that, a client is told a seq whose events it
+write to a connection flushes its outlet first; without that, a client is told a seq whose events it
 has not been sent, or is sent an event twice.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +32,11 @@ RING = 300
 """Events that a resuming client is sent; more = a snapshot."""
 
 EARLY = 2000
+
+_GONE = 1 << 62
+"""The place of an outlet that nothing is sent to any more."""
+
+_NOTHING = (0, 0, b"")
 
 
 class FeedState(Protocol):
@@ -98,6 +109,17 @@ class Waiting:
         self.greets = greets
 
 
+class Outlet:
+    """A subscriber's end of the stream: it has been sent everything up to `seq`."""
+
+    __slots__ = ("seq", "subscriber", "write")
+
+    def __init__(self, subscriber: Subscriber, seq: int) -> None:
+        self.subscriber = subscriber
+        self.write = subscriber.writer
+        self.seq = seq
+
+
 class Feed:
     """One open feed. `seq` is None until it is loaded."""
 
@@ -108,9 +130,10 @@ class Feed:
         self.target = 0
         self.early: dict[int, Event] = {}
         self.ring: deque[tuple[int, bytes]] = deque(maxlen=RING)
-        self.pending: list[bytes] = []
+        self.pending: deque[bytes] = deque()
+        """The frames up to `seq` that somebody may lack."""
         self.departures: list[tuple[int, Departure]] = []
-        self.subscribers: dict[Subscriber, Callable[[bytes], None]] = {}
+        self.subscribers: dict[Subscriber, Outlet] = {}
         self.by_user: dict[str, set[Subscriber]] = {}
         self.waiting: list[Waiting] = []
         self.holds = 0
@@ -118,6 +141,9 @@ class Feed:
         self.is_missing = False
         """There is no such feed; found when it was to be read."""
         self._snapshot: bytes | None = None
+        self._round: Iterator[Outlet] | None = None
+        self._round_began_at = 0
+        self._joined = _NOTHING
 
     @property
     def is_used(self) -> bool:
@@ -133,7 +159,7 @@ class Feed:
         self.seq, self.state = seq, state
         self.ring.clear()
         self.pending.clear()
-        self._snapshot = None
+        self._snapshot = self._round = None
         self._drain_early()
 
     def take_over(self, seq: int, state: FeedState) -> bool:
@@ -187,27 +213,62 @@ class Feed:
             self._snapshot = msgspec.json.encode(self.state.snapshot())[1:-1]
         return self._snapshot
 
-    def settle(self) -> int:
-        """Sends what is pending, lets in who waits for it, lets out who must go.
+    def begin_round(self) -> None:
+        """From here on `send` goes over everybody who listens now."""
+        self._round = iter(list(self.subscribers.values()))
+        self._round_began_at = self.seq or 0
+
+    def send(self, most: int) -> tuple[int, int]:
+        """Goes on with the round: writes what they lack to the next `most` who lack something.
 
         Returns:
-            how many frames were written to how many connections, multiplied: deliveries.
+            how many it wrote to (fewer than `most`: the round is over), and the events written to
+            each of them, in sum.
         """
-        deliveries = 0
-        if self.pending:
-            count, frames = len(self.pending), b"".join(self.pending)
-            self.pending.clear()
-            for subscriber, write in list(self.subscribers.items()):
-                try:  # who proves too slow goes meanwhile
-                    write(frames)
-                except RuntimeError:  # uvloop's word for a closed socket
-                    self.unsubscribe(subscriber)
-            deliveries = count * len(self.subscribers)
+        writes = deliveries = 0
+        head = self.seq
+        if self._round is None or head is None:
+            return 0, 0
+        for outlet in self._round:
+            if outlet.seq < head:
+                deliveries += head - outlet.seq
+                self._write(outlet, head)
+                writes += 1
+                if writes == most:
+                    return writes, deliveries
+        self._round, self._joined = None, _NOTHING
+        for _ in range(len(self.pending) - (head - self._round_began_at)):
+            self.pending.popleft()  # everybody has been sent it
+        return writes, deliveries
+
+    def flush(self, subscriber: Subscriber) -> int:
+        """Sends one connection what it lacks; how many events. Due before each direct write."""
+        outlet = self.subscribers.get(subscriber)
+        if outlet is None or self.seq is None or outlet.seq >= self.seq:
+            return 0
+        missed = self.seq - outlet.seq
+        self._write(outlet, self.seq)
+        return missed
+
+    def _write(self, outlet: Outlet, head: int) -> None:
+        start, end, frames = self._joined
+        if start != outlet.seq or end != head:
+            start = outlet.seq
+            lacking = islice(self.pending, len(self.pending) - (head - start), None)
+            frames = b"".join(lacking)
+            self._joined = (start, head, frames)
+        outlet.seq = head
+        try:
+            outlet.write(frames)  # who proves too slow goes meanwhile
+        except RuntimeError:  # uvloop's word for a closed socket
+            self.unsubscribe(outlet.subscriber)
+
+    def settle(self) -> None:
+        """Lets in who waits for what the feed has by now, lets out who must go."""
         if self.waiting:
             self._let_in()
         if self.departures:
             self._let_out()
-        return deliveries
 
     def _let_in(self) -> None:
         if self.seq is None:
@@ -250,13 +311,15 @@ class Feed:
         return since >= self.seq or bool(self.ring and self.ring[0][0] <= since + 1)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        self.subscribers[subscriber] = subscriber.writer
+        self.subscribers[subscriber] = Outlet(subscriber, self.seq or 0)
         if subscriber.user_id is not None:
             self.by_user.setdefault(subscriber.user_id, set()).add(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Harmless for one who does not listen."""
-        self.subscribers.pop(subscriber, None)
+        outlet = self.subscribers.pop(subscriber, None)
+        if outlet is not None:
+            outlet.seq = _GONE  # a round may still come by
         self.waiting = [entry for entry in self.waiting if entry.subscriber is not subscriber]
         if subscriber.user_id is not None:
             mine = self.by_user.get(subscriber.user_id)
@@ -275,4 +338,5 @@ class Feed:
                 concerned = list(self.by_user.get(departure.user_id, ()))
             for subscriber in concerned:
                 if subscriber.connect_seq < seq:
+                    self.flush(subscriber)
                     subscriber.close(departure.code)
