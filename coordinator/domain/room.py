@@ -89,7 +89,8 @@ class Room:
     """A room under its lock, and what has been decided about it so far.
 
     Attributes:
-        now: Postgres's clock, read under the lock, never before the log's last event.
+        now: Postgres's clock, never before the log's last event.
+        version: of the row that this state was read or written as; 0 where it has none yet.
         participants: those whom the commands name, by user id.
         events: what happened, in order, numbered.
         touched: ids of participants whose rows changed.
@@ -112,6 +113,7 @@ class Room:
     host_absent_since: datetime | None
     empty_since: datetime | None
     now: datetime
+    version: int = 0
     participants: dict[str, Participant] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
@@ -127,6 +129,11 @@ class Room:
     def is_changed(self) -> bool:
         """True where there is something to write."""
         return bool(self.events or self.touched or self.opened or self.closed)
+
+    def forget_changes(self) -> None:
+        """They have been written: from here on, new ones are noted."""
+        self.events, self.opened, self.closed, self.replaced = [], [], [], []
+        self.touched = set()
 
     def record(self, kind: str, data: Mapping[str, Any]) -> int:
         """Adds an event to the log; its seq."""

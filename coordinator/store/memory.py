@@ -1,0 +1,89 @@
+"""What the writer remembers of the rooms that nobody else writes to.
+
+A room is known from its second change in a row by this node on: then as it was last written, with
+the version of its row (`xmin`) and the people that were loaded for it since. One that somebody else
+has changed meanwhile has to earn that again, so that rooms which several nodes write to at once
+cost no vain attempts. Memory is a guess: Postgres compares the version before it writes anything
+(`store/batch.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from coordinator.domain.room import Room
+from coordinator.store.commands import Command
+
+MOST = 50_000
+"""Rooms and people that are remembered; beyond it, everything is forgotten and learnt again."""
+
+
+class Memory:
+    """The rooms that can be changed without reading them first."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Room] = {}
+        self._versions: dict[str, int] = {}
+        self._size = 0
+        self._clock: tuple[datetime, float] = (datetime.min.replace(tzinfo=UTC), 0.0)
+
+    def covers(self, commands: Iterable[Command[Any]]) -> bool:
+        """True where all of these can be decided from memory, for one run of this node.
+
+        Those that name nobody (the end of a room) may concern everybody: never.
+        """
+        boots = set()
+        for command in commands:
+            room = self._rooms.get(command.room_id)
+            if room is None or command.user_id is None:
+                return False
+            if not command.is_fresh and command.user_id not in room.participants:
+                return False
+            if command.boot is not None:
+                boots.add(command.boot)
+        return len(boots) <= 1
+
+    def now(self) -> datetime:
+        """Postgres's clock, as of its last word and this process's monotonic clock."""
+        then, at = self._clock
+        return then + timedelta(seconds=time.monotonic() - at)
+
+    def take(self, room_id: str) -> Room:
+        """A room to be changed; it is known again when that has been written (`keep`)."""
+        room = self._rooms.pop(room_id)
+        self._size -= 1 + len(room.participants)
+        return room
+
+    def keep(self, rooms: Iterable[Room], clock: datetime) -> None:
+        """Remembers rooms as they have just been written, at `clock` by Postgres's."""
+        self._clock = (clock, time.monotonic())
+        for room in rooms:
+            room.forget_changes()
+            self._rooms[room.room_id] = room
+            self._versions[room.room_id] = room.version
+            self._size += 1 + len(room.participants)
+        if self._size > MOST or len(self._versions) > MOST:
+            self._rooms.clear()
+            self._versions.clear()
+            self._size = 0
+
+    def learn(self, rooms: Iterable[Room], found: Mapping[str, int], clock: datetime) -> None:
+        """Takes up rooms that were written under lock; `found`: the versions that they had before.
+        """
+        mine = []
+        for room in rooms:
+            version = found[room.room_id]
+            known = self.take(room.room_id) if room.room_id in self._rooms else None
+            if room.is_ended:
+                self._versions.pop(room.room_id, None)
+                continue
+            if known is not None and known.version == version:
+                room.participants = {**known.participants, **room.participants}
+            if self._versions.get(room.room_id) == version:
+                mine.append(room)
+            else:
+                self._versions[room.room_id] = room.version
+        self.keep(mine, clock)
