@@ -585,7 +585,8 @@ async def test_in_thousands_of_random_stories_everybody_is_told_everything_once(
 ) -> None:
     monkeypatch.setattr(hub_module, "LATE_SECONDS", 0.0)
     monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(hub_module, "WRITES_PER_TURN", block + 1)  # rounds take several turns
+    monkeypatch.setattr(hub_module, "WRITES_AT_ONCE", block + 1)  # rounds take several turns
+    monkeypatch.setattr(hub_module, "WRITES_PER_TURN", 1)
     for number in range(500):
         seed = block * 500 + number
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 ROOM = "room"
@@ -46,6 +47,7 @@ class Event:
         return {"type": self.type, name: self.feed.id, "seq": self.seq, "at": self.at, **self.data}
 
 
+@lru_cache(64)
 def timestamp(moment: datetime) -> str:
     """UTC, ISO 8601 with milliseconds and `Z`: `2024-01-01T10:00:00.000Z`."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)

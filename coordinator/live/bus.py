@@ -28,7 +28,7 @@ log = structlog.get_logger()
 PROBE_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 RETRY_SECONDS = 0.5
-PACE_SECONDS = 0.002
+PACE_SECONDS = 0.005
 """Between two messages of events: under load they carry more, and cost the same."""
 OUTBOX = 20_000
 PER_MESSAGE = 500

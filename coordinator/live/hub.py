@@ -29,8 +29,10 @@ LATE_SECONDS = 0.03
 """How long the reader waits for an event that is mostly on its way already."""
 RETRY_SECONDS = 0.3
 READ = 500
+WRITES_AT_ONCE = 64
 WRITES_PER_TURN = 16
-"""Connections that are written to before other work has its turn: about half a millisecond."""
+"""Connections that are written to before other work has its turn: so many when a round begins, and
+so many when one goes on, about a tenth of a millisecond."""
 IDLE_SECONDS = 60.0
 ATTACH_SECONDS = 8.0
 
@@ -83,6 +85,7 @@ class Hub:
     def _send_some(self) -> None:
         """Goes on with the rounds that are under way, and begins those that are due."""
         self._is_sending = False
+        left = WRITES_PER_TURN
         for key, committed in list(self._unsettled.items()):
             feed = self.feeds.get(key)
             if feed is not None:
@@ -91,8 +94,8 @@ class Hub:
                     continue  # its next round begins when this one is over
                 feed.begin_round()
                 self._rounds[key] = committed
+                left = WRITES_AT_ONCE
             del self._unsettled[key]
-        left = WRITES_PER_TURN
         for key, committed in list(self._rounds.items()):
             del self._rounds[key]
             feed = self.feeds.get(key)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as FrameProtocol
@@ -288,6 +288,11 @@ class LiveSocket(asyncio.Protocol):
         self.abort()
 
 
+Headers = Iterable[tuple[bytes, bytes]]
+ANSWER = "coordinator.answer"
+"""The ASGI extension by which `web/hot.py` answers: called with scope, status, headers, body."""
+
+
 class Door(Protocol):
     """Where new websockets go. Its methods must not block or raise."""
 
@@ -358,6 +363,27 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._expect_more()
             super().on_headers_complete()
+            extensions: dict[str, Any] = {ANSWER: self.answer}
+            self.scope["extensions"] = extensions
+
+        def answer(self, scope: Any, status: int, headers: Headers, body: bytes) -> bool:
+            """Sends a whole answer by one write; False where `send` has to do it by and by."""
+            cycle = self.cycle
+            if cycle.scope is not scope or self.flow.write_paused:
+                return False
+            if cycle.disconnected:
+                return True
+            cycle.response_started = cycle.response_complete = True
+            lines = [STATUS_LINE[status]]
+            for name, value in (*cycle.default_headers, *headers):
+                lines += (name, b": ", value, b"\r\n")
+            lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+            lines.append(body)
+            self.transport.write(b"".join(lines))
+            if not cycle.keep_alive:
+                self.transport.close()
+            cycle.on_response()
+            return True
 
         def on_message_complete(self) -> None:
             self.expected_by = None

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from coordinator.domain.errors import CoordinatorError, PayloadTooLarge
+from coordinator.live.transport import ANSWER
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.errors import failure_body
 from coordinator.web.requests import Meter, request_id
@@ -67,8 +68,10 @@ class HotLane:
             status = 500
         content = _encode(answer)
         headers.append((b"content-length", str(len(content)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        send_whole = scope.get("extensions", {}).get(ANSWER)
+        if send_whole is None or not send_whole(scope, status, headers, content):
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": content})
         self._meter.answered(scope, status, started)
 
     def _story(self, scope: Any) -> Story | None:
