@@ -1,0 +1,376 @@
+"""The writer by itself, on a real Postgres: what it remembers is never more than a guess.
+
+Two writers on one database are two nodes that change the same rooms. Whatever they believe, each
+room's log has no hole, its rows are what the log tells, and its limits hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomFull
+from coordinator.domain.events import Event
+from coordinator.domain.ids import new_boot_id, new_session_id
+from coordinator.domain.people import Staff
+from coordinator.domain.room import Policy
+from coordinator.domain.roster import Roster
+from coordinator.store.commands import (
+    Command,
+    Connect,
+    Disconnect,
+    End,
+    Expire,
+    Join,
+    Leave,
+    LeaveById,
+    Remove,
+    Return,
+    UndoJoin,
+)
+from coordinator.store.database import Database
+from coordinator.store.nodes import Nodes
+from coordinator.store.rooms import Rooms
+from coordinator.store.writer import Writer
+from tests.people import new_room_id
+
+CAPACITY = 8
+POLICY = Policy(CAPACITY, timedelta(seconds=30))
+
+
+class Logged(Database):
+    """A database that notes what is asked of the connections outside of its pool."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.queries: list[str] = []
+
+    async def connect(self) -> Any:
+        connection = await super().connect()
+        connection.add_query_logger(lambda record: self.queries.append(record.query.strip()))
+        return connection
+
+
+class Lane:
+    """A running writer, what it announced, and what it asked of Postgres."""
+
+    def __init__(self, database_url: str, boot: str) -> None:
+        self.database = Logged(database_url)
+        self.boot = boot
+        self.events: list[Event] = []
+        self.writer = Writer(self.database, POLICY, self.hear)
+        self.kill_when_begun = False
+
+    def hear(self, events: Sequence[Event], replaced: Sequence[str]) -> None:
+        self.events += events
+        if self.kill_when_begun and self.writer._has_begun:
+            self.kill_when_begun = False
+            self.writer._connection.terminate()
+
+    async def does(self, *commands: Command[Any]) -> list[Any]:
+        answers = [self.writer.submit(command) for command in commands]
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    async def joins(self, room: str, name: str) -> Any:
+        (answer,) = await self.does(
+            Join(room_id=room, user_id=f"guest_{name}", user_name=name, identity=None)
+        )
+        return answer
+
+    async def learns(self, room: str) -> None:
+        """Changes a room twice in a row: from then on it is remembered."""
+        for _ in range(2):
+            await self.joins(room, "learnt")
+            await self.does(UndoJoin(room_id=room, user_id="guest_learnt"))
+        self.database.queries.clear()
+
+
+@asynccontextmanager
+async def running(database: Database, database_url: str) -> AsyncIterator[Lane]:
+    boot = new_boot_id()
+    await Nodes(database).enter(boot, "test", timedelta(minutes=10))
+    lane = Lane(database_url, boot)
+    task = asyncio.create_task(lane.writer.run())
+    try:
+        yield lane
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await database.execute("DELETE FROM nodes WHERE boot = $1", boot)
+
+
+@pytest_asyncio.fixture
+async def lanes(database: Database, database_url: str) -> AsyncIterator[tuple[Lane, Lane]]:
+    async with AsyncExitStack() as stack:
+        yield (
+            await stack.enter_async_context(running(database, database_url)),
+            await stack.enter_async_context(running(database, database_url)),
+        )
+
+
+@pytest_asyncio.fixture
+async def lane(lanes: tuple[Lane, Lane]) -> Lane:
+    return lanes[0]
+
+
+async def created(database: Database) -> str:
+    host = Staff(1, "openid", "hr")
+    room_id = new_room_id()
+    await Rooms(database).create(room_id=room_id, room_name="n", host_name="h", host=host)
+    return room_id
+
+
+async def is_consistent(database: Database, room_id: str) -> list[Event]:
+    """The log has no hole, and everything else is what it tells."""
+    rooms = Rooms(database)
+    events = await rooms.events_after(room_id, 0, 100_000)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [event.at for event in events] == sorted(event.at for event in events)
+    row = await database.fetchrow("SELECT * FROM interview_rooms WHERE room_id = $1", room_id)
+    people = await database.fetch(
+        "SELECT * FROM interview_participants WHERE room_id = $1 AND left_at IS NULL", room_id
+    )
+    online = await database.fetch(
+        "SELECT DISTINCT user_id FROM connections WHERE room_id = $1", room_id
+    )
+    told = Roster({})
+    for event in events:
+        told.apply(event)
+    assert row["last_seq"] == len(events)
+    assert {p["user_id"]: p["connection"] for p in people} == {
+        user_id: view["connection"] for user_id, view in told.participants.items()
+    }
+    assert {p["user_id"] for p in people if p["connection"] == "online"} == {
+        each["user_id"] for each in online
+    }
+    assert row["present"] == len(people) <= CAPACITY
+    assert row["guests"] == sum(p["role"] == "guest" for p in people)
+    assert row["online"] == len(online)
+    return events
+
+
+# -- the short way -------------------------------------------------------------------------------
+
+
+async def test_a_room_that_one_node_changes_is_written_by_one_statement(
+    database: Database, lane: Lane
+) -> None:
+    room = await created(database)
+    await lane.learns(room)
+
+    for name in ("a", "b", "c"):
+        await lane.joins(room, name)
+    assert len(lane.database.queries) == 3
+    (connected,) = await lane.does(
+        Connect(room_id=room, user_id="guest_a", session_id=new_session_id(), boot=lane.boot)
+    )
+
+    assert len(lane.database.queries) == 4, "who has just joined is remembered with the room"
+    events = await is_consistent(database, room)
+    assert connected.seq == len(events)
+    assert [event.seq for event in lane.events] == [event.seq for event in events[1:]]
+
+
+async def test_what_another_node_changed_is_seen_before_anything_is_decided(
+    database: Database, lanes: tuple[Lane, Lane]
+) -> None:
+    one, other = lanes
+    room = await created(database)
+    await one.learns(room)
+    for number in range(CAPACITY - 1):  # and the host: full
+        await other.joins(room, f"other{number}")
+
+    assert isinstance(await one.joins(room, "late"), RoomFull)
+    await other.does(Leave(room_id=room, user_id="guest_other0"))
+    assert (await one.joins(room, "late")).seq == len(await is_consistent(database, room))
+
+
+async def test_a_refusal_is_not_given_from_memory(
+    database: Database, lanes: tuple[Lane, Lane]
+) -> None:
+    """It writes nothing, so nobody would compare the version."""
+    one, other = lanes
+    room = await created(database)
+    await one.learns(room)
+    for number in range(CAPACITY - 1):
+        await one.joins(room, f"one{number}")
+    await other.does(Leave(room_id=room, user_id="guest_one0"))
+
+    assert not isinstance(await one.joins(room, "late"), CoordinatorError)
+    await is_consistent(database, room)
+
+
+async def test_a_room_that_two_nodes_change_in_turn_costs_no_vain_attempt(
+    database: Database, lanes: tuple[Lane, Lane]
+) -> None:
+    room = await created(database)
+    for number in range(3):
+        for lane in lanes:
+            await lane.joins(room, f"{number}{lane.boot}")
+
+    for lane in lanes:
+        asked = Counter(" ".join(query.split()[:2]) for query in lane.database.queries)
+        assert (asked["BEGIN"], asked["WITH alive"], asked["COMMIT"]) == (3, 3, 3)
+    await is_consistent(database, room)
+
+
+async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
+    database: Database, lane: Lane
+) -> None:
+    room = await created(database)
+    await lane.learns(room)
+    await lane.joins(room, "a")
+    await database.execute("DELETE FROM nodes WHERE boot = $1", lane.boot)
+
+    (answer,) = await lane.does(
+        Connect(room_id=room, user_id="guest_a", session_id=new_session_id(), boot=lane.boot)
+    )
+
+    assert isinstance(answer, LeaseLost)
+    await is_consistent(database, room)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_off_tells_no_times(
+    database: Database, lane: Lane, hours: int
+) -> None:
+    """As after a machine slept, or its Postgres's clock was set."""
+    room = await created(database)
+    await lane.learns(room)
+    then, at = lane.writer._memory._clock
+    lane.writer._memory._clock = (then + timedelta(hours=hours), at)
+
+    joined = await lane.joins(room, "a")
+
+    assert abs(joined.joined_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert lane.database.queries[-1] == "COMMIT"
+    await is_consistent(database, room)
+
+
+async def test_an_ended_room_is_remembered_no_more(database: Database, lane: Lane) -> None:
+    room = await created(database)
+    await lane.learns(room)
+    session = new_session_id()
+    await lane.joins(room, "a")
+    for command in (
+        Connect(room_id=room, user_id="guest_a", session_id=session, boot=lane.boot),
+        End(room_id=room, by="user_001"),
+        Disconnect(room_id=room, user_id="guest_a", session_id=session),
+    ):
+        await lane.does(command)
+
+    assert isinstance(await lane.joins(room, "b"), CoordinatorError)
+    events = await database.fetch(
+        "SELECT type FROM room_events WHERE room_id = $1 ORDER BY seq", room
+    )
+    assert events[-1]["type"] == "room_ended"
+    assert not await database.fetch("SELECT FROM connections WHERE room_id = $1", room)
+
+
+# -- a connection that dies ----------------------------------------------------------------------
+
+
+async def test_a_transaction_begun_in_advance_dies_with_its_connection(
+    database: Database, lane: Lane
+) -> None:
+    """The next batch begins one of its own; without it, its locks would hold nothing."""
+    rooms = [await created(database) for _ in range(3)]
+    first = lane.does(*[_join(room, "first") for room in rooms])
+    lane.kill_when_begun = True
+    await asyncio.gather(first, *[_later(lane, room) for room in rooms])
+
+    assert not lane.kill_when_begun, "no transaction was begun in advance"
+    queries = lane.database.queries
+    begun = [query for query in queries if "BEGIN" in query]
+    assert begun.count("BEGIN") >= 2, "once on each connection"
+    for room in rooms:
+        assert len(await is_consistent(database, room)) == 3
+
+
+def _join(room: str, name: str) -> Join:
+    return Join(room_id=room, user_id=f"guest_{name}", user_name=name, identity=None)
+
+
+async def _later(lane: Lane, room: str) -> None:
+    while "BEGIN" not in lane.database.queries:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await lane.does(_join(room, "second"))
+
+
+async def test_versions_are_not_remembered_across_connections(
+    database: Database, lane: Lane
+) -> None:
+    """A database that was set back to an earlier day counts its versions anew."""
+    room = await created(database)
+    await lane.learns(room)
+    lane.writer._connection.terminate()
+
+    await lane.joins(room, "a")
+
+    assert "BEGIN" in lane.database.queries
+
+
+# -- all of it, in any order ---------------------------------------------------------------------
+
+
+def _anything(chance: random.Random, lane: Lane, room: str, sessions: list[Any]) -> Command[Any]:
+    user_id = f"guest_{chance.randrange(12)}"
+    kind = chance.choices(
+        (Return, Connect, Disconnect, LeaveById, Leave, Remove, Expire, End),
+        (30, 25, 20, 8, 8, 2, 3, 0.3),
+    )[0]
+    if kind is Return:
+        return Return(room_id=room, user_id=user_id, user_name="n", identity=None)
+    if kind is Connect:
+        session = new_session_id()
+        sessions.append((room, user_id, session))
+        return Connect(room_id=room, user_id=user_id, session_id=session, boot=lane.boot)
+    if kind is Disconnect and sessions:
+        its_room, its_user, session = sessions.pop(chance.randrange(len(sessions)))
+        return Disconnect(room_id=its_room, user_id=its_user, session_id=session)
+    if kind is LeaveById:
+        return LeaveById(room_id=room, user_id=user_id, proven=True, proof_required=False)
+    if kind is Remove:
+        return Remove(room_id=room, user_id=user_id)
+    if kind is Expire:
+        return Expire(room_id=room, user_id=user_id)
+    if kind is End:
+        return End(room_id=room, by="user_001")
+    return Leave(room_id=room, user_id=user_id)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_two_nodes_do_to_the_same_rooms_the_truth_is_one(
+    database: Database, lanes: tuple[Lane, Lane], seed: int
+) -> None:
+    chance = random.Random(seed)
+    rooms = [await created(database) for _ in range(6)]
+    sessions: list[Any] = []
+    for _ in range(60):
+        at_once = []
+        for lane in chance.choice((lanes, lanes[:1], lanes[1:])):
+            commands = [
+                _anything(chance, lane, chance.choice(rooms), sessions)
+                for _ in range(chance.randrange(1, 12))
+            ]
+            at_once.append(lane.does(*commands))
+        for answers in await asyncio.gather(*at_once):
+            for answer in answers:
+                assert not isinstance(answer, Exception) or isinstance(answer, CoordinatorError)
+
+    announced: dict[str, list[int]] = {room: [] for room in rooms}
+    for lane in lanes:
+        assert any(not query.startswith(("BEGIN", "COMMIT")) for query in lane.database.queries)
+        for event in lane.events:
+            announced[event.feed.id].append(event.seq)
+    for room in rooms:
+        events = await is_consistent(database, room)
+        assert sorted(announced[room]) == [event.seq for event in events[1:]], "each told once"
