@@ -307,6 +307,8 @@ class Server(uvicorn.Server):
         self.node = node
         self.sockets = sockets
         self.on_ready: Callable[[], None] | None = None
+        self.parent: int | None = None
+        """The process that a worker serves for: without it nobody could end the worker."""
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or self.sockets)
@@ -315,6 +317,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self.on_ready is not None:
             self.on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.parent is not None and os.getppid() != self.parent and not self.should_exit:
+            log.warning("supervisor_is_gone", parent=self.parent)
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second one does not wait."""

@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, help="default: PORT or 3000")
     serve.add_argument("--workers", type=_count, default=1, help="processes; each is a node")
     serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
 
     commands.add_parser("migrate", help="bring the database to the newest schema")
     commands.add_parser("seed", help="the Coze document's test data")
@@ -154,7 +155,9 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
             return serve_with_workers(listener, options.workers, settings.drain_seconds)
         fd = listener.detach()
     logs.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
-    server(settings, deployment, host=options.host, port=port, fd=fd).run()
+    serving = server(settings, deployment, host=options.host, port=port, fd=fd)
+    serving.parent = options.parent
+    serving.run()
     return 0
 
 

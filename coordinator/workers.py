@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -71,7 +72,10 @@ class _Supervisor:
 
     def _start(self) -> subprocess.Popen[bytes]:
         fd = self.listener.fileno()
-        command = [sys.executable, "-m", "coordinator.cli", "serve", "--fd", str(fd)]
+        command = [
+            sys.executable, "-m", "coordinator.cli", "serve",
+            "--fd", str(fd), "--parent", str(os.getpid()),
+        ]  # fmt: skip
         return subprocess.Popen(command, pass_fds=[fd])
 
     def _stop(self, drain_seconds: float) -> None:

@@ -375,6 +375,30 @@ async def test_workers_share_a_port_are_nodes_each_and_are_replaced(
     await api.aclose()
 
 
+async def test_workers_whose_supervisor_was_killed_drain_and_give_the_port_back(
+    deployment: Deployment,
+) -> None:
+    node = deployment.node("--workers", "2", DRAIN_SECONDS="0")
+    api = Api(node)
+    await _workers(api, 2)
+
+    node.kill()
+
+    async with asyncio.timeout(15):
+        while await _listens(node.port):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await api.aclose()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
 async def _workers(api: Api, count: int) -> list[int]:
     """The process ids of the workers that were ever ready, once there are so many."""
     async with asyncio.timeout(20):
