@@ -30,6 +30,9 @@ RETURN_LEEWAY = timedelta(days=7)
 """How long an expired guest token still counts for a return by guest/join, and for nothing else."""
 
 
+_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
 class Access:
     """Issues and verifies the tokens of staff and guests."""
 
@@ -115,7 +118,7 @@ class Access:
                 continue
             except (jwt.InvalidTokenError, ValueError, TypeError) as error:
                 raise Unauthorized from error
-            if type(claims["exp"]) not in (int, float) or not 0 <= claims["exp"] < 2**40:
+            if type(claims["exp"]) not in (int, float) or not 0 <= claims["exp"] < _END_OF_TIME:
                 raise Unauthorized
             return claims
         raise Unauthorized
