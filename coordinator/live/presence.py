@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -41,6 +41,7 @@ JUDGE_SECONDS = 0.5
 RETRY_SECONDS = 0.3
 RECONCILE_SECONDS = 5.0
 PURGE_SECONDS = 60.0
+PURGED_AT_ONCE = 100
 LEAVE_SECONDS = 1.0
 REACHED_SECONDS = 2.0
 """How fresh an answer of Postgres, or another node's word of one, must be to be believed."""
@@ -89,6 +90,7 @@ class Presence:
         self._grace = grace
         self._lifespan = lifespan
         self._events_keep_days = events_keep_days
+        self._purged_until: datetime | None = None
         self._others_reach_postgres_at = others_reach_postgres_at
         self.boot = new_boot_id()
         self._good_until = float("-inf")
@@ -269,8 +271,13 @@ class Presence:
         await self._drop([row for row in rows if row.session_id not in claimed])
 
     async def _purge(self) -> None:
-        """Deletes the logs of rooms that ended long ago, a few at a time."""
-        await self._rooms.purge_events(older_than_days=self._events_keep_days, rooms=100)
+        """Deletes the logs of rooms that ended long ago, a few at a time, and looks at each once.
+        """
+        done, horizon = await self._rooms.purge_events(
+            older_than_days=self._events_keep_days, rooms=PURGED_AT_ONCE, after=self._purged_until
+        )
+        if done < PURGED_AT_ONCE:
+            self._purged_until = horizon - timedelta(minutes=1)
 
 
 async def _all(answers: list[asyncio.Future[Any]]) -> list[Any]:
