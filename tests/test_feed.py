@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -375,6 +376,27 @@ def log() -> Log:
 @pytest.fixture
 def hub(log: Log) -> Hub:
     return Hub([log], lambda: False)
+
+
+async def test_a_feed_that_fails_takes_no_other_with_it(log: Log) -> None:
+    class Failing(Listener):
+        def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+            raise RuntimeError("unable to perform operation")
+
+    hub = Hub([log], lambda: False)
+    bystander, other = await attached(hub), Listener()
+    await hub.attach(FeedKey("room", "other"), other, since=None, connect_seq=5)
+    arriving = asyncio.create_task(hub.attach(KEY, Failing(), since=None, connect_seq=6))
+    await soon(lambda: bool(hub.feeds[KEY].waiting))
+    made = log.append()
+
+    hub.offer([made, replace(made, feed=FeedKey("room", "other"))], 0.0)
+    await soon(lambda: other.stands_at == 6)
+
+    assert bystander.code == 4201
+    with pytest.raises(Unavailable):
+        await arriving
+    assert (await attached(hub)).welcomes == [(False, 6)]
 
 
 async def test_a_gap_is_read_from_the_log_at_once(hub: Hub, log: Log) -> None:

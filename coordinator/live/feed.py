@@ -160,6 +160,7 @@ class Feed:
         self.ring.clear()
         self.pending.clear()
         self._snapshot = self._round = None
+        self._joined = _NOTHING
         self._drain_early()
 
     def take_over(self, seq: int, state: FeedState) -> bool:
@@ -168,12 +169,6 @@ class Feed:
             return False
         self.state, self._snapshot = state, None
         return True
-
-    def forget(self) -> None:
-        """The state cannot be continued (the log was set back): it is loaded anew."""
-        self.seq = self.state = None
-        self.target = 0
-        self.early.clear()
 
     def offer(self, event: Event) -> bool:
         """Takes an event from anywhere, in any order; True where it was the next one."""
@@ -263,12 +258,15 @@ class Feed:
         except RuntimeError:  # uvloop's word for a closed socket
             self.unsubscribe(outlet.subscriber)
 
-    def settle(self) -> None:
-        """Lets in who waits for what the feed has by now, lets out who must go."""
+    def settle(self) -> int:
+        """Lets in who waits for what the feed has by now, lets out who must go.
+
+        Returns:
+            how many events were sent to those who go, in sum.
+        """
         if self.waiting:
             self._let_in()
-        if self.departures:
-            self._let_out()
+        return self._let_out() if self.departures else 0
 
     def _let_in(self) -> None:
         if self.seq is None:
@@ -328,9 +326,10 @@ class Feed:
                 if not mine:
                     del self.by_user[subscriber.user_id]
 
-    def _let_out(self) -> None:
+    def _let_out(self) -> int:
         """Closes connections that opened before the event that puts them out."""
         departures, self.departures = self.departures, []
+        deliveries = 0
         for seq, departure in departures:
             if departure.user_id is None:
                 concerned = list(self.subscribers)
@@ -338,5 +337,6 @@ class Feed:
                 concerned = list(self.by_user.get(departure.user_id, ()))
             for subscriber in concerned:
                 if subscriber.connect_seq < seq:
-                    self.flush(subscriber)
+                    deliveries += self.flush(subscriber)
                     subscriber.close(departure.code)
+        return deliveries

@@ -52,7 +52,8 @@ class Hub:
         self._readers: dict[FeedKey, asyncio.Task[None]] = {}
         self._unsettled: dict[FeedKey, float] = {}
         """Feeds with something to send that no round has begun for, and since when."""
-        self._rounds: dict[FeedKey, float] = {}
+        self._rounds: dict[FeedKey, tuple[float, int]] = {}
+        """Rounds under way: since when there was something to send, and deliveries so far."""
         self._is_sending = False
         self._idle_since: dict[FeedKey, float] = {}
         self._poll_now = asyncio.Event()
@@ -88,26 +89,37 @@ class Hub:
         left = WRITES_PER_TURN
         for key, committed in list(self._unsettled.items()):
             feed = self.feeds.get(key)
-            if feed is not None:
-                feed.settle()
-                if key in self._rounds:
-                    continue  # its next round begins when this one is over
+            is_under_way = key in self._rounds
+            if feed is None or not is_under_way:
+                del self._unsettled[key]
+            if feed is None:
+                continue
+            try:
+                DELIVERIES.inc(feed.settle())
+            except Exception as error:
+                self._give_up(feed, error)
+                continue
+            if not is_under_way:  # else when that round is over
                 feed.begin_round()
-                self._rounds[key] = committed
+                self._rounds[key] = committed, 0
                 left = WRITES_AT_ONCE
-            del self._unsettled[key]
-        for key, committed in list(self._rounds.items()):
+        for key, (committed, before) in list(self._rounds.items()):
             del self._rounds[key]
             feed = self.feeds.get(key)
             if feed is None:
                 continue
-            writes, deliveries = feed.send(left)
+            try:
+                writes, deliveries = feed.send(left)
+            except Exception as error:
+                self._give_up(feed, error)
+                continue
             DELIVERIES.inc(deliveries)
             left -= writes
             if not left:
-                self._rounds[key] = committed  # the others first, next time
+                self._rounds[key] = committed, before + deliveries  # the others first, next time
                 break
-            DELIVERY_SECONDS.observe(max(0.0, time.time() - committed))
+            if before + deliveries:
+                DELIVERY_SECONDS.observe(max(0.0, time.time() - committed))
         if self._rounds or self._unsettled:
             self._send_soon()
 
@@ -195,7 +207,7 @@ class Hub:
     async def _let_in(self, feed: Feed, entry: Waiting) -> None:
         feed.waiting.append(entry)
         await self._catch_up(feed, entry.need)
-        feed.settle()
+        DELIVERIES.inc(feed.settle())
         if feed.is_missing:
             raise NotFound
         if self.feeds.get(feed.key) is not feed or entry in feed.waiting:
@@ -263,8 +275,7 @@ class Hub:
                         return
                     await asyncio.sleep(RETRY_SECONDS)
         except Exception as error:
-            log.error("feed_reader_failed", feed=feed.key.id, exc_info=error)
-            self._drop(feed, 4201)
+            self._give_up(feed, error)
 
     async def _read_once(self, feed: Feed) -> None:
         source = self._sources[feed.key.kind]
@@ -283,8 +294,13 @@ class Hub:
                 # The log does not have what was announced: it was set back, or announced wrongly.
                 feed.target = feed.seq
                 feed.early.clear()
-        feed.settle()
+        DELIVERIES.inc(feed.settle())
         self._settle_soon(feed, time.time())
+
+    def _give_up(self, feed: Feed, error: Exception) -> None:
+        """Something of this feed failed: its clients come back to a new one, the others go on."""
+        log.error("feed_failed", feed=feed.key.id, exc_info=error)
+        self._drop(feed, 4201)
 
     def _drop(self, feed: Feed, code: int) -> None:
         """Closes a feed that cannot be continued, and its connections with it."""

@@ -153,6 +153,8 @@ class LiveSocket(asyncio.Protocol):
 
     def limit_unsent(self, size_bytes: int) -> None:
         """The peer is told too slow (`on_slow`) when more than this is unsent."""
+        if self.is_closing:
+            return  # a closed transport would raise
         self.transport.set_write_buffer_limits(high=size_bytes, low=size_bytes // 2)
 
     @property
@@ -330,6 +332,12 @@ class JoinedWrites:
         if held and not self.plain.is_closing():
             self.plain.write(held)
 
+    def write_at_once(self, data: bytes) -> None:
+        """What nothing will be joined to."""
+        self.flush()
+        if not self.plain.is_closing():
+            self.plain.write(data)
+
     def close(self) -> None:
         self.flush()
         self.plain.close()
@@ -354,7 +362,13 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._watch_no_more()
+            self._forget_scope()
             super().connection_lost(exc)
+
+        def _forget_scope(self) -> None:
+            """It names this protocol: the two would wait for the garbage collector."""
+            if self.scope is not None:
+                self.scope.pop("extensions", None)
 
         def on_message_begin(self) -> None:
             self._expect_more()
@@ -379,7 +393,8 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
                 lines += (name, b": ", value, b"\r\n")
             lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
             lines.append(body)
-            self.transport.write(b"".join(lines))
+            joined: Any = self.transport
+            joined.write_at_once(b"".join(lines))
             if not cycle.keep_alive:
                 self.transport.close()
             cycle.on_response()
@@ -413,6 +428,7 @@ def http_protocol(door: Door) -> type[HttpToolsProtocol]:
                 self.send_refusal(404, _NOT_FOUND)
                 return
             self._watch_no_more()
+            self._forget_scope()
             self.connections.discard(self)
             joined: Any = self.transport
             plain = joined.plain

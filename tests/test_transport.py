@@ -1,0 +1,235 @@
+"""Sockets under uvicorn's protocol with ours on top: real TCP, without a database."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import os
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from coordinator.domain.errors import Unauthorized
+from coordinator.domain.events import Event, FeedKey
+from coordinator.domain.roster import Roster
+from coordinator.embedded import free_port
+from coordinator.live.connection import Connection, Terms
+from coordinator.live.hub import Hub
+from coordinator.live.transport import LiveSocket, http_protocol
+from coordinator.web.hot import HotLane
+from coordinator.web.requests import Meter
+
+KEY = FeedKey("room", "r")
+
+
+class Door:
+    """Lets every websocket in, to `enter`."""
+
+    def __init__(self, enter: Callable[[LiveSocket], None]) -> None:
+        self.enter = enter
+
+    def knows(self, path: str) -> bool:
+        return path.startswith("/live")
+
+    def choose(self, offered: list[str]) -> str | None:
+        return None
+
+
+async def _echo(scope: Any, body: bytes) -> dict[str, Any]:
+    if delay := scope["query_string"]:
+        await asyncio.sleep(float(delay))
+    return {"path": scope["path"], "size": len(body)}
+
+
+@asynccontextmanager
+async def serving(
+    enter: Callable[[LiveSocket], None] = lambda socket: None,
+) -> AsyncIterator[tuple[int, ServerState, weakref.WeakSet[Any]]]:
+    """A port, uvicorn's state of it, and the protocols that are alive."""
+    app = HotLane(None, Meter(), posts={"/hot": _echo}, gets={"/hot/": _echo})
+    protocol = http_protocol(Door(enter))
+    config = uvicorn.Config(
+        app, http=protocol, log_config=None, access_log=False, ws="websockets-sansio"
+    )
+    config.load()
+    state = ServerState()
+    protocols: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def made() -> Any:
+        new = protocol(config, state, {})
+        protocols.add(new)
+        return new
+
+    port = free_port()
+    server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", port)
+    yield port, state, protocols
+    for connection in list(state.connections):
+        connection.transport.abort()
+    server.close()
+
+
+async def upgraded(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        "GET /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        f"sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n".encode()
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return reader, writer
+
+
+async def answered(port: int, request: bytes) -> list[dict[str, Any]]:
+    """The JSON bodies of all answers until the server hangs up (or a second of silence)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    bodies = []
+    try:
+        async with asyncio.timeout(1):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                bodies.append(json.loads(await reader.readexactly(size)))
+    except (asyncio.IncompleteReadError, TimeoutError):
+        pass
+    writer.close()
+    return bodies
+
+
+def get(number: int, more: bytes = b"", version: bytes = b"1.1", query: bytes = b"") -> bytes:
+    return b"GET /hot/%d%b HTTP/%b\r\nhost: x\r\n%b\r\n" % (number, query, version, more)
+
+
+CLOSE = b"connection: close\r\n"
+
+
+# -- the short way of answers --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "expected"),
+    [
+        (get(1) + get(2) + get(3, CLOSE), ["/hot/1", "/hot/2", "/hot/3"]),
+        (get(1, query=b"?0.1") + get(2, query=b"?0.05") + get(3, CLOSE), ["/hot/1", "/hot/2",
+                                                                          "/hot/3"]),
+        (get(1, version=b"1.0"), ["/hot/1"]),
+        (get(1, CLOSE) + get(2), ["/hot/1"]),
+    ],
+    ids=["pipelined", "pipelined and slow", "HTTP/1.0", "close"],
+)  # fmt: skip
+async def test_answers_come_whole_in_order_and_end_the_connection_where_asked(
+    request_bytes: bytes, expected: list[str]
+) -> None:
+    async with serving() as (port, state, _):
+        bodies = await answered(port, request_bytes)
+
+        assert [body["path"] for body in bodies] == expected
+        assert not state.tasks
+
+
+async def test_a_body_that_is_refused_unread_does_not_become_the_next_request() -> None:
+    large = b"POST /hot HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
+
+    async with serving() as (port, _, _):
+        refused, answer = await answered(port, large + get(2, CLOSE))
+
+    assert refused["code"] == "PAYLOAD_TOO_LARGE"
+    assert answer["path"] == "/hot/2"
+
+
+async def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving() as (port, state, protocols):
+            for _ in range(5):
+                assert await answered(port, get(1) + get(2, CLOSE))
+            sockets = [await upgraded(port) for _ in range(5)]
+            async with asyncio.timeout(2):
+                while len(state.connections) > len(sockets):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+            assert len(protocols) == 0
+            for _, writer in sockets:
+                writer.close()
+    finally:
+        gc.enable()
+
+
+# -- waiting to be let in ------------------------------------------------------------------------
+
+
+class SlowLog:
+    """The log of a large room; it is read when `may_load` is set."""
+
+    kind = "room"
+
+    def __init__(self) -> None:
+        self.may_load = asyncio.Event()
+
+    async def load(self, feed_id: str, /) -> tuple[int, Roster]:
+        await self.may_load.wait()
+        people = {
+            f"g{number}": {"userId": f"g{number}", "userName": "n" * 100, "role": "guest",
+                           "joinedAt": "", "connection": "online"}
+            for number in range(300)
+        }  # fmt: skip
+        return 1, Roster({"status": "active"}, people)
+
+    async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
+        return []
+
+    async def head(self, feed_id: str, /) -> int:
+        return 1
+
+    async def heads(self, known: Any, /) -> list[tuple[str, int]]:
+        return []
+
+
+async def refuses(token: str) -> Any:
+    raise Unauthorized
+
+
+def test_a_client_that_hangs_up_while_it_waits_harms_nobody_who_waits_with_it() -> None:
+    uvloop.run(_hangs_up_while_it_waits())  # whose closed transports raise, unlike asyncio's
+
+
+async def _hangs_up_while_it_waits() -> None:
+    log = SlowLog()
+    hub = Hub([log], lambda: False)
+    lost = asyncio.Event()
+    terms = Terms(hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None)
+    letting_in = []
+
+    async def let_in(connection: Connection) -> None:
+        connection.start(await hub.attach(KEY, connection, since=None, connect_seq=1))
+
+    def enter(socket: LiveSocket) -> None:
+        connection = Connection(
+            socket, terms, session_id="s", identity={"userId": "u"}, expires_at=None
+        )
+        socket.receiver = connection
+        letting_in.append(asyncio.create_task(let_in(connection)))
+
+    async with serving(enter) as (port, _, _):
+        _, gone = await upgraded(port)
+        others = [await upgraded(port) for _ in range(3)]
+        gone.transport.abort()
+        await asyncio.wait_for(lost.wait(), 2)
+        log.may_load.set()
+
+        for reader, _ in others:
+            assert b'"welcome"' in await asyncio.wait_for(reader.read(100), 2)
+        await asyncio.gather(*letting_in)
+        for _, writer in others:
+            writer.close()
+    await hub.close()
