@@ -255,6 +255,21 @@ def test_the_end_is_the_last_event_and_the_same_the_second_time() -> None:
 # -- refusals ------------------------------------------------------------------------------------
 
 
+def test_a_connection_that_closes_after_the_end_tells_nothing() -> None:
+    room = new_room()
+    join(room)
+    connect(room, "g", "s")
+    rules.end(room, by=HOST, reason="ended")
+    room.participants["g"].connections.append("t")  # a row that the end has overlooked
+    told = types(room)
+
+    disconnect(room, "g", "t")
+
+    assert types(room) == told
+    assert room.closed == ["s", "t"]
+    assert room.online == 0
+
+
 def ended() -> Room:
     room = new_room()
     join(room)

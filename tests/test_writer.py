@@ -24,6 +24,7 @@ from coordinator.domain.people import Staff
 from coordinator.domain.room import Policy
 from coordinator.domain.roster import Roster
 from coordinator.store.commands import (
+    AdmitTokenRequest,
     Command,
     Connect,
     Disconnect,
@@ -238,15 +239,87 @@ async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
     await is_consistent(database, room)
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
+async def test_what_is_only_asked_leaves_the_room_remembered(
+    database: Database, lane: Lane
+) -> None:
+    room = await created(database)
+    await lane.learns(room)
+    await lane.joins(room, "a")
+    asking = AdmitTokenRequest(
+        room_id=room, user_id="guest_a", proven=False, proof_required=False
+    )
+
+    for name in ("b", "c"):
+        assert await lane.does(asking) == [None]
+        lane.database.queries.clear()
+        await lane.joins(room, name)
+        assert len(lane.database.queries) == 1
+
+
+async def test_a_join_on_its_way_does_not_arrive_after_it_was_taken_back(
+    database: Database, lane: Lane
+) -> None:
+    """Its connection died with it, and the row is as the lost statement expects it, until now."""
+    room = await created(database)
+    version = "SELECT xmin FROM interview_rooms WHERE room_id = $1"
+    before = await database.fetchval(version, room)
+
+    await lane.does(UndoJoin(room_id=room, user_id="guest_lost"))
+
+    assert await database.fetchval(version, room) != before
+    assert len(await is_consistent(database, room)) == 1
+
+
+async def test_a_commit_that_takes_long_shortens_nobodys_grace(
+    database: Database, lane: Lane
+) -> None:
+    room = await created(database)
+    await lane.learns(room)
+    session = new_session_id()
+    await lane.joins(room, "a")
+    await lane.does(
+        Connect(room_id=room, user_id="guest_a", session_id=session, boot=lane.boot)
+    )
+    async with _slow_commits(database, "%slow%", seconds=0.3):
+        await lane.joins(room, "slow")
+        dropped = await database.fetchval("SELECT clock_timestamp()")
+        lane.database.queries.clear()
+        await lane.does(Disconnect(room_id=room, user_id="guest_a", session_id=session))
+
+    away = await database.fetchrow(
+        "SELECT leave_at FROM interview_participants WHERE room_id = $1 AND user_id = 'guest_a'",
+        room,
+    )
+    assert away["leave_at"] >= dropped + POLICY.grace - timedelta(milliseconds=50)
+    assert len(lane.database.queries) == 1, "the clock goes on as it was"
+
+
+@asynccontextmanager
+async def _slow_commits(database: Database, pattern: str, *, seconds: float) -> AsyncIterator[None]:
+    """Lets Postgres take its time inside COMMIT, where an event's payload is like `pattern`."""
+    await database.execute(
+        "CREATE FUNCTION slow_commit() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$"
+    )
+    await database.execute(
+        "CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON room_events"
+        " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+        f" WHEN (NEW.payload::text LIKE '{pattern}') EXECUTE FUNCTION slow_commit()"
+    )
+    try:
+        yield
+    finally:
+        await database.execute("DROP FUNCTION slow_commit CASCADE")
+
+
+@pytest.mark.parametrize("seconds", [-3600, -0.2, 0.2, 3600])
 async def test_a_clock_that_is_off_tells_no_times(
-    database: Database, lane: Lane, hours: int
+    database: Database, lane: Lane, seconds: float
 ) -> None:
     """As after a machine slept, or its Postgres's clock was set."""
     room = await created(database)
     await lane.learns(room)
-    then, at = lane.writer._memory._clock
-    lane.writer._memory._clock = (then + timedelta(hours=hours), at)
+    lane.writer._memory._zero += timedelta(seconds=seconds)
 
     joined = await lane.joins(room, "a")
 

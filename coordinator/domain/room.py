@@ -97,6 +97,7 @@ class Room:
         opened: live connections to add: (session id, user id, boot id).
         closed: session ids of live connections to delete.
         replaced: session ids among `closed` that a newer connection pushed out.
+        is_marked: its row is written although nothing about it changed.
     """
 
     room_id: str
@@ -120,6 +121,7 @@ class Room:
     opened: list[tuple[str, str, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    is_marked: bool = False
 
     @property
     def is_ended(self) -> bool:
@@ -128,12 +130,12 @@ class Room:
     @property
     def is_changed(self) -> bool:
         """True where there is something to write."""
-        return bool(self.events or self.touched or self.opened or self.closed)
+        return bool(self.events or self.touched or self.opened or self.closed or self.is_marked)
 
     def forget_changes(self) -> None:
         """They have been written: from here on, new ones are noted."""
         self.events, self.opened, self.closed, self.replaced = [], [], [], []
-        self.touched = set()
+        self.touched, self.is_marked = set(), False
 
     def record(self, kind: str, data: Mapping[str, Any]) -> int:
         """Adds an event to the log; its seq."""
@@ -245,7 +247,7 @@ def disconnect(room: Room, policy: Policy, *, user_id: str, session_id: str) -> 
         return
     participant.connections.remove(session_id)
     room.closed.append(session_id)
-    if participant.connections:
+    if participant.connections or room.is_ended:
         return
     participant.connection = "away"
     participant.leave_at = room.now + policy.grace

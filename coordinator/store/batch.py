@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -48,7 +49,7 @@ _WRITE = """
         JOIN interview_rooms r ON r.room_id = known.room_id AND r.xmin = known.version
         WHERE ($35::varchar IS NULL OR EXISTS (SELECT FROM alive))
           AND ($36::timestamptz IS NULL
-               OR abs(extract(epoch FROM clock_timestamp() - $36)) < 1)
+               OR clock_timestamp() - $36 BETWEEN interval '0' AND interval '50 ms')
         ORDER BY r.room_id FOR NO KEY UPDATE OF r SKIP LOCKED
     ), rooms AS (
         UPDATE interview_rooms r
@@ -105,7 +106,7 @@ _EMPTY_ENDED_ROOM = (
 class Order:
     """A command that waits for its answer."""
 
-    __slots__ = ("answer", "command", "deadline", "is_uncertain")
+    __slots__ = ("answer", "command", "deadline", "is_uncertain", "needs_lock")
 
     def __init__(self, command: Command[Any], answer: asyncio.Future[Any], deadline: float) -> None:
         self.command = command
@@ -113,6 +114,8 @@ class Order:
         self.deadline = deadline
         self.is_uncertain = False
         """An earlier COMMIT of it was never answered: it may have been carried out."""
+        self.needs_lock = False
+        """It could not be decided from memory."""
 
     @property
     def is_given_up(self) -> bool:
@@ -142,7 +145,7 @@ class Batch:
         busy: orders whose rooms somebody else holds.
         answers: each decided order with its answer or its refusal.
         written: the rooms that were written.
-        clock: Postgres's, when they were; None where nothing was.
+        clock: Postgres's when they were, and this process's when it was told so; or None.
         events: theirs, in order.
         replaced: session ids that newer connections pushed out.
     """
@@ -155,7 +158,7 @@ class Batch:
         self.busy: list[Order] = []
         self.answers: list[tuple[Order, Any, BaseException | None]] = []
         self.written: list[Room] = []
-        self.clock: datetime | None = None
+        self.clock: tuple[datetime, float] | None = None
         self.events: list[Event] = []
         self.replaced: list[str] = []
         self._unknown: set[str] = set()
@@ -227,9 +230,11 @@ class Batch:
         rows = await self.connection.fetch(
             _WRITE, *_columns(changed), versions, boot, self._remembered_at
         )
+        if rows:
+            self.clock = rows[0]["now"], time.monotonic()
         for row in rows:
             room = self.rooms[row["room_id"]]
-            room.version, self.clock = row["version"], row["now"]
+            room.version = row["version"]
             self.written.append(room)
             self.events += room.events
             self.replaced += room.replaced
@@ -243,15 +248,19 @@ class Batch:
                 statement, [(room.room_id, room.ended_at) for room in ended]
             )
 
-    def drop_unwritten(self) -> list[Order]:
-        """Takes back what was decided of rooms that were not written; their orders.
+    def drop_unwritten(self) -> tuple[list[Order], list[Room]]:
+        """Takes back what was decided of rooms that were not written.
 
-        That is also so where nothing changed: then nobody has compared the version.
+        Returns:
+            their orders, and those rooms that nothing has changed: nobody has compared their
+            version, so the answer has to be found under lock, but they are still as remembered.
         """
         written = {room.room_id for room in self.written}
         left = [order for order in self.orders if order.command.room_id not in written]
+        for order in left:
+            order.needs_lock = True
         self.answers = [each for each in self.answers if each[0].command.room_id in written]
-        return left
+        return left, [room for room in self.rooms.values() if not room.is_changed]
 
 
 def _room(row: Any) -> Room:

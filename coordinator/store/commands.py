@@ -73,12 +73,17 @@ class Join(Return):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoJoin(Command[None]):
-    """A join that was answered 503 may have happened after all: it is taken back."""
+    """A join that was answered 503 may have happened after all: it is taken back.
+
+    Where it has not happened it may be about to: its statement, lost on the way, then finds another
+    version of the room's row.
+    """
 
     user_id: str
 
     def decide(self, room: Room, policy: Policy) -> None:
         rules.leave(room, user_id=self.user_id)
+        room.is_marked = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

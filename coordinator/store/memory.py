@@ -28,7 +28,8 @@ class Memory:
         self._rooms: dict[str, Room] = {}
         self._versions: dict[str, int] = {}
         self._size = 0
-        self._clock: tuple[datetime, float] = (datetime.min.replace(tzinfo=UTC), 0.0)
+        self._zero = datetime.min.replace(tzinfo=UTC)
+        """Postgres's clock when this process's monotonic clock was 0."""
 
     def covers(self, commands: Iterable[Command[Any]]) -> bool:
         """True where all of these can be decided from memory, for one run of this node.
@@ -47,9 +48,16 @@ class Memory:
         return len(boots) <= 1
 
     def now(self) -> datetime:
-        """Postgres's clock, as of its last word and this process's monotonic clock."""
-        then, at = self._clock
-        return then + timedelta(seconds=time.monotonic() - at)
+        """Postgres's clock, or a little behind it; it checks that in each statement."""
+        return self._zero + timedelta(seconds=time.monotonic())
+
+    def set_clock(self, clock: datetime, at: float) -> None:
+        """Postgres's clock was told as `clock`; the answer came at `at` by this process's."""
+        self._zero = clock - timedelta(seconds=at)
+
+    def note_time(self, clock: datetime, at: float) -> None:
+        """Like `set_clock`, where the answer may have been long on its way: never set back."""
+        self._zero = max(self._zero, clock - timedelta(seconds=at))
 
     def take(self, room_id: str) -> Room:
         """A room to be changed; it is known again when that has been written (`keep`)."""
@@ -57,9 +65,8 @@ class Memory:
         self._size -= 1 + len(room.participants)
         return room
 
-    def keep(self, rooms: Iterable[Room], clock: datetime) -> None:
-        """Remembers rooms as they have just been written, at `clock` by Postgres's."""
-        self._clock = (clock, time.monotonic())
+    def keep(self, rooms: Iterable[Room]) -> None:
+        """Remembers rooms as they have just been written."""
         for room in rooms:
             room.forget_changes()
             self._rooms[room.room_id] = room
@@ -70,7 +77,7 @@ class Memory:
             self._versions.clear()
             self._size = 0
 
-    def learn(self, rooms: Iterable[Room], found: Mapping[str, int], clock: datetime) -> None:
+    def learn(self, rooms: Iterable[Room], found: Mapping[str, int]) -> None:
         """Takes up rooms that were written under lock; `found`: the versions that they had before.
         """
         mine = []
@@ -86,4 +93,4 @@ class Memory:
                 mine.append(room)
             else:
                 self._versions[room.room_id] = room.version
-        self.keep(mine, clock)
+        self.keep(mine)

@@ -213,8 +213,8 @@ class Writer:
         return busy, len(busy) == len(orders)
 
     def _is_covered(self, orders: Sequence[Order]) -> bool:
-        if any(order.is_uncertain for order in orders):
-            return False  # it must be looked up what became of them
+        if any(order.is_uncertain or order.needs_lock for order in orders):
+            return False
         return self._memory.covers(order.command for order in orders)
 
     async def _write_from_memory(self, orders: list[Order]) -> list[Order]:
@@ -226,9 +226,10 @@ class Writer:
             await batch.write()
         except AWAY as error:
             raise self._answer_lost(batch) from error
-        left = batch.drop_unwritten()
+        left, unchanged = batch.drop_unwritten()
+        self._memory.keep([*batch.written, *unchanged])
         if batch.clock is not None:
-            self._memory.keep(batch.written, batch.clock)
+            self._memory.note_time(*batch.clock)
         self._tell(batch)
         return left
 
@@ -250,8 +251,9 @@ class Writer:
             self._has_begun = goes_on
         except AWAY as error:
             raise self._answer_lost(batch) from error
+        self._memory.learn(batch.written, found)
         if batch.clock is not None:
-            self._memory.learn(batch.written, found, batch.clock)
+            self._memory.set_clock(*batch.clock)
         self._tell(batch)
         return batch.busy
 
