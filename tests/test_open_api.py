@@ -198,6 +198,7 @@ async def test_records_bear_the_names_of_keys_and_no_key(
     assert not [value for value in row.values() if "wehan" in str(value)]
 
 
+@pytest.mark.usefixtures("app")  # which seeds the database
 async def test_calls_are_limited_by_key(
     database: Database, redis_url: str, published: Published
 ) -> None:
