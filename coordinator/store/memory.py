@@ -12,13 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from coordinator.domain.room import Room
 from coordinator.store.commands import Command
 
 MOST = 50_000
-"""Rooms and people that are remembered; beyond it, everything is forgotten and learnt again."""
+"""Rooms and people that are remembered; beyond it, the rooms that were not written for longest go.
+"""
+MOST_PEOPLE = 2_000
+"""People remembered of one room; beyond it, those that were learnt first go."""
 
 
 class Memory:
@@ -69,13 +73,21 @@ class Memory:
         """Remembers rooms as they have just been written."""
         for room in rooms:
             room.forget_changes()
+            people = room.participants
+            if len(people) > MOST_PEOPLE:
+                for user_id in list(islice(people, len(people) // 2)):
+                    del people[user_id]
             self._rooms[room.room_id] = room
-            self._versions[room.room_id] = room.version
-            self._size += 1 + len(room.participants)
-        if self._size > MOST or len(self._versions) > MOST:
-            self._rooms.clear()
-            self._versions.clear()
-            self._size = 0
+            self._size += 1 + len(people)
+            self._note_version(room)
+        while self._size > MOST:
+            self.take(next(iter(self._rooms)))
+
+    def _note_version(self, room: Room) -> None:
+        self._versions.pop(room.room_id, None)  # the last noted is the last to be forgotten
+        self._versions[room.room_id] = room.version
+        if len(self._versions) > MOST:
+            del self._versions[next(iter(self._versions))]
 
     def learn(self, rooms: Iterable[Room], found: Mapping[str, int]) -> None:
         """Takes up rooms that were written under lock; `found`: the versions that they had before.
@@ -92,5 +104,5 @@ class Memory:
             if self._versions.get(room.room_id) == version:
                 mine.append(room)
             else:
-                self._versions[room.room_id] = room.version
+                self._note_version(room)
         self.keep(mine)
