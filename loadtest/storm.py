@@ -43,7 +43,7 @@ async def join_storm(run: Run, result: Result, *, joins: int, connected: int) ->
                 # A tenth of it beforehand, so that nothing happens for the first time.
                 for count in (joins // 10, joins):
                     measured = await window(
-                        run, watchers, lines, rooms, in_flight=64, seconds=60, count=count, nap=0.03
+                        run, watchers, lines, rooms, in_flight=64, seconds=60, count=count, nap=0.01
                     )
             await watchers.leave()
     result.broken += measured.faults("join storm")

@@ -16,15 +16,16 @@ import selectors
 import socket
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
 from loadtest.figures import Histogram
 from loadtest.usage import pin
-from loadtest.wire import CLOSE, Reader, WireError, frame, upgrade
+from loadtest.wire import CLOSE, Reader, Stream, WireError, frame, upgrade
 
 SLOT_NS = 100_000_000
 """Width of a slot of the timeline."""
@@ -142,6 +143,7 @@ class Watch:
         self.pipe = pipe
         self.addresses = addresses
         self.reader = Reader(dialect)
+        self.streams: defaultdict[str, Stream] = defaultdict(partial(Stream, self.reader))
         self.held: list[Held] = []
         self.selector = selectors.DefaultSelector()
         self.selector.register(pipe.fileno(), selectors.EVENT_READ, None)
@@ -320,7 +322,10 @@ class Watch:
 
     def _take(self, one: Held, data: bytes, now_ns: int) -> None:
         try:
-            found = self.reader.read(data)
+            if self.nap and one.ready:
+                found = self.streams[one.seat.room].read(one.seq, data)
+            else:  # each read by itself: it tells when the events in it were sent
+                found = self.reader.read(data)
         except (WireError, ValueError) as error:
             self._lost(one, f"not a frame of ours: {error}")
             return

@@ -1,12 +1,13 @@
 """Websocket frames as a client sends and receives them (RFC 6455, section 5), without I/O.
 
 `Reader.read` says what a chunk of received bytes holds. All connections of a room receive the same
-bytes, so what one of them held is remembered and looked up for the others: that is what keeps a
-client of a thousand connections cheaper than the server that feeds it.
+bytes, cut in different places: `Stream` reads them once, and for each further connection compares
+them. That is what keeps a client of a thousand connections cheaper than the server that feeds it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ NAME = "load-"
 """Every name that a load test gives to a guest: `load-<number>-<nanoseconds when it was sent>`."""
 
 _REMEMBERED = 512  # chunks; more than one turn of the loop ever shares
+_LONGEST_STREAM = 32 * 1024 * 1024
 
 
 class WireError(Exception):
@@ -179,3 +181,54 @@ class Reader:
             elif opcode == CLOSE:
                 reading.closed = True
         return reading
+
+
+class Stream:
+    """What all connections of a room receive, as far as one of them has received it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._text = bytearray()
+        self._ends: list[int] = []
+        self._before = 0
+
+    def read(self, seq: int, data: bytes) -> Reading:
+        """What `data` says to a connection that has had every event up to `seq`."""
+        return self._follow(seq, data) or self._reader.read(data)
+
+    def _follow(self, seq: int, data: bytes) -> Reading | None:
+        """None where it is not the stream that everybody receives."""
+        if not self._ends or len(self._text) > _LONGEST_STREAM:
+            self._text.clear()
+            self._ends.clear()
+            self._before = seq
+        had = seq - self._before
+        if not 0 <= had <= len(self._ends):
+            return None
+        start = self._ends[had - 1] if had else 0
+        known = len(self._text) - start
+        if memoryview(self._text)[start : start + len(data)] != memoryview(data)[:known]:
+            return None
+        if len(data) > known and not self._lengthen(data[known:]):
+            return None
+        got = bisect_right(self._ends, start + len(data))
+        if got <= had:
+            return None
+        return Reading(
+            first=seq + 1, last=self._before + got, events=got - had,
+            taken=self._ends[got - 1] - start,
+        )  # fmt: skip
+
+    def _lengthen(self, data: bytes) -> bool:
+        """Takes the events that follow; False where anything else is among them."""
+        found = self._reader.read(data)
+        expected = self._before + len(self._ends) + 1
+        whole, _ = frames(data)
+        if not found.gapless or found.events != len(whole) or (whole and found.first != expected):
+            return False
+        at = len(self._text)
+        self._text += data[: found.taken]
+        for _, payload in whole:
+            at += len(payload) + (2 if len(payload) < 126 else 4 if len(payload) < 65536 else 10)
+            self._ends.append(at)
+        return True

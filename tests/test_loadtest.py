@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from itertools import pairwise
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from loadtest.figures import Figure, Histogram, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
 from loadtest.watch import Address, Held, Seat, Watch
-from loadtest.wire import PING, TEXT, Reader, WireError, frame, frames, upgrade
+from loadtest.wire import PING, TEXT, Reader, Stream, WireError, frame, frames, upgrade
 from tests.product import Deployment, Node
 
 ROOT = Path(__file__).parent.parent
@@ -150,6 +153,44 @@ class TestReader:
         assert reader.read(server_frame(b"2")).answer == frame(TEXT, b"3")
         event = server_frame(b'42["live",' + joined(3) + b"]")
         assert reader.read(event).last == 3
+
+
+class TestStream:
+    """The bytes of a room, cut and read in different places by its connections."""
+
+    @staticmethod
+    def heard(stream: Stream, chunks: Iterable[bytes], seq: int) -> tuple[int, int, bool]:
+        """The events counted, the last one, and whether each followed the one before."""
+        events, rest, is_whole = 0, b"", True
+        for chunk in chunks:
+            found = stream.read(seq, rest + chunk)
+            rest = (rest + chunk)[found.taken :]
+            if found.events:
+                is_whole &= found.gapless and found.first == seq + 1
+                seq, events = found.last, events + found.events
+        return events, seq, is_whole and not rest
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_however_it_is_cut_each_connection_is_counted_right(self, seed: int) -> None:
+        chance = random.Random(seed)
+        ping = server_frame(b'{"type":"ping","seq":7}')
+        stream = Stream(Reader("live"))
+        for _ in range(12):
+            start = chance.randrange(7, 12)
+            text = b"".join(
+                server_frame(joined(seq)) + ping * (chance.random() < 0.02)
+                for seq in range(start + 1, 200)
+            )
+            cuts = sorted(chance.choices(range(len(text)), k=chance.randrange(40)))
+            chunks = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
+            assert self.heard(stream, chunks, start) == (199 - start, 199, True)
+
+    def test_a_connection_that_misses_an_event_is_noticed(self) -> None:
+        stream = Stream(Reader("live"))
+        whole = [server_frame(joined(seq)) for seq in range(1, 9)]
+        assert self.heard(stream, [b"".join(whole)], 0) == (8, 8, True)
+        assert not self.heard(stream, [b"".join(whole[:3] + whole[4:])], 0)[2]
+        assert not self.heard(stream, [*whole[:3], b"".join(whole[2:])], 0)[2]
 
 
 def test_what_arrives_in_the_turn_of_a_leave_is_nobodys() -> None:
