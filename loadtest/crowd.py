@@ -41,6 +41,10 @@ def seconds_of(text: str) -> float:
     return datetime.strptime(text, LOG_TIME).replace(tzinfo=UTC).timestamp()
 
 
+_NO_ANSWER = (httpx.HTTPError, AttributeError)
+"""The second is what comes out of httpx (by anyio) where a connection dies as it is made."""
+
+
 @dataclass(slots=True)
 class Run:
     """What a client was told from a `welcome` with a snapshot (or from seq 0) on, without a break.
@@ -370,7 +374,7 @@ class Crowd:
             answer = await self._http.request(
                 method, f"{node.url}/api/interview{path}", json=body, headers=headers
             )
-        except httpx.HTTPError:
+        except _NO_ANSWER:
             self.memory.did["calls without answer"] += 1
             return 0, None, node.number
         if answer.status_code == 503 and time.time() - start > REFUSAL_SECONDS:
