@@ -198,18 +198,20 @@ class Stream:
 
     def _follow(self, seq: int, data: bytes) -> Reading | None:
         """None where it is not the stream that everybody receives."""
-        if not self._ends or len(self._text) > _LONGEST_STREAM:
-            self._text.clear()
-            self._ends.clear()
-            self._before = seq
         had = seq - self._before
-        if not 0 <= had <= len(self._ends):
+        if had > len(self._ends) or not self._ends or len(self._text) > _LONGEST_STREAM:
+            self._text.clear()  # it is begun anew, here
+            self._ends.clear()
+            self._before, had = seq, 0
+        if had < 0:
             return None
         start = self._ends[had - 1] if had else 0
         known = len(self._text) - start
-        if memoryview(self._text)[start : start + len(data)] != memoryview(data)[:known]:
-            return None
-        if len(data) > known and not self._lengthen(data[known:]):
+        if len(data) <= known:
+            is_same = self._text.startswith(data, start)
+        else:
+            is_same = data.startswith(self._text[start:]) and self._lengthen(data[known:])
+        if not is_same:
             return None
         got = bisect_right(self._ends, start + len(data))
         if got <= had:

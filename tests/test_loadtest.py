@@ -185,6 +185,19 @@ class TestStream:
             chunks = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
             assert self.heard(stream, chunks, start) == (199 - start, 199, True)
 
+    def test_what_one_connection_has_read_is_compared_for_the_next(self) -> None:
+        reader = Reader("live")
+        stream = Stream(reader)
+        whole = [server_frame(joined(seq)) for seq in range(1, 99)]
+        assert self.heard(stream, whole[:8], 0) == (8, 8, True)
+        assert self.heard(stream, whole[20:], 20) == (78, 98, True), "it goes on further ahead"
+        parsed = len(reader._known)
+
+        text = b"".join(whole[20:])
+        assert self.heard(stream, [text[:1000], text[1000:5000], text[5000:]], 20) == (78, 98, True)
+
+        assert len(reader._known) == parsed
+
     def test_a_connection_that_misses_an_event_is_noticed(self) -> None:
         stream = Stream(Reader("live"))
         whole = [server_frame(joined(seq)) for seq in range(1, 9)]
