@@ -136,10 +136,10 @@ class Connection:
 
     def say_bye(self, code: int, *, after_ms: int | None = None) -> None:
         """Sends what the feed has pending, then says bye and closes."""
-        self._settle()
+        self._flush()
         self.close(code, after_ms=after_ms)
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         if self.feed is not None:
             self.terms.hub.flush(self.feed, self)
 
@@ -207,7 +207,7 @@ class Connection:
 
     def _say_seq(self, kind: str) -> None:
         """`ping` or `pong`: the room's last seq as this node knows it, all of it sent before."""
-        self._settle()
+        self._flush()
         if self.feed is not None:
             self.socket.write(frame(type=kind, seq=self.feed.seq, now=now()))
 
@@ -293,7 +293,7 @@ class Connection:
                 self._complain("INVALID_FRAME", "未知的消息类型")
 
     def _complain(self, code: str, sentence: str) -> None:
-        self._settle()
+        self._flush()
         self.socket.write(frame(type="error", code=code, message=sentence))
 
     def _do(self, story: Coroutine[Any, Any, None]) -> None:
@@ -342,7 +342,7 @@ class Connection:
             return
         self.expires_at = proof.expires_at
         self._run_token()
-        self._settle()
+        self._flush()
         self.socket.write(frame(type="refreshed", tokenExpiresAt=timestamp(proof.expires_at)))
 
     def is_same(self, proof: Proof) -> bool:
