@@ -22,7 +22,7 @@ from coordinator import logs
 from coordinator.app import deployment_id, server
 from coordinator.domain.people import Staff
 from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
-from coordinator.platforms.wechat_standin import WechatStandin
+from coordinator.platforms.wechat_standin import DOCUMENTED_OPENID, WechatStandin
 from coordinator.services.access import Access
 from coordinator.services.seed import reset_example, seed
 from coordinator.settings import DOCUMENTED_KEYS, Settings
@@ -129,10 +129,10 @@ async def _prepare(settings: Settings) -> str:
 
 async def _document_user(people: People) -> Staff:
     """张经理 of the REST document, as it is printed there: the first user of a new database."""
-    found = await people.by_openid("oXXXX")
+    found = await people.by_openid(DOCUMENTED_OPENID)
     if found is not None:
         return found
-    staff = await people.add("oXXXX", "张经理", "hr")
+    staff = await people.add(DOCUMENTED_OPENID, "张经理", "hr")
     await people.set_profile(staff.number, name="张经理", avatar="https://xxx.com/avatar.png")
     await people.set_phone(staff.number, "13800138888")
     return staff

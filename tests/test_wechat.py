@@ -13,7 +13,12 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from coordinator.platforms.wechat_standin import WechatStandin, number_of, openid_of
+from coordinator.platforms.wechat_standin import (
+    DOCUMENTED_OPENID,
+    WechatStandin,
+    number_of,
+    openid_of,
+)
 from coordinator.store.database import Database
 from coordinator.store.people import People
 from tests.product import JWT_SECRET, Deployment, Node, data
@@ -72,7 +77,7 @@ async def test_the_documents_login_works_as_printed(
     api: httpx.AsyncClient, database: Database
 ) -> None:
     people = People(database)
-    staff = await people.add("oXXXX", "张经理")
+    staff = await people.add(DOCUMENTED_OPENID, "张经理")
     await people.set_profile(staff.number, avatar="https://xxx.com/avatar.png")
     await people.set_phone(staff.number, "13800008888")
 
