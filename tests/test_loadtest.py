@@ -238,7 +238,7 @@ class TestWhoseLimit:
     def test_a_server_elsewhere_is_never_called_full(self) -> None:
         assert Usage(1.0, [], [0.3], 0.0, 0.0).whose(ONE_EACH) == "unknown"
 
-    @pytest.mark.skipif(not Path("/proc").exists(), reason="only Linux tells")
+    @pytest.mark.skipif(not Path("/proc").exists(), reason="they are read from /proc")
     def test_cpu_and_memory_of_a_process_are_known(self) -> None:
         before = cpu_seconds(os.getpid())
         sum(range(2_000_000))
