@@ -123,6 +123,14 @@ async def lane(lanes: tuple[Lane, Lane]) -> Lane:
     return lanes[0]
 
 
+@pytest_asyncio.fixture
+async def room(database: Database, lane: Lane) -> str:
+    """A room that the first lane remembers."""
+    room_id = await created(database)
+    await lane.learns(room_id)
+    return room_id
+
+
 async def created(database: Database) -> str:
     host = Staff(1, "openid", "hr")
     room_id = new_room_id()
@@ -163,10 +171,8 @@ async def is_consistent(database: Database, room_id: str) -> list[Event]:
 
 
 async def test_a_room_that_one_node_changes_is_written_by_one_statement(
-    database: Database, lane: Lane
+    database: Database, lane: Lane, room: str
 ) -> None:
-    room = await created(database)
-    await lane.learns(room)
 
     for name in ("a", "b", "c"):
         await lane.joins(room, name)
@@ -182,11 +188,9 @@ async def test_a_room_that_one_node_changes_is_written_by_one_statement(
 
 
 async def test_what_another_node_changed_is_seen_before_anything_is_decided(
-    database: Database, lanes: tuple[Lane, Lane]
+    database: Database, lanes: tuple[Lane, Lane], room: str
 ) -> None:
     one, other = lanes
-    room = await created(database)
-    await one.learns(room)
     for number in range(CAPACITY - 1):  # and the host: full
         await other.joins(room, f"other{number}")
 
@@ -196,12 +200,10 @@ async def test_what_another_node_changed_is_seen_before_anything_is_decided(
 
 
 async def test_a_refusal_is_not_given_from_memory(
-    database: Database, lanes: tuple[Lane, Lane]
+    database: Database, lanes: tuple[Lane, Lane], room: str
 ) -> None:
     """It writes nothing, so nobody would compare the version."""
     one, other = lanes
-    room = await created(database)
-    await one.learns(room)
     for number in range(CAPACITY - 1):
         await one.joins(room, f"one{number}")
     await other.does(Leave(room_id=room, user_id="guest_one0"))
@@ -225,10 +227,8 @@ async def test_a_room_that_two_nodes_change_in_turn_costs_no_vain_attempt(
 
 
 async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
-    database: Database, lane: Lane
+    database: Database, lane: Lane, room: str
 ) -> None:
-    room = await created(database)
-    await lane.learns(room)
     await lane.joins(room, "a")
     await database.execute("DELETE FROM nodes WHERE boot = $1", lane.boot)
 
@@ -241,10 +241,8 @@ async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
 
 
 async def test_what_is_only_asked_leaves_the_room_remembered(
-    database: Database, lane: Lane
+    database: Database, lane: Lane, room: str
 ) -> None:
-    room = await created(database)
-    await lane.learns(room)
     await lane.joins(room, "a")
     asking = AdmitTokenRequest(
         room_id=room, user_id="guest_a", proven=False, proof_required=False
@@ -272,10 +270,8 @@ async def test_a_join_on_its_way_does_not_arrive_after_it_was_taken_back(
 
 
 async def test_a_commit_that_takes_long_shortens_nobodys_grace(
-    database: Database, lane: Lane
+    database: Database, lane: Lane, room: str
 ) -> None:
-    room = await created(database)
-    await lane.learns(room)
     session = new_session_id()
     await lane.joins(room, "a")
     await lane.does(
@@ -315,11 +311,9 @@ async def _slow_commits(database: Database, pattern: str, *, seconds: float) -> 
 
 @pytest.mark.parametrize("seconds", [-3600, -0.2, 0.2, 3600])
 async def test_a_clock_that_is_off_tells_no_times(
-    database: Database, lane: Lane, seconds: float
+    database: Database, lane: Lane, room: str, seconds: float
 ) -> None:
     """As after a machine slept, or its Postgres's clock was set."""
-    room = await created(database)
-    await lane.learns(room)
     lane.writer._memory._zero += timedelta(seconds=seconds)
 
     joined = await lane.joins(room, "a")
@@ -329,9 +323,9 @@ async def test_a_clock_that_is_off_tells_no_times(
     await is_consistent(database, room)
 
 
-async def test_an_ended_room_is_remembered_no_more(database: Database, lane: Lane) -> None:
-    room = await created(database)
-    await lane.learns(room)
+async def test_an_ended_room_is_remembered_no_more(
+    database: Database, lane: Lane, room: str
+) -> None:
     session = new_session_id()
     await lane.joins(room, "a")
     for command in (
@@ -380,11 +374,9 @@ async def _later(lane: Lane, room: str) -> None:
 
 
 async def test_versions_are_not_remembered_across_connections(
-    database: Database, lane: Lane
+    database: Database, lane: Lane, room: str
 ) -> None:
     """A database that was set back to an earlier day counts its versions anew."""
-    room = await created(database)
-    await lane.learns(room)
     lane.writer._connection.terminate()
 
     await lane.joins(room, "a")
