@@ -13,8 +13,9 @@ Floors, each importing only downwards (a test reads the imports):
     live        the websocket side of one node: bus, feeds, hub, connections, presence
     services    the stories: decide, commit, publish
     web         Litestar: the documented endpoints, and the door of the websockets
-    app         one process: all parts built and started in order
+    node        one process: all parts built and started in order
+    cli         the command `coordinator`; standins: servers and a WeChat for development
 
-To start reading: `domain/room.py` (the rules), `store/writer.py` (how they become durable),
-`live/hub.py` (how everybody hears of it).
+To start reading: `domain/room.py` (the rules), `store/room_writer/queue.py` (how they become
+durable), `live/hub.py` (how everybody hears of it).
 """

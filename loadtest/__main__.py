@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from coordinator.embedded import EmbeddedError
+from coordinator.standins.servers import EmbeddedError
 from loadtest.compare import compare
 from loadtest.deployment import NotStarted, raise_file_limit
 from loadtest.fanout import fanout

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.embedded import EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedRedis, free_port
 from loadtest.deployment import Deployment, NotStarted
 from loadtest.fanout import SHAPES, Shape, scaled
 from loadtest.figures import Result, median

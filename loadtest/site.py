@@ -22,7 +22,7 @@ from typing import Self
 
 import httpx
 
-from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.cables import Cable
 from loadtest.watch import Address
 
@@ -62,7 +62,7 @@ class SiteNode:
     def start(self, env: dict[str, str]) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "coordinator.cli", "serve", "--host", "127.0.0.1",
+                [sys.executable, "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
                  "--port", str(self.port)],
                 env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
@@ -172,7 +172,7 @@ class Site:
         """Runs a `coordinator` command; the last word that it prints."""
         assert self.postgres.port is not None
         result = subprocess.run(
-            [sys.executable, "-m", "coordinator.cli", *arguments],
+            [sys.executable, "-m", "coordinator.cli.main", *arguments],
             env=self._environment(self.postgres.port, self.redis.port), cwd=self.folder,
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip

@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from tests.people import Api, Host, everybody_hangs_up
 from tests.product import Deployment

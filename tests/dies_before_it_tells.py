@@ -7,7 +7,8 @@ import signal
 import sys
 from typing import Any
 
-from coordinator import app, cli
+from coordinator import node
+from coordinator.cli import main
 
 
 def die(*_: Any) -> None:
@@ -15,5 +16,5 @@ def die(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    app.Node.publish = die  # type: ignore[method-assign, assignment]
-    cli.main(sys.argv[1:])
+    node.Node.publish = die  # type: ignore[method-assign, assignment]
+    main.main(sys.argv[1:])

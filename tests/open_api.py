@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from coordinator.services.seed import JOBS
+from coordinator.standins.seed import JOBS
 
 KEYS = ",".join(
     (

@@ -13,9 +13,9 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from coordinator.domain.errors import Unavailable
-from coordinator.embedded import free_port
 from coordinator.platforms.access_token import AccessTokens
-from coordinator.platforms.quick_redis import quick_redis
+from coordinator.redis import fail_fast_redis
+from coordinator.standins.servers import free_port
 
 
 class Platform:
@@ -179,7 +179,7 @@ async def test_who_gives_up_waiting_does_not_take_the_token_from_the_others(
 
 
 async def test_without_redis_each_node_has_a_token(platform: Platform) -> None:
-    redis = quick_redis(f"redis://127.0.0.1:{free_port()}/0")
+    redis = fail_fast_redis(f"redis://127.0.0.1:{free_port()}/0")
     one, two = (AccessTokens(platform.fetch, redis, "p") for _ in range(2))
     for _ in range(3):
         assert await one.current() == await two.current() == "token-1"
@@ -192,7 +192,7 @@ async def test_without_redis_each_node_has_a_token(platform: Platform) -> None:
 def silent_redis() -> Iterator[Redis]:
     """Accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield quick_redis(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+        yield fail_fast_redis(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
 
 
 async def test_a_redis_that_hangs_holds_nobody_up(silent_redis: Redis, platform: Platform) -> None:

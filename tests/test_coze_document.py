@@ -20,7 +20,7 @@ import pytest
 from jsonschema import Draft4Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
-from coordinator.services.seed import EXAMPLE_ID, JOBS
+from coordinator.standins.seed import EXAMPLE_ID, JOBS
 from tests.open_api import KEY, KEYS, refused, shown
 from tests.product import Deployment, Node
 

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from coordinator.web.documentation import page
+from coordinator.web.openapi.operation import page
 from tests.product import Deployment, Node
 
 

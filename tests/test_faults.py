@@ -25,10 +25,10 @@ import pytest_asyncio
 
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.room import Policy
-from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
-from coordinator.store.commands import Join
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
-from coordinator.store.writer import Writer
+from coordinator.store.room_writer.commands import Join
+from coordinator.store.room_writer.queue import Writer
 from loadtest.cables import Cable
 from loadtest.site import signal_family, steady_ports
 from loadtest.wire import upgrade

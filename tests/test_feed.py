@@ -19,7 +19,7 @@ from coordinator.domain.errors import NotFound, Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.domain.roster import Departure
 from coordinator.live import hub as hub_module
-from coordinator.live.feed import RING, Feed, Waiting
+from coordinator.live.feed import HISTORY, Feed, PendingSubscriber
 from coordinator.live.frames import text_frame
 from coordinator.live.hub import Hub
 
@@ -196,7 +196,7 @@ def test_events_that_come_before_the_state_is_loaded_follow_it() -> None:
     feed.start(3, Count(3))
 
     assert (feed.seq, feed.is_behind) == (5, False)
-    assert feed.early == {}
+    assert feed.reorder_buffer == {}
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -283,7 +283,7 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
     feed = loaded(0)
     feed.offer(event(1))
     listener = Listener()
-    feed.waiting.append(Waiting(listener, since=None, need=1, greets=True))
+    feed.waiting.append(PendingSubscriber(listener, since=None, need=1, greets=True))
 
     settle(feed)
     feed.offer(event(2))
@@ -295,7 +295,7 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
 
 def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
     feed, listener = loaded(3), Listener()
-    feed.waiting.append(Waiting(listener, since=2, need=5, greets=True))
+    feed.waiting.append(PendingSubscriber(listener, since=2, need=5, greets=True))
 
     settle(feed)
     feed.offer(event(4))
@@ -308,14 +308,14 @@ def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missed", "resumes"), [(0, True), (1, True), (RING, True), (RING + 1, False)]
+    ("missed", "resumes"), [(0, True), (1, True), (HISTORY, True), (HISTORY + 1, False)]
 )
 def test_the_ring_resumes_up_to_its_length(missed: int, resumes: bool) -> None:
     feed, listener = loaded(0), Listener()
     for seq in range(1, 401):
         feed.offer(event(seq))
     settle(feed)
-    feed.waiting.append(Waiting(listener, since=400 - missed, need=400, greets=True))
+    feed.waiting.append(PendingSubscriber(listener, since=400 - missed, need=400, greets=True))
 
     settle(feed)
 

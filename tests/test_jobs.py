@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.cli.import_jobs import ImportRefused, import_jobs, read_jobs
 from coordinator.domain.job import Job
-from coordinator.services.jobs import ImportRefused, import_jobs, read_jobs
 from coordinator.store.database import Database
 from coordinator.store.jobs import Jobs
 from tests.product import Deployment

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from coordinator.domain.errors import RateLimited
-from coordinator.embedded import EmbeddedRedis, free_port
-from coordinator.platforms.quick_redis import quick_redis
-from coordinator.platforms.wechat_standin import WechatStandin
+from coordinator.redis import fail_fast_redis
+from coordinator.standins.servers import EmbeddedRedis, free_port
+from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
 from coordinator.web.limits import Limits, LocalWindows, counted_as
 from tests.product import Deployment
@@ -32,7 +32,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def limits_on(redis_url: str, prefix: str | None = None, **more: object) -> Limits:
-    redis = quick_redis(redis_url)
+    redis = fail_fast_redis(redis_url)
     return Limits(RATES, redis, prefix or secrets.token_hex(4), (), **more)  # type: ignore[arg-type]
 
 
@@ -165,7 +165,7 @@ def test_an_ipv6_client_counts_as_its_64(address: str, counted: str) -> None:
 
 
 async def test_forwarded_addresses_count_from_trusted_proxies_only(redis_url: str) -> None:
-    limits = Limits(RATES, quick_redis(redis_url), "p", (ip_network("10.0.0.0/8"),))
+    limits = Limits(RATES, fail_fast_redis(redis_url), "p", (ip_network("10.0.0.0/8"),))
     headers = [(b"x-forwarded-for", b"1.2.3.4, 198.51.100.7")]
     assert limits.address({"client": ("10.1.1.1", 1), "headers": headers}) == "198.51.100.7"
     assert limits.address({"client": ("192.0.2.1", 1), "headers": headers}) == "192.0.2.1"

@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar import Litestar
 
+from coordinator.cli.import_jobs import import_jobs
 from coordinator.domain.events import Event
-from coordinator.platforms.quick_redis import quick_redis
+from coordinator.redis import fail_fast_redis
 from coordinator.services.api_keys import ApiKeys
 from coordinator.services.interviews import Interviews
-from coordinator.services.jobs import import_jobs
-from coordinator.services.seed import seed
 from coordinator.settings import ApiKey, Settings
+from coordinator.standins.seed import seed
 from coordinator.store.database import Database
 from coordinator.store.interviews import Interviews as StoredInterviews
 from coordinator.store.jobs import Jobs
@@ -91,7 +91,7 @@ def app_with(
 ) -> Litestar:
     """The open API alone, as a node serves it."""
     jobs = Jobs(database)
-    limits = Limits({"open": rate}, quick_redis(redis_url), secrets.token_hex(4), ())
+    limits = Limits({"open": rate}, fail_fast_redis(redis_url), secrets.token_hex(4), ())
     handlers = open_api.routes(
         Interviews(StoredInterviews(database), jobs, publish),
         jobs,

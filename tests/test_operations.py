@@ -23,7 +23,7 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from coordinator.services.seed import JOBS
+from coordinator.standins.seed import JOBS
 from coordinator.store.database import Database
 from tests.people import Api, Guest, Host, refusal
 from tests.product import JWT_SECRET, Deployment
@@ -34,7 +34,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Runs `coordinator …` with nothing in its environment but `env`."""
     return subprocess.run(
-        [sys.executable, "-m", "coordinator.cli", *arguments],
+        [sys.executable, "-m", "coordinator.cli.main", *arguments],
         env={"PATH": os.environ["PATH"], **env},
         cwd=cwd or tempfile.gettempdir(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from litestar import Litestar
 
-from coordinator.platforms.wechat_standin import JPEG, WechatStandin
 from coordinator.services.access import Access
 from coordinator.services.codes import rooms_named
+from coordinator.standins import mini_program
+from coordinator.standins.wechat import JPEG, WechatStandin
 from coordinator.store.database import Database
 from coordinator.store.people import People
 from tests.product import JWT_SECRET, Deployment, Node, data
@@ -272,9 +274,11 @@ async def test_what_wechat_refuses_is_told_and_not_stored(
     data(await caller.orders())
 
 
-async def test_the_code_leads_to_a_page_of_this_server(caller: Caller) -> None:
-    """The page itself needs nothing but what the code says; its script is the only one to run."""
-    page = await caller.api.get("/dev/mini-program", params={"scene": "<script>alert(1)</script>"})
+async def test_a_code_of_development_leads_to_a_page_whose_script_is_the_only_one_to_run() -> None:
+    served = httpx.ASGITransport(Litestar(mini_program.routes()))
+    async with httpx.AsyncClient(transport=served, base_url="http://localhost") as browser:
+        page = await browser.get(mini_program.PATH, params={"scene": "<script>alert(1)</script>"})
+        again = await browser.get(mini_program.PATH)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     assert "alert(1)" not in page.text
@@ -282,11 +286,10 @@ async def test_the_code_leads_to_a_page_of_this_server(caller: Caller) -> None:
     assert nonce is not None
     assert page.text.count(f'nonce="{nonce[1]}"') == 2
     assert "innerHTML" not in page.text
-    again = await caller.api.get("/dev/mini-program")
     assert nonce[1] not in again.text
 
 
-def test_the_page_is_not_there_where_wechat_is_the_real_one(
+def test_production_serves_no_page_of_development(
     database_url: str, redis_url: str
 ) -> None:
     with Deployment(database_url, redis_url) as deployment:

@@ -13,7 +13,7 @@ import jwt
 import pytest
 import pytest_asyncio
 
-from coordinator.platforms.wechat_standin import (
+from coordinator.standins.wechat import (
     DOCUMENTED_OPENID,
     WechatStandin,
     number_of,

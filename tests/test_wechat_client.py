@@ -19,10 +19,10 @@ from coordinator.domain.errors import (
     RateLimited,
     Unavailable,
 )
-from coordinator.embedded import free_port
 from coordinator.platforms import wechat as wechat_module
 from coordinator.platforms.wechat import ERRCODES, CodeOrder, Meaning, WeChat, wechat_http
-from coordinator.platforms.wechat_standin import WechatStandin, number_of, openid_of
+from coordinator.standins.servers import free_port
+from coordinator.standins.wechat import WechatStandin, number_of, openid_of
 
 PAGE = "pages/interview/guest/guest"
 ORDER = CodeOrder(PAGE, "roomId=room_1", 280, (93, 191, 179), "release", False)

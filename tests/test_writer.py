@@ -23,8 +23,10 @@ from coordinator.domain.ids import new_boot_id, new_session_id
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Policy
 from coordinator.domain.roster import Roster
-from coordinator.store import memory
-from coordinator.store.commands import (
+from coordinator.store.database import Database
+from coordinator.store.nodes import Nodes
+from coordinator.store.room_writer import room_cache
+from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
     Command,
     Connect,
@@ -38,10 +40,8 @@ from coordinator.store.commands import (
     Return,
     UndoJoin,
 )
-from coordinator.store.database import Database
-from coordinator.store.nodes import Nodes
+from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from coordinator.store.writer import Writer
 from tests.people import new_room_id
 
 CAPACITY = 8
@@ -314,7 +314,7 @@ async def test_a_clock_that_is_off_tells_no_times(
     database: Database, lane: Lane, room: str, seconds: float
 ) -> None:
     """As after a machine slept, or its Postgres's clock was set."""
-    lane.writer._memory._zero += timedelta(seconds=seconds)
+    lane.writer._cache._zero += timedelta(seconds=seconds)
 
     joined = await lane.joins(room, "a")
 
@@ -420,8 +420,8 @@ async def test_whatever_two_nodes_do_to_the_same_rooms_the_truth_is_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if forgetful:
-        monkeypatch.setattr(memory, "MOST", 14)
-        monkeypatch.setattr(memory, "MOST_PEOPLE", 4)
+        monkeypatch.setattr(room_cache, "MOST", 14)
+        monkeypatch.setattr(room_cache, "MOST_PEOPLE", 4)
     chance = random.Random(seed)
     rooms = [await created(database) for _ in range(6)]
     sessions: list[Any] = []
@@ -439,7 +439,7 @@ async def test_whatever_two_nodes_do_to_the_same_rooms_the_truth_is_one(
 
     announced: dict[str, list[int]] = {room: [] for room in rooms}
     for lane in lanes:
-        assert lane.writer._memory._size <= memory.MOST
+        assert lane.writer._cache._size <= room_cache.MOST
         for event in lane.events:
             announced[event.feed.id].append(event.seq)
     for room in rooms:

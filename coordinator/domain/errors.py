@@ -19,7 +19,7 @@
         └── LeaseLost            (live only)              this node was declared dead
 
 Raised where the situation is known, translated to HTTP or close codes at the edge (`web/errors.py`,
-`web/live.py`), never in between. The sentences are what a user of the mini-program reads.
+`web/handshake.py`), never in between. The sentences are what a user of the mini-program reads.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def shown_live(record: Record) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Watched:
+class InterviewState:
     """An interview as its live feed holds it: `shown_live`, kept current by its events.
 
     Events tell where an interview stands, not all of its members. So a state that has taken an
@@ -245,7 +245,7 @@ class Watched:
     stale: bool = False
 
     @classmethod
-    def of(cls, record: Record) -> Watched:
+    def of(cls, record: Record) -> InterviewState:
         """The state that a stored record is."""
         return cls(shown_live(record))
 

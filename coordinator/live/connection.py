@@ -1,6 +1,7 @@
 """One live connection after its door: what the client says, what it is told, how it ends.
 
-A `Connection` watches a feed (observers, interviews); a participant's is a `Seat` (`seat.py`).
+A `Connection` watches a feed (observers, interviews); a participant's is a
+`ParticipantConnection` (`participant.py`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from coordinator.domain.roster import Roster
 from coordinator.live.feed import Feed
 from coordinator.live.frames import BYES, bye_frame, frame, now, text_frame
 from coordinator.live.hub import Hub
-from coordinator.live.metrics import SLOW_CONSUMERS
-from coordinator.live.transport import LiveSocket
+from coordinator.live.websocket import LiveSocket
+from coordinator.metrics import SLOW_CONSUMERS
 
 log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ Verify = Callable[[str], Awaitable[Proof]]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ConnectionContext:
     """What every connection of a node is held to."""
 
     hub: Hub
@@ -69,9 +70,14 @@ class Connection:
     user_id: str | None = None
 
     def __init__(
-        self, socket: LiveSocket, terms: Terms, *, session_id: str, identity: dict[str, Any],
+        self,
+        socket: LiveSocket,
+        terms: ConnectionContext,
+        *,
+        session_id: str,
+        identity: dict[str, Any],
         expires_at: datetime | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.socket = socket
         self.terms = terms
         self.session_id = session_id

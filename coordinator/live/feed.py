@@ -6,7 +6,7 @@
     send          a round over the subscribers, some at a time: each is sent all that it lacks
     settle        lets in who waits, lets out who must go
 
-Each subscriber has its own place in the stream (`Outlet.seq`). A round over a large room takes
+Each subscriber has its own place in the stream (`Cursor.seq`). A round over a large room takes
 several turns of the loop, so that nothing else waits for it; what happens meanwhile goes out in the
 same write to those whom the round has not reached, and in the next round to the others.
 
@@ -28,10 +28,10 @@ from coordinator.domain.events import Event, FeedKey
 from coordinator.domain.roster import Departure
 from coordinator.live.frames import event_frame
 
-RING = 300
+HISTORY = 300
 """Events that a resuming client is sent; more = a snapshot."""
 
-EARLY = 2000
+REORDER_BUFFER = 2000
 
 _GONE = 1 << 62
 """The place of an outlet that nothing is sent to any more."""
@@ -87,7 +87,7 @@ class Subscriber(Protocol):
         """Says bye and closes."""
 
 
-class Waiting:
+class PendingSubscriber:
     """A subscriber that is not yet let in.
 
     Attributes:
@@ -109,7 +109,7 @@ class Waiting:
         self.greets = greets
 
 
-class Outlet:
+class Cursor:
     """A subscriber's end of the stream: it has been sent everything up to `seq`."""
 
     __slots__ = ("seq", "subscriber", "write")
@@ -128,20 +128,20 @@ class Feed:
         self.seq: int | None = None
         self.state: FeedState | None = None
         self.target = 0
-        self.early: dict[int, Event] = {}
-        self.ring: deque[tuple[int, bytes]] = deque(maxlen=RING)
+        self.reorder_buffer: dict[int, Event] = {}
+        self.history: deque[tuple[int, bytes]] = deque(maxlen=HISTORY)
         self.pending: deque[bytes] = deque()
         """The frames up to `seq` that somebody may lack."""
         self.departures: list[tuple[int, Departure]] = []
-        self.subscribers: dict[Subscriber, Outlet] = {}
+        self.subscribers: dict[Subscriber, Cursor] = {}
         self.by_user: dict[str, set[Subscriber]] = {}
-        self.waiting: list[Waiting] = []
+        self.waiting: list[PendingSubscriber] = []
         self.holds = 0
         """Attachings under way: a feed that is held or listened to stays open."""
         self.is_missing = False
         """There is no such feed; found when it was to be read."""
         self._snapshot: bytes | None = None
-        self._round: Iterator[Outlet] | None = None
+        self._round: Iterator[Cursor] | None = None
         self._round_began_at = 0
         self._joined = _NOTHING
 
@@ -157,11 +157,11 @@ class Feed:
     def start(self, seq: int, state: FeedState) -> None:
         """Takes up a loaded state; events that came while it was read follow it."""
         self.seq, self.state = seq, state
-        self.ring.clear()
+        self.history.clear()
         self.pending.clear()
         self._snapshot = self._round = None
         self._joined = _NOTHING
-        self._drain_early()
+        self._drain_reorder_buffer()
 
     def take_over(self, seq: int, state: FeedState) -> bool:
         """A state that was just read replaces this one; False where it is of another seq."""
@@ -176,27 +176,27 @@ class Feed:
             return False
         self.target = max(self.target, event.seq)
         if self.seq is None or event.seq > self.seq + 1:
-            if len(self.early) < EARLY:  # beyond it, the reader finds them in the log
-                self.early[event.seq] = event
+            if len(self.reorder_buffer) < REORDER_BUFFER:  # the rest is found in the log
+                self.reorder_buffer[event.seq] = event
             return False
         self._apply(event)
-        self._drain_early()
+        self._drain_reorder_buffer()
         return True
 
-    def _drain_early(self) -> None:
+    def _drain_reorder_buffer(self) -> None:
         assert self.seq is not None
-        while (event := self.early.pop(self.seq + 1, None)) is not None:
+        while (event := self.reorder_buffer.pop(self.seq + 1, None)) is not None:
             self._apply(event)
-        if self.early:
-            for seq in [seq for seq in self.early if seq <= self.seq]:
-                del self.early[seq]
+        if self.reorder_buffer:
+            for seq in [seq for seq in self.reorder_buffer if seq <= self.seq]:
+                del self.reorder_buffer[seq]
 
     def _apply(self, event: Event) -> None:
         assert self.state is not None
         self.seq = event.seq
         self._snapshot = None
         frame = event_frame(event)
-        self.ring.append((event.seq, frame))
+        self.history.append((event.seq, frame))
         self.pending.append(frame)
         if (departure := self.state.apply(event)) is not None:
             self.departures.append((event.seq, departure))
@@ -245,7 +245,7 @@ class Feed:
         self._write(outlet, self.seq)
         return missed
 
-    def _write(self, outlet: Outlet, head: int) -> None:
+    def _write(self, outlet: Cursor, head: int) -> None:
         start, end, frames = self._joined
         if start != outlet.seq or end != head:
             start = outlet.seq
@@ -279,7 +279,7 @@ class Feed:
             self._greet(entry, self.seq)
             self.subscribe(entry.subscriber)
 
-    def _greet(self, entry: Waiting, seq: int) -> None:
+    def _greet(self, entry: PendingSubscriber, seq: int) -> None:
         missed = self._frames_after(entry, seq)
         if missed is None:
             entry.subscriber.welcome(self, resumed=False, since=seq)
@@ -289,14 +289,14 @@ class Feed:
         if missed:
             entry.subscriber.write(b"".join(missed))
 
-    def _frames_after(self, entry: Waiting, seq: int) -> list[bytes] | None:
+    def _frames_after(self, entry: PendingSubscriber, seq: int) -> list[bytes] | None:
         """The frames that it missed; None where a snapshot is due."""
         since = entry.since
-        if since is None or since > seq or seq - since > RING:
+        if since is None or since > seq or seq - since > HISTORY:
             return None
         if since == seq:
             return []
-        known = entry.history | dict(self.ring)
+        known = entry.history | dict(self.history)
         try:
             return [known[number] for number in range(since + 1, seq + 1)]
         except KeyError:
@@ -306,10 +306,10 @@ class Feed:
         """True where the ring alone lets a client resume after `since`."""
         if self.seq is None:
             return False
-        return since >= self.seq or bool(self.ring and self.ring[0][0] <= since + 1)
+        return since >= self.seq or bool(self.history and self.history[0][0] <= since + 1)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        self.subscribers[subscriber] = Outlet(subscriber, self.seq or 0)
+        self.subscribers[subscriber] = Cursor(subscriber, self.seq or 0)
         if subscriber.user_id is not None:
             self.by_user.setdefault(subscriber.user_id, set()).add(subscriber)
 

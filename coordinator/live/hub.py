@@ -16,9 +16,9 @@ import structlog
 
 from coordinator.domain.errors import NotFound, Unavailable
 from coordinator.domain.events import Event, FeedKey
-from coordinator.live.feed import RING, Feed, FeedSource, Subscriber, Waiting
+from coordinator.live.feed import HISTORY, Feed, FeedSource, PendingSubscriber, Subscriber
 from coordinator.live.frames import event_frame
-from coordinator.live.metrics import DELIVERIES, DELIVERY_SECONDS, GAPS_REPAIRED
+from coordinator.metrics import DELIVERIES, DELIVERY_SECONDS, GAPS_REPAIRED
 
 log = structlog.get_logger()
 
@@ -157,7 +157,7 @@ class Hub:
                 subscriber.connect_seq = connect_seq
             if since is not None and since > connect_seq:
                 since = None  # past the log's end: the client has seen another log
-            entry = Waiting(subscriber, since=since, need=connect_seq, greets=True)
+            entry = PendingSubscriber(subscriber, since=since, need=connect_seq, greets=True)
             await self._read_history(feed, entry)
             await self._let_in(feed, entry)
         except BaseException:
@@ -179,7 +179,7 @@ class Hub:
         if since > need:
             need = await source.head(feed.key.id) or 0
         known = since if since <= need else None
-        entry = Waiting(subscriber, since=known, need=need, greets=False)
+        entry = PendingSubscriber(subscriber, since=known, need=need, greets=False)
         await self._read_history(feed, entry)
         self.flush(feed, subscriber)
         if subscriber not in feed.subscribers:
@@ -190,10 +190,10 @@ class Hub:
         except (NotFound, Unavailable):
             subscriber.close(4201)  # it listens no more, and must not believe that it does
 
-    async def _read_history(self, feed: Feed, entry: Waiting) -> None:
+    async def _read_history(self, feed: Feed, entry: PendingSubscriber) -> None:
         """What a resuming client missed and this feed's ring does not hold."""
         since = entry.since
-        if since is None or not 0 <= entry.need - since <= RING:
+        if since is None or not 0 <= entry.need - since <= HISTORY:
             return
         # The state first: what it was read after is then all in the log's answer, and what comes
         # later in the ring. The other way round, events between the two would be in neither.
@@ -201,10 +201,10 @@ class Hub:
         if feed.remembers(since):
             return
         source = self._sources[feed.key.kind]
-        events = await source.events_after(feed.key.id, since, RING)
+        events = await source.events_after(feed.key.id, since, HISTORY)
         entry.history = {event.seq: event_frame(event) for event in events}
 
-    async def _let_in(self, feed: Feed, entry: Waiting) -> None:
+    async def _let_in(self, feed: Feed, entry: PendingSubscriber) -> None:
         feed.waiting.append(entry)
         await self._catch_up(feed, entry.need)
         DELIVERIES.inc(feed.settle())
@@ -293,7 +293,7 @@ class Hub:
             elif feed.is_behind:
                 # The log does not have what was announced: it was set back, or announced wrongly.
                 feed.target = feed.seq
-                feed.early.clear()
+                feed.reorder_buffer.clear()
         DELIVERIES.inc(feed.settle())
         self._settle_soon(feed, time.time())
 

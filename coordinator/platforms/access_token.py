@@ -25,7 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import LockError
 
 from coordinator.domain.errors import CoordinatorError, Unavailable
-from coordinator.platforms.quick_redis import AWAY
+from coordinator.redis import AWAY
 
 log = structlog.get_logger()
 

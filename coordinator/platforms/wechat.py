@@ -251,7 +251,7 @@ class WeChat:
         Args:
             appid, secret: the empty string where they are not set.
             http: from `wechat_http`.
-            redis: an impatient one (`quick_redis`).
+            redis: an impatient one (`fail_fast_redis`).
             prefix: sets this deployment's keys on a shared Redis apart.
         """
         self.appid = appid

@@ -16,7 +16,7 @@ from coordinator.domain.ids import is_room_id, new_guest_id
 from coordinator.domain.people import Guest, Proof, Staff
 from coordinator.domain.room import Room
 from coordinator.services.access import Access
-from coordinator.store.commands import (
+from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
     End,
     Join,
@@ -25,8 +25,8 @@ from coordinator.store.commands import (
     Remove,
     Return,
 )
+from coordinator.store.room_writer.queue import OnCommit, Writer
 from coordinator.store.rooms import Attendance, ListedRoom, Rooms, StoredRoom
-from coordinator.store.writer import OnCommit, Writer
 
 
 class RoomService:

@@ -15,7 +15,14 @@ from typing import Any
 import msgspec
 
 from coordinator.domain.events import INTERVIEW, Event, FeedKey, timestamp
-from coordinator.domain.interview import CREATED, UPDATED, Interview, JobBrief, Record, Watched
+from coordinator.domain.interview import (
+    CREATED,
+    UPDATED,
+    Interview,
+    InterviewState,
+    JobBrief,
+    Record,
+)
 from coordinator.domain.interview import progress as progress_of
 from coordinator.domain.job import Enterprise
 from coordinator.store.database import Database
@@ -257,10 +264,10 @@ class Interviews:
 
     # -- the hub's source ---------------------------------------------------------------------
 
-    async def load(self, interview_id: str) -> tuple[int, Watched] | None:
+    async def load(self, interview_id: str) -> tuple[int, InterviewState] | None:
         """The feed's state and the seq that it reflects, of one moment; None = there is none."""
         record = await self.record(interview_id, enterprise=None)
-        return None if record is None else (record.seq, Watched.of(record))
+        return None if record is None else (record.seq, InterviewState.of(record))
 
     async def events_after(self, interview_id: str, seq: int, limit: int) -> list[Event]:
         """The log after `seq`, oldest first, at most `limit` events."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.domain.people import Staff
+from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
-from coordinator.store.gather import Gathered
 
 _COLUMNS = "id, openid, role, name, avatar, phone, disabled_at IS NOT NULL AS disabled"
 
@@ -16,7 +16,7 @@ class People:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._staff = Gathered(self._read_staff)
+        self._staff = Coalesced(self._read_staff)
 
     async def staff(self, number: int) -> Staff | None:
         """The staff member, or None where there is none or an operator has disabled it."""

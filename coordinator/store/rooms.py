@@ -17,8 +17,8 @@ from coordinator.domain.ids import staff_id
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Participant, Room, room_view
 from coordinator.domain.roster import Roster
+from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
-from coordinator.store.gather import Gathered
 
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
@@ -104,8 +104,8 @@ class Rooms:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._rooms = Gathered(self._read_rooms)
-        self._rooms_with_people = Gathered(self._read_rooms_with_people)
+        self._rooms = Coalesced(self._read_rooms)
+        self._rooms_with_people = Coalesced(self._read_rooms_with_people)
 
     async def create(self, *, room_id: str, room_name: str, host_name: str, host: Staff) -> Room:
         """Makes a room with its host as first participant, and its first event.

@@ -2,7 +2,7 @@
 
 Names of the REST document's section 8 are kept. A room's public id is its key everywhere: one word
 for one thing, and an operator can read every table by it. Room, participants, events and
-connections of a room change only while its row is locked (`store/writer.py`); there are no foreign
+connections of a room change only while its row is locked (`room_writer`); there are no foreign
 keys between them, since that lock already guards what they would check, once per row and write.
 """
 

@@ -23,7 +23,7 @@ from coordinator.domain.errors import (
     PayloadTooLarge,
     Unauthorized,
 )
-from coordinator.web.requests import request_id
+from coordinator.web.http_request import request_id
 
 log = structlog.get_logger()
 

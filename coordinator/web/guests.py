@@ -20,11 +20,11 @@ from coordinator.domain.errors import (
 from coordinator.domain.events import timestamp
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
-from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, optional, read, required
-from coordinator.web.documentation import documented
+from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
-from coordinator.web.requests import bearer, header
+from coordinator.web.openapi.operation import documented
+from coordinator.web.views import Answer, View
 
 _LONGEST_TOKEN = 4096
 
@@ -66,7 +66,7 @@ class LeaveBody(Body):
 def join_story(
     rooms: RoomService, access: Access, limits: Limits
 ) -> Callable[[Any, bytes], Awaitable[Answer[JoinedView]]]:
-    """How a guest joins: from the ASGI scope and the body to the answer (`web/hot.py`)."""
+    """How a guest joins: from the ASGI scope and the body to the answer (`web/fast_path.py`)."""
 
     async def join(scope: Any, raw: bytes) -> Answer[JoinedView]:
         await limits.check_client("join", scope)

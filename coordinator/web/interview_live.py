@@ -10,13 +10,13 @@ from coordinator.domain.events import INTERVIEW
 from coordinator.domain.ids import new_session_id
 from coordinator.domain.job import is_record_id
 from coordinator.domain.people import Staff
-from coordinator.live.connection import Connection, Terms
-from coordinator.live.transport import LiveSocket
-from coordinator.live.watch import Watch
+from coordinator.live.connection import Connection, ConnectionContext
+from coordinator.live.interview_viewer import InterviewViewer
+from coordinator.live.websocket import LiveSocket
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.store.interviews import Interviews
-from coordinator.web.live import Refusal, presented_token, subprotocol_value
+from coordinator.web.handshake import Refusal, presented_token, subprotocol_value
 from coordinator.web.open_api import header_text
 
 _KEY = "key "
@@ -33,7 +33,7 @@ class InterviewEndpoint:
     path = re.compile(r"/api/open/interviews/([^/]+)/live")
 
     def __init__(
-        self, interviews: Interviews, api_keys: ApiKeys, access: Access, terms: Terms
+        self, interviews: Interviews, api_keys: ApiKeys, access: Access, terms: ConnectionContext
     ) -> None:
         self._interviews = interviews
         self._api_keys = api_keys
@@ -61,7 +61,9 @@ class InterviewEndpoint:
             return await self._for_key(socket, feed_id, credential[len(_KEY) :])
         return await self._for_staff(socket, feed_id, credential[len(_TOKEN) :])
 
-    async def _for_key(self, socket: LiveSocket, interview_id: str, presented: str) -> Watch:
+    async def _for_key(
+        self, socket: LiveSocket, interview_id: str, presented: str
+    ) -> InterviewViewer:
         key = self._api_keys.verify(presented)
         if not is_record_id(interview_id):
             raise NotFound
@@ -72,7 +74,9 @@ class InterviewEndpoint:
         identity = {"name": key.name, "role": "observer"}
         return self._watch(socket, interview_id, identity, expires_at=None)
 
-    async def _for_staff(self, socket: LiveSocket, interview_id: str, token: str) -> Watch:
+    async def _for_staff(
+        self, socket: LiveSocket, interview_id: str, token: str
+    ) -> InterviewViewer:
         proof = await self._access.proof(token)
         if not isinstance(proof.holder, Staff):
             raise Refusal(4003)
@@ -83,8 +87,8 @@ class InterviewEndpoint:
 
     def _watch(
         self, socket: LiveSocket, interview_id: str, identity: dict[str, Any], **more: Any
-    ) -> Watch:
-        return Watch(
+    ) -> InterviewViewer:
+        return InterviewViewer(
             socket,
             self._terms,
             session_id=new_session_id(),

@@ -26,8 +26,8 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import Redis
 
 from coordinator.domain.errors import RateLimited
-from coordinator.platforms.quick_redis import AWAY, REDIS_SECONDS
-from coordinator.web.requests import Network, client_address
+from coordinator.redis import AWAY, REDIS_SECONDS
+from coordinator.web.http_request import Network, client_address
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Limits:
 
         Args:
             rates: `60/minute` by name; the empty string is no limit.
-            redis: an impatient one (`quick_redis`); its owner closes it.
+            redis: an impatient one (`fail_fast_redis`); its owner closes it.
             prefix: sets this deployment's keys on a shared Redis apart.
             clock: seconds; of the local counting and of the pause.
         """

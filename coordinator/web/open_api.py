@@ -1,6 +1,6 @@
 """The open API for Coze: jobs, AI interviews, their reports.
 
-Bodies are read as Coze sends them (`web/tolerance.py`), everything succeeds with 200, and a call
+Bodies are read as Coze sends them (`web/coze_body.py`), everything succeeds with 200, and a call
 is known by its `X-API-Key` alone. The Structs here are what is documented, in `/schema` and in
 `/openapi/coze.json`, and what bodies are checked against; a test holds the answers against them.
 Descriptions are Chinese: the models on Coze read them to fill in the members.
@@ -34,14 +34,14 @@ from coordinator.services.interviews import Interviews
 from coordinator.settings import ApiKey
 from coordinator.store.interviews import Listed
 from coordinator.store.jobs import Jobs
-from coordinator.web import examples
-from coordinator.web.answers import View
 from coordinator.web.bodies import Body
-from coordinator.web.coze_document import coze_document
-from coordinator.web.documentation import API_KEY, OPEN, Parameter, documented
+from coordinator.web.coze_body import SAFE_INTEGER, read_tolerantly, refuse_template
 from coordinator.web.limits import Limits
+from coordinator.web.openapi import examples
+from coordinator.web.openapi.coze import coze_document
+from coordinator.web.openapi.operation import API_KEY, OPEN, Parameter, documented
 from coordinator.web.pages import PAGES, filter_of, page_of
-from coordinator.web.tolerance import SAFE_INTEGER, read_tolerantly, refuse_template
+from coordinator.web.views import View
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.domain.errors import InvalidParams
-from coordinator.web.documentation import Parameter
+from coordinator.web.openapi.operation import Parameter
 
 PAGE_SIZE = 10
 MAX_PAGE_SIZE = 100

@@ -24,11 +24,11 @@ from coordinator.domain.ids import is_room_id
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.store.rooms import Attendance, StoredRoom
-from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, read, required
-from coordinator.web.documentation import STAFF, Parameter, documented
+from coordinator.web.http_request import bearer
+from coordinator.web.openapi.operation import STAFF, Parameter, documented
 from coordinator.web.pages import PAGES, number_of, page_of
-from coordinator.web.requests import bearer
+from coordinator.web.views import Answer, View
 
 PathText = FromPath[str]
 
@@ -135,7 +135,7 @@ class RemovedView(View, frozen=True, kw_only=True):
 
 
 def view_story(rooms: RoomService) -> Callable[[str], Awaitable[Answer[RoomView]]]:
-    """How a room is shown: from its id to the answer (`web/hot.py`)."""
+    """How a room is shown: from its id to the answer (`web/fast_path.py`)."""
 
     async def view(room_id: str) -> Answer[RoomView]:
         return Answer(data=room_view(*await rooms.view(room_id)))

@@ -24,11 +24,11 @@ from coordinator.platforms.wechat import CodeOrder, image_type
 from coordinator.services.access import Access
 from coordinator.services.codes import Codes
 from coordinator.services.sign_in import SignIn
-from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import Body, optional, read, required
-from coordinator.web.documentation import STAFF, documented
+from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
-from coordinator.web.requests import bearer
+from coordinator.web.openapi.operation import STAFF, documented
+from coordinator.web.views import Answer, View
 
 DEFAULT_PAGE = "pages/interview/guest/guest"
 DEFAULT_WIDTH = 430

@@ -21,11 +21,11 @@ from coordinator.domain.people import Proof
 from coordinator.platforms.zego import Zego
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
-from coordinator.web.answers import Answer, View
 from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
-from coordinator.web.documentation import documented
+from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
-from coordinator.web.requests import bearer
+from coordinator.web.openapi.operation import documented
+from coordinator.web.views import Answer, View
 
 DEFAULT_LIFETIME = 7200
 LEAST_LIFETIME, MOST_LIFETIME = 60, 86400

@@ -12,8 +12,8 @@ from typing import Any
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound
 from coordinator.domain.events import Event
 from coordinator.domain.room import Participant, Policy, Room
-from coordinator.store.commands import Command, Join
-from coordinator.store.memory import Memory
+from coordinator.store.room_writer.commands import Command, Join
+from coordinator.store.room_writer.room_cache import RoomCache
 from coordinator.store.rooms import payload
 
 _LOCK = """
@@ -103,7 +103,7 @@ _EMPTY_ENDED_ROOM = (
 )
 
 
-class Order:
+class PendingCommand:
     """A command that waits for its answer."""
 
     __slots__ = ("answer", "command", "deadline", "is_uncertain", "needs_lock")
@@ -137,7 +137,7 @@ class Order:
         )
 
 
-class Batch:
+class Transaction:
     """The orders of one transaction, and what has become of them.
 
     Attributes:
@@ -150,13 +150,13 @@ class Batch:
         replaced: session ids that newer connections pushed out.
     """
 
-    def __init__(self, connection: Any, policy: Policy, orders: list[Order]) -> None:
+    def __init__(self, connection: Any, policy: Policy, orders: list[PendingCommand]) -> None:
         self.connection = connection
         self.policy = policy
         self.orders = orders
         self.rooms: dict[str, Room] = {}
-        self.busy: list[Order] = []
-        self.answers: list[tuple[Order, Any, BaseException | None]] = []
+        self.busy: list[PendingCommand] = []
+        self.answers: list[tuple[PendingCommand, Any, BaseException | None]] = []
         self.written: list[Room] = []
         self.clock: tuple[datetime, float] | None = None
         self.events: list[Event] = []
@@ -165,7 +165,7 @@ class Batch:
         self._alive: set[str] = set()
         self._remembered_at: datetime | None = None
 
-    def recall(self, memory: Memory) -> None:
+    def recall(self, memory: RoomCache) -> None:
         """Takes the rooms from memory, which covers the orders."""
         self._remembered_at = memory.now()
         for order in self.orders:
@@ -248,7 +248,7 @@ class Batch:
                 statement, [(room.room_id, room.ended_at) for room in ended]
             )
 
-    def drop_unwritten(self) -> tuple[list[Order], list[Room]]:
+    def drop_unwritten(self) -> tuple[list[PendingCommand], list[Room]]:
         """Takes back what was decided of rooms that were not written.
 
         Returns:

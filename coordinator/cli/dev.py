@@ -18,17 +18,18 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from coordinator import logs
-from coordinator.app import deployment_id, server
+from coordinator import logging
 from coordinator.domain.people import Staff
-from coordinator.embedded import EmbeddedPostgres, EmbeddedRedis
-from coordinator.platforms.wechat_standin import DOCUMENTED_OPENID, WechatStandin
+from coordinator.node import deployment_id
+from coordinator.server import server
 from coordinator.services.access import Access
-from coordinator.services.seed import reset_example, seed
 from coordinator.settings import DOCUMENTED_KEYS, Settings
+from coordinator.standins import mini_program
+from coordinator.standins.seed import reset_example, seed
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from coordinator.standins.wechat import DOCUMENTED_OPENID, WechatStandin
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from coordinator.web import mini_program
 
 _NODE_SETTINGS = (
     "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "OPEN_API_KEYS", "ZEGO_APP_ID", "ZEGO_SERVER_SECRET",
@@ -67,10 +68,13 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         _keep_for_a_second_node(values, data / "node.env")
         if standin is not None:
             standin.page_url = settings.base_url + mini_program.PATH
-        logs.configure(form=settings.log_format, level=settings.log_level, node="dev")
+        logging.configure(form=settings.log_format, level=settings.log_level, node="dev")
         token = asyncio.run(_prepare(settings))
         deployment = asyncio.run(deployment_id(settings.database_url))
-        running = server(settings, deployment, host="127.0.0.1", port=settings.port)
+        pages = mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else []
+        running = server(
+            settings, deployment, host="127.0.0.1", port=settings.port, more_routes=pages
+        )
         running.on_ready = lambda: _say_where_to_look(settings, token, data)
         running.run()
     return 0

@@ -14,20 +14,21 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import Progress
 
-from coordinator import logs
-from coordinator.app import SchemaMissing, deployment_id, server
-from coordinator.checks import check
-from coordinator.dev import run_dev
+from coordinator import logging
+from coordinator.cli.check import check
+from coordinator.cli.dev import run_dev
+from coordinator.cli.import_jobs import ImportRefused, import_jobs
+from coordinator.cli.workers import listen, serve_with_workers
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.ids import staff_number
 from coordinator.domain.people import Staff
+from coordinator.node import SchemaMissing, deployment_id
+from coordinator.server import server
 from coordinator.services.access import Access
-from coordinator.services.jobs import ImportRefused, import_jobs
-from coordinator.services.seed import seed
 from coordinator.settings import Settings, SettingsError
+from coordinator.standins.seed import seed
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from coordinator.workers import listen, serve_with_workers
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -154,7 +155,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
         if options.workers > 1:
             return serve_with_workers(listener, options.workers, settings.drain_seconds)
         fd = listener.detach()
-    logs.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
+    logging.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
     serving = server(settings, deployment, host=options.host, port=port, fd=fd)
     serving.parent = options.parent
     serving.run()

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from coordinator.domain.errors import Unavailable
-from coordinator.store import gather
-from coordinator.store.gather import Gathered
+from coordinator.store import coalesce
+from coordinator.store.coalesce import Coalesced
 
 
 async def test_questions_that_come_together_are_one_query() -> None:
@@ -18,7 +18,7 @@ async def test_questions_that_come_together_are_one_query() -> None:
         queries.append(sorted(keys))
         return {key: key.upper() for key in keys if key != "unknown"}
 
-    names: Gathered[str, str] = Gathered(read)
+    names: Coalesced[str, str] = Coalesced(read)
     answers = await asyncio.gather(*(names.get(key) for key in ("a", "b", "a", "unknown")))
     assert answers == ["A", "B", "A", None]
     assert queries == [["a", "b", "unknown"]]
@@ -34,7 +34,7 @@ async def test_a_question_is_never_answered_by_a_query_that_was_sent_before_it()
         await go_on.wait()
         return dict.fromkeys(keys, seen)
 
-    names: Gathered[str, str] = Gathered(read)
+    names: Coalesced[str, str] = Coalesced(read)
     first = asyncio.create_task(names.get("a"))
     await sent.wait()
     value = "new"
@@ -51,7 +51,7 @@ async def test_who_gives_up_takes_nobody_elses_answer_away() -> None:
         await go_on.wait()
         return dict.fromkeys(keys, "here")
 
-    names: Gathered[str, str] = Gathered(read)
+    names: Coalesced[str, str] = Coalesced(read)
     impatient, patient = (asyncio.create_task(names.get("a")) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
@@ -69,7 +69,7 @@ async def test_a_failed_query_fails_all_who_share_it_and_nobody_after() -> None:
             raise failure
         return dict.fromkeys(keys, "here")
 
-    names: Gathered[str, str] = Gathered(read)
+    names: Coalesced[str, str] = Coalesced(read)
     asked = await asyncio.gather(names.get("a"), names.get("b"), return_exceptions=True)
     assert [type(answer) for answer in asked] == [Unavailable, Unavailable]
     assert await names.get("a") == "here"
@@ -78,13 +78,13 @@ async def test_a_failed_query_fails_all_who_share_it_and_nobody_after() -> None:
 async def test_who_waits_behind_a_query_that_hangs_is_told_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gather, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(coalesce, "PATIENCE_SECONDS", 0.05)
     never = asyncio.Event()
 
     async def read(keys: list[str]) -> dict[str, str]:
         await never.wait()
         return {}
 
-    names: Gathered[str, str] = Gathered(read)
+    names: Coalesced[str, str] = Coalesced(read)
     asked = await asyncio.gather(names.get("a"), names.get("b"), return_exceptions=True)
     assert [type(answer) for answer in asked] == [Unavailable, Unavailable]

@@ -20,23 +20,24 @@ from uvicorn.server import ServerState
 from coordinator.domain.errors import Unauthorized
 from coordinator.domain.events import Event, FeedKey
 from coordinator.domain.roster import Roster
-from coordinator.embedded import free_port
-from coordinator.live.connection import Connection, Terms
+from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.hub import Hub
-from coordinator.live.transport import LiveSocket, http_protocol
-from coordinator.web.hot import HotLane
-from coordinator.web.requests import Meter
+from coordinator.live.websocket import LiveSocket
+from coordinator.standins.servers import free_port
+from coordinator.web.fast_path import FastPath
+from coordinator.web.http_protocol import http_protocol
+from coordinator.web.http_request import Meter
 
 KEY = FeedKey("room", "r")
 
 
-class Door:
-    """Lets every websocket in, to `enter`."""
+class Handler:
+    """Accepts every websocket, and hands it to `accept`."""
 
-    def __init__(self, enter: Callable[[LiveSocket], None]) -> None:
-        self.enter = enter
+    def __init__(self, accept: Callable[[LiveSocket], None]) -> None:
+        self.accept = accept
 
-    def knows(self, path: str) -> bool:
+    def matches(self, path: str) -> bool:
         return path.startswith("/live")
 
     def choose(self, offered: list[str]) -> str | None:
@@ -51,11 +52,11 @@ async def _echo(scope: Any, body: bytes) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    enter: Callable[[LiveSocket], None] = lambda socket: None,
+    accept: Callable[[LiveSocket], None] = lambda socket: None,
 ) -> AsyncIterator[tuple[int, ServerState, weakref.WeakSet[Any]]]:
     """A port, uvicorn's state of it, and the protocols that are alive."""
-    app = HotLane(None, Meter(), posts={"/hot": _echo}, gets={"/hot/": _echo})
-    protocol = http_protocol(Door(enter))
+    app = FastPath(None, Meter(), posts={"/hot": _echo}, gets={"/hot/": _echo})
+    protocol = http_protocol(Handler(accept))
     config = uvicorn.Config(
         app, http=protocol, log_config=None, access_log=False, ws="websockets-sansio"
     )
@@ -207,20 +208,20 @@ async def _hangs_up_while_it_waits() -> None:
     log = SlowLog()
     hub = Hub([log], lambda: False)
     lost = asyncio.Event()
-    terms = Terms(hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None)
+    terms = ConnectionContext(hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None)
     letting_in = []
 
     async def let_in(connection: Connection) -> None:
         connection.start(await hub.attach(KEY, connection, since=None, connect_seq=1))
 
-    def enter(socket: LiveSocket) -> None:
+    def accept(socket: LiveSocket) -> None:
         connection = Connection(
             socket, terms, session_id="s", identity={"userId": "u"}, expires_at=None
         )
         socket.receiver = connection
         letting_in.append(asyncio.create_task(let_in(connection)))
 
-    async with serving(enter) as (port, _, _):
+    async with serving(accept) as (port, _, _):
         _, gone = await upgraded(port)
         others = [await upgraded(port) for _ in range(3)]
         gone.transport.abort()

@@ -16,10 +16,10 @@ import msgspec
 import structlog
 
 from coordinator.domain.errors import CoordinatorError, PayloadTooLarge
-from coordinator.live.transport import ANSWER
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.errors import failure_body
-from coordinator.web.requests import Meter, request_id
+from coordinator.web.http_protocol import ANSWER
+from coordinator.web.http_request import Meter, request_id
 
 log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ _JSON = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
 
 
-class HotLane:
+class FastPath:
     """An ASGI application in front of another one.
 
     Args:

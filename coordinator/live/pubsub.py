@@ -21,7 +21,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from coordinator.domain.events import Event, FeedKey
-from coordinator.live.metrics import REDIS_UP
+from coordinator.metrics import REDIS_UP
 
 log = structlog.get_logger()
 

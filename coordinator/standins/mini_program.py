@@ -29,7 +29,7 @@ def is_wanted(wx_api_base: str) -> bool:
 
 def routes() -> list[Any]:
     """The handler."""
-    page = (files("coordinator.web") / "mini_program.html").read_text(encoding="utf-8")
+    page = (files("coordinator.standins") / "mini_program.html").read_text(encoding="utf-8")
 
     @get(PATH, media_type="text/html", summary="小程序替身", include_in_schema=False)
     async def mini_program() -> Response[str]:

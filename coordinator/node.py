@@ -6,33 +6,29 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import structlog
-import uvicorn
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
+from coordinator import metrics
 from coordinator.domain.events import Event
 from coordinator.domain.room import Lifespan, Policy
-from coordinator.live import metrics
-from coordinator.live.bus import Bus
-from coordinator.live.connection import Terms
+from coordinator.live.connection import ConnectionContext
 from coordinator.live.hub import Hub
-from coordinator.live.presence import Presence
-from coordinator.live.register import Register
-from coordinator.live.transport import http_protocol
-from coordinator.platforms.quick_redis import quick_redis
+from coordinator.live.lease import Presence
+from coordinator.live.pubsub import Bus
+from coordinator.live.registry import ConnectionRegistry
 from coordinator.platforms.wechat import WeChat, wechat_http
 from coordinator.platforms.zego import Zego
+from coordinator.redis import fail_fast_redis
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.services.codes import Codes
@@ -46,21 +42,20 @@ from coordinator.store.interviews import Interviews as StoredInterviews
 from coordinator.store.jobs import Jobs
 from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
+from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from coordinator.store.writer import Writer
-from coordinator.web import guests, health, mini_program, open_api, rooms, wechat, zego
+from coordinator.web import guests, health, open_api, rooms, wechat, zego
 from coordinator.web.bodies import MAX_BODY_BYTES
-from coordinator.web.documentation import openapi_config
 from coordinator.web.errors import EXCEPTION_HANDLERS
-from coordinator.web.hot import HotLane
+from coordinator.web.fast_path import FastPath
+from coordinator.web.handshake import Handshake, RoomEndpoint
+from coordinator.web.http_request import Meter, Metered
 from coordinator.web.interview_live import InterviewEndpoint
 from coordinator.web.limits import Limits
-from coordinator.web.live import LiveDoor, RoomEndpoint
-from coordinator.web.requests import Meter, Metered
+from coordinator.web.openapi.operation import openapi_config
 
 log = structlog.get_logger()
 
-SHUTDOWN_SECONDS = 3
 _TOLD = ("room_created", "room_ended")
 """Events that stand in the log of the process, too."""
 
@@ -70,18 +65,22 @@ class Node:
 
     The order is that of the floors: Postgres, then the writer and the lease, then the bus and the
     hub; what was started last stops first. `deployment` names this database on a shared Redis.
+    `more_routes` are handlers served beside the documented ones (the pages of development).
     """
 
-    def __init__(self, settings: Settings, deployment: str) -> None:
+    def __init__(
+        self, settings: Settings, deployment: str, *, more_routes: Sequence[Any] = ()
+    ) -> None:
         self.settings = settings
+        self.more_routes = more_routes
         self.is_draining = False
         self.database = Database(settings.database_url)
         self.people = People(self.database)
         self.rooms = Rooms(self.database)
         policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
         self.writer = Writer(self.database, policy, self.publish)
-        self.register = Register()
-        self.redis = quick_redis(settings.redis_url)
+        self.register = ConnectionRegistry()
+        self.redis = fail_fast_redis(settings.redis_url)
         self.limits = Limits(settings.rate_limits, self.redis, deployment, settings.trusted_proxies)
         self.access = Access(settings.jwt_secrets, self.people)
         self.stored_interviews = StoredInterviews(self.database)
@@ -128,7 +127,7 @@ class Node:
             if settings.zego_ready
             else None
         )
-        self.terms = Terms(
+        self.terms = ConnectionContext(
             self.hub,
             settings.presence_grace,
             settings.live_buffer,
@@ -136,7 +135,7 @@ class Node:
             self.register.forget,
             self.replace,
         )
-        self.door = LiveDoor(
+        self.handshake = Handshake(
             [
                 RoomEndpoint(
                     self.rooms, self.writer, self.access, self.terms, lambda: self.presence.boot
@@ -193,7 +192,7 @@ class Node:
     async def stop(self) -> None:
         """Gives the lease back and closes everything."""
         self.is_draining = True
-        await self.door.close()
+        await self.handshake.close()
         await self.writer.drained(within=0.5)
         await _end(self._tasks)
         await self.hub.close()
@@ -241,7 +240,7 @@ class Node:
                     self.limits,
                     base_url=settings.base_url,
                 ),
-                *(mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else ()),
+                *self.more_routes,
             ],
             lifespan=[lifespan],
             exception_handlers=EXCEPTION_HANDLERS,
@@ -252,7 +251,7 @@ class Node:
         )
         view = rooms.view_story(self.room_service)
         meter = Meter()
-        return HotLane(
+        return FastPath(
             Metered(app, meter),
             meter,
             posts={
@@ -297,49 +296,6 @@ def _calm_garbage_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-class Server(uvicorn.Server):
-    """uvicorn, draining before it shuts down, and ending with status 0 when it was told to."""
-
-    def __init__(
-        self, config: uvicorn.Config, node: Node, sockets: list[socket.socket] | None
-    ) -> None:
-        super().__init__(config)
-        self.node = node
-        self.sockets = sockets
-        self.on_ready: Callable[[], None] | None = None
-        self.parent: int | None = None
-        """The process that a worker serves for: without it nobody could end the worker."""
-
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        super().run(sockets or self.sockets)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and self.on_ready is not None:
-            self.on_ready()
-
-    async def on_tick(self, counter: int) -> bool:
-        if self.parent is not None and os.getppid() != self.parent and not self.should_exit:
-            log.warning("supervisor_is_gone", parent=self.parent)
-            self.should_exit = True
-        return await super().on_tick(counter)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains; a second one does not wait."""
-        if self.should_exit:
-            self.force_exit = True
-        self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        draining = asyncio.create_task(self.node.drain())
-        while not draining.done() and not self.force_exit:
-            await asyncio.wait([draining], timeout=0.1)
-        draining.cancel()
-        await super().shutdown(sockets)
-
-
 async def deployment_id(database_url: str) -> str:
     """What names this database: the prefix of its keys and channels on a shared Redis.
 
@@ -359,41 +315,3 @@ async def deployment_id(database_url: str) -> str:
 
 class SchemaMissing(Exception):
     """The database is not at this version's schema."""
-
-
-def server(
-    settings: Settings,
-    deployment: str,
-    *,
-    host: str,
-    port: int,
-    fd: int | None = None,
-) -> Server:
-    """A server of one node, ready to `run`; `fd` is a listening socket that it shares."""
-    raise_file_limit()
-    node = Node(settings, deployment)
-    config = uvicorn.Config(
-        node.asgi(),
-        host=host,
-        port=port,
-        loop="uvloop",
-        http=http_protocol(node.door),
-        ws="websockets-sansio",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        backlog=4096,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        proxy_headers=False,
-    )
-    return Server(config, node, [socket.socket(fileno=fd)] if fd is not None else None)
-
-
-def raise_file_limit() -> None:
-    """A live connection is an open file: the soft limit is raised to the hard one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -17,16 +17,16 @@ from coordinator.domain.errors import (
     RoomEnded,
     Unavailable,
 )
-from coordinator.live.connection import Connection, Terms
-from coordinator.live.transport import LiveSocket
-from coordinator.store.commands import Connect, Disconnect, Leave
-from coordinator.store.writer import Writer
+from coordinator.live.connection import Connection, ConnectionContext
+from coordinator.live.websocket import LiveSocket
+from coordinator.store.room_writer.commands import Connect, Disconnect, Leave
+from coordinator.store.room_writer.queue import Writer
 
 _ROW_IS_GONE = (4005, 4006, 4009, 4010)
 """Closes that follow from a change which has deleted the connection's row already."""
 
 
-class Seat(Connection):
+class ParticipantConnection(Connection):
     """A participant's connection to its room.
 
     Attributes:
@@ -37,7 +37,7 @@ class Seat(Connection):
     def __init__(
         self,
         socket: LiveSocket,
-        terms: Terms,
+        terms: ConnectionContext,
         *,
         session_id: str,
         identity: dict[str, Any],

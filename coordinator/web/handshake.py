@@ -32,17 +32,17 @@ from coordinator.domain.errors import (
 from coordinator.domain.events import ROOM, FeedKey
 from coordinator.domain.ids import is_room_id, new_session_id
 from coordinator.domain.people import Guest, Proof, Staff
-from coordinator.live.connection import Connection, Terms
+from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.frames import BYES, bye_frame
 from coordinator.live.hub import Hub
-from coordinator.live.register import Register
-from coordinator.live.seat import Seat
-from coordinator.live.transport import LiveSocket, offered_subprotocols
+from coordinator.live.participant import ParticipantConnection
+from coordinator.live.registry import ConnectionRegistry
+from coordinator.live.websocket import LiveSocket, offered_subprotocols
 from coordinator.services.access import Access
+from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms, StoredRoom
-from coordinator.store.writer import Writer
+from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
-from coordinator.web.requests import bearer
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class LiveEndpoint(Protocol):
         """
 
 
-class LiveDoor:
+class Handshake:
     """Lets websockets in, each in a task of its own until it is greeted.
 
     Args:
@@ -109,7 +109,7 @@ class LiveDoor:
         endpoints: list[LiveEndpoint],
         *,
         hub: Hub,
-        register: Register,
+        register: ConnectionRegistry,
         limits: Limits,
         allowed_origins: tuple[str, ...],
         own_url: str,
@@ -127,13 +127,13 @@ class LiveDoor:
         self._openings: set[asyncio.Task[None]] = set()
         self._unauthenticated = 0
 
-    def knows(self, path: str) -> bool:
+    def matches(self, path: str) -> bool:
         return any(endpoint.path.fullmatch(path.rstrip("/")) for endpoint in self._endpoints)
 
     def choose(self, offered: list[str]) -> str | None:
         return SUBPROTOCOL if SUBPROTOCOL in offered else None
 
-    def enter(self, socket: LiveSocket) -> None:
+    def accept(self, socket: LiveSocket) -> None:
         opening = socket.loop.create_task(self._open(socket))
         self._openings.add(opening)
         opening.add_done_callback(self._openings.discard)
@@ -262,7 +262,7 @@ class RoomEndpoint:
         rooms: Rooms,
         writer: Writer,
         access: Access,
-        terms: Terms,
+        terms: ConnectionContext,
         boot: Callable[[], str],
     ) -> None:
         self._rooms = rooms
@@ -308,8 +308,10 @@ class RoomEndpoint:
         observer.connect_seq = room.last_seq
         return observer
 
-    def _seat(self, socket: LiveSocket, room_id: str, proof: Proof, role: str) -> Seat:
-        return Seat(
+    def _seat(
+        self, socket: LiveSocket, room_id: str, proof: Proof, role: str
+    ) -> ParticipantConnection:
+        return ParticipantConnection(
             socket,
             self._terms,
             session_id=new_session_id(),

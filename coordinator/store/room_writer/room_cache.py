@@ -3,8 +3,8 @@
 A room is known from its second change in a row by this node on: then as it was last written, with
 the version of its row (`xmin`) and the people that were loaded for it since. One that somebody else
 has changed meanwhile has to earn that again, so that rooms which several nodes write to at once
-cost no vain attempts. Memory is a guess: Postgres compares the version before it writes anything
-(`store/batch.py`).
+cost no vain attempts. RoomCache is a guess: Postgres compares the version before it writes anything
+(`store/room_writer/transaction.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from coordinator.domain.room import Room
-from coordinator.store.commands import Command
+from coordinator.store.room_writer.commands import Command
 
 MOST = 50_000
 """Rooms and people that are remembered; beyond it, the rooms that were not written for longest go.
@@ -25,7 +25,7 @@ MOST_PEOPLE = 2_000
 """People remembered of one room; beyond it, those that were learnt first go."""
 
 
-class Memory:
+class RoomCache:
     """The rooms that can be changed without reading them first."""
 
     def __init__(self) -> None:

@@ -14,24 +14,24 @@ from typing import Any
 import msgspec
 
 from coordinator.domain.errors import NotFound
-from coordinator.domain.interview import Watched
+from coordinator.domain.interview import InterviewState
 from coordinator.live.connection import Connection
-from coordinator.live.feed import RING, Feed
+from coordinator.live.feed import HISTORY, Feed
 
 TRIES = 5
 LATE_SECONDS = 0.05
 
-Load = Callable[[str], Awaitable[tuple[int, Watched] | None]]
+Load = Callable[[str], Awaitable[tuple[int, InterviewState] | None]]
 
 
-class Watch(Connection):
+class InterviewViewer(Connection):
     """Watches the interview `interview_id`; `load` reads it with its seq, as of one moment."""
 
     def __init__(self, *arguments: Any, interview_id: str, load: Load, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.interview_id = interview_id
         self._load = load
-        self._read_state: Watched | None = None
+        self._read_state: InterviewState | None = None
 
     async def enter(self) -> int:
         """Reads the record; the seq that it reflects.
@@ -47,7 +47,7 @@ class Watch(Connection):
 
     def starts_after(self, since: int | None) -> int:
         """A snapshot is what has been read, and events follow it."""
-        if since is not None and 0 <= self.connect_seq - since <= RING:
+        if since is not None and 0 <= self.connect_seq - since <= HISTORY:
             self._read_state = None
             return since
         return self.connect_seq

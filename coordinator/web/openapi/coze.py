@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from coordinator.web.documentation import Documentation, DocumentedOperation
-from coordinator.web.json_schema import Schema
+from coordinator.web.openapi.operation import Documentation, DocumentedOperation
+from coordinator.web.openapi.schema import Schema
 
 LEFT_OUT = frozenset({"updateInterviewByPost"})
 """The same call as another, for clients without PATCH: as a second tool it would only confuse."""

@@ -18,7 +18,7 @@ AWAY = (RedisError, OSError, TimeoutError)
 """What a command raises when Redis is gone, going, coming, or too slow."""
 
 
-def quick_redis(url: str) -> Redis:
+def fail_fast_redis(url: str) -> Redis:
     """A client with its own connections, none of them opened yet. The caller closes it."""
     pool = BlockingConnectionPool.from_url(
         url,

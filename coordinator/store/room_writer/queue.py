@@ -8,11 +8,11 @@ error. The way of one batch:
     lock rooms (skipping those that another node holds: their commands go to the next batch)
     load the people named        one statement, after the lock, so it sees what the lock waited for
     decide                       domain/room.py; a refusal fails one caller
-    write                        room rows, people, log, connections (`store/batch.py`)
+    write                        room rows, people, log, connections (`transaction.py`)
     COMMIT                       then events to `on_commit`, answers to the callers
 
 The short way: of rooms that this node alone changes the writer remembers what it wrote last
-(`store/memory.py`). A batch of such rooms is decided from memory and sent as that one write
+(`room_cache.py`). A batch of such rooms is decided from memory and sent as that one write
 statement, alone. It locks and writes those rooms whose row is still the very version that is
 remembered and skips the others, whose commands then go the long way: so nothing is decided by what
 is out of date, and a change costs one round trip instead of four.
@@ -38,10 +38,10 @@ import structlog
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event
 from coordinator.domain.room import Policy
-from coordinator.store.batch import Batch, Order
-from coordinator.store.commands import Command, UndoJoin
 from coordinator.store.database import AWAY, Database
-from coordinator.store.memory import Memory
+from coordinator.store.room_writer.commands import Command, UndoJoin
+from coordinator.store.room_writer.room_cache import RoomCache
+from coordinator.store.room_writer.transaction import PendingCommand, Transaction
 
 log = structlog.get_logger()
 
@@ -70,13 +70,13 @@ class Writer:
         self._database = database
         self._policy = policy
         self._on_commit = on_commit
-        self._queue: deque[Order] = deque()
+        self._queue: deque[PendingCommand] = deque()
         self._arrived = asyncio.Event()
         self._connection: Any = None
         self._has_begun = False
         """The last COMMIT has begun the next transaction in the same message."""
-        self._memory = Memory()
-        self._batch: list[Order] = []
+        self._cache = RoomCache()
+        self._batch: list[PendingCommand] = []
         self._is_waiting = False
 
     def submit(self, command: Command[A]) -> asyncio.Future[A]:
@@ -97,7 +97,7 @@ class Writer:
         if len(self._queue) >= QUEUE:
             answer.set_exception(Unavailable(retry_after=1))
             return answer
-        self._queue.append(Order(command, answer, loop.time() + patience))
+        self._queue.append(PendingCommand(command, answer, loop.time() + patience))
         self._arrived.set()
         return answer
 
@@ -152,9 +152,9 @@ class Writer:
         finally:
             self._batch = []
 
-    def _take(self) -> list[Order]:
+    def _take(self) -> list[PendingCommand]:
         """The next orders, without those whose callers have been told that they failed."""
-        orders: list[Order] = []
+        orders: list[PendingCommand] = []
         while self._queue and len(orders) < BATCH:
             order = self._queue.popleft()
             if not order.is_given_up:
@@ -167,7 +167,7 @@ class Writer:
         assert join.user_id is not None
         self.post(UndoJoin(room_id=join.room_id, user_id=join.user_id))
 
-    async def _try_later(self, orders: list[Order], error: BaseException) -> None:
+    async def _try_later(self, orders: list[PendingCommand], error: BaseException) -> None:
         """Postgres is away: what is not overdue stays queued, in order."""
         await self._disconnect()
         self._queue.extendleft(reversed(orders))
@@ -178,13 +178,13 @@ class Writer:
         self._is_waiting = True
         await asyncio.sleep(_AWAY_SECONDS)
 
-    async def _one_by_one(self, orders: list[Order], error: Exception) -> None:
+    async def _one_by_one(self, orders: list[PendingCommand], error: Exception) -> None:
         """Postgres refused a batch: each command once alone, so that one cannot fail the others."""
         log.error("batch_refused", commands=len(orders), exc_info=error)
         if len(orders) == 1:
             _fail(orders[0], error)
             return
-        busy: list[Order] = []
+        busy: list[PendingCommand] = []
         for position, order in enumerate(orders):
             if any(order.command.room_id == other.command.room_id for other in busy):
                 busy.append(order)  # in order
@@ -200,7 +200,7 @@ class Writer:
                 _fail(order, own)
         self._queue.extendleft(reversed(busy))
 
-    async def _carry_out(self, orders: list[Order]) -> tuple[list[Order], bool]:
+    async def _carry_out(self, orders: list[PendingCommand]) -> tuple[list[PendingCommand], bool]:
         """One transaction; the orders that are left, and whether all their rooms are held.
 
         Raises:
@@ -212,31 +212,31 @@ class Writer:
         busy = await self._lock_and_write(orders)
         return busy, len(busy) == len(orders)
 
-    def _is_covered(self, orders: Sequence[Order]) -> bool:
+    def _is_covered(self, orders: Sequence[PendingCommand]) -> bool:
         if any(order.is_uncertain or order.needs_lock for order in orders):
             return False
-        return self._memory.covers(order.command for order in orders)
+        return self._cache.covers(order.command for order in orders)
 
-    async def _write_from_memory(self, orders: list[Order]) -> list[Order]:
+    async def _write_from_memory(self, orders: list[PendingCommand]) -> list[PendingCommand]:
         """The short way; the orders of those rooms that were not as remembered."""
-        batch = Batch(await self._connected(), self._policy, orders)
-        batch.recall(self._memory)
+        batch = Transaction(await self._connected(), self._policy, orders)
+        batch.recall(self._cache)
         batch.decide()
         try:
             await batch.write()
         except AWAY as error:
             raise self._answer_lost(batch) from error
         left, unchanged = batch.drop_unwritten()
-        self._memory.keep([*batch.written, *unchanged])
+        self._cache.keep([*batch.written, *unchanged])
         if batch.clock is not None:
-            self._memory.note_time(*batch.clock)
+            self._cache.note_time(*batch.clock)
         self._tell(batch)
         return left
 
-    async def _lock_and_write(self, orders: list[Order]) -> list[Order]:
+    async def _lock_and_write(self, orders: list[PendingCommand]) -> list[PendingCommand]:
         """The long way; the orders of those rooms that somebody else holds."""
         connection = await self._connected()
-        batch = Batch(connection, self._policy, orders)
+        batch = Transaction(connection, self._policy, orders)
         if not self._has_begun:
             await connection.execute("BEGIN")
         self._has_begun = False
@@ -251,18 +251,18 @@ class Writer:
             self._has_begun = goes_on
         except AWAY as error:
             raise self._answer_lost(batch) from error
-        self._memory.learn(batch.written, found)
+        self._cache.learn(batch.written, found)
         if batch.clock is not None:
-            self._memory.set_clock(*batch.clock)
+            self._cache.set_clock(*batch.clock)
         self._tell(batch)
         return batch.busy
 
-    def _answer_lost(self, batch: Batch) -> _AnswerLost:
+    def _answer_lost(self, batch: Transaction) -> _AnswerLost:
         for order, _, _ in batch.answers:
             order.is_uncertain = True
         return _AnswerLost()
 
-    def _tell(self, batch: Batch) -> None:
+    def _tell(self, batch: Transaction) -> None:
         """It is committed: everybody hears of it, whatever a listener does with it."""
         try:
             if batch.events or batch.replaced:
@@ -280,7 +280,7 @@ class Writer:
     async def _connected(self) -> Any:
         if self._connection is None or self._connection.is_closed():
             self._has_begun = False  # what was begun died with its connection
-            self._memory = Memory()  # and a database that was set back counts its versions anew
+            self._cache = RoomCache()  # and a database that was set back counts its versions anew
             self._connection = await self._database.connect()
         return self._connection
 
@@ -296,12 +296,12 @@ class _AnswerLost(Exception):
     """COMMIT was sent, and its answer never came."""
 
 
-def _fail(order: Order, error: BaseException) -> None:
+def _fail(order: PendingCommand, error: BaseException) -> None:
     if not order.answer.done():
         order.answer.set_exception(error)
 
 
 def _unheard(answer: asyncio.Future[Any]) -> None:
-    """Nobody waits for this answer: a failure is repaired elsewhere (`live/presence.py`)."""
+    """Nobody waits for this answer: a failure is repaired elsewhere (`live/lease.py`)."""
     if not answer.cancelled():
         answer.exception()

@@ -20,7 +20,7 @@ import msgspec
 
 from coordinator.domain.errors import InvalidParams
 from coordinator.web.bodies import complaint
-from coordinator.web.json_schema import Schema, schema_of
+from coordinator.web.openapi.schema import Schema, schema_of
 
 MAX_DEPTH = 32
 SAFE_INTEGER = 2**53 - 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from coordinator.live.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from coordinator.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger()
 

@@ -37,7 +37,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, Operation, SecurityScheme, Server
 
 from coordinator.domain.errors import CoordinatorError, InvalidParams, Unavailable
-from coordinator.web.json_schema import Schema, schema_of
+from coordinator.web.openapi.schema import Schema, schema_of
 
 STAFF = "staffToken"
 GUEST = "guestToken"

@@ -25,11 +25,11 @@ import structlog
 from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.ids import new_boot_id
 from coordinator.domain.room import MAX_CONNECTIONS, Lifespan
-from coordinator.live.metrics import PRESENCE_EXPIRED
-from coordinator.store.commands import Disconnect, EndIfOverdue, Expire
+from coordinator.metrics import PRESENCE_EXPIRED
 from coordinator.store.nodes import Nodes, StoredConnection
+from coordinator.store.room_writer.commands import Disconnect, EndIfOverdue, Expire
+from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from coordinator.store.writer import Writer
 
 log = structlog.get_logger()
 

@@ -7,13 +7,13 @@ import random
 from collections.abc import Sequence
 
 from coordinator.live.connection import Connection
-from coordinator.live.seat import Seat
+from coordinator.live.participant import ParticipantConnection
 
 DRAIN_PER_SECOND = 500
 """How fast a draining node sends its clients elsewhere, where the window allows it."""
 
 
-class Register:
+class ConnectionRegistry:
     """The connections between their door and their end, observers and watchers too."""
 
     def __init__(self) -> None:
@@ -31,14 +31,18 @@ class Register:
 
     def claimed(self) -> set[str]:
         """Sessions that have a row in `connections`, or are about to."""
-        return {s for s, c in self._connections.items() if isinstance(c, Seat) and c.holds_row}
+        return {
+            s
+            for s, c in self._connections.items()
+            if isinstance(c, ParticipantConnection) and c.holds_row
+        }
 
     def confirmed(self) -> dict[str, tuple[str, str]]:
         """Sessions whose row has been written, with their room and user."""
         return {
             s: (c.room_id, c.user_id)
             for s, c in self._connections.items()
-            if isinstance(c, Seat) and c.row_is_confirmed
+            if isinstance(c, ParticipantConnection) and c.row_is_confirmed
         }
 
     def close_session(self, session_id: str, code: int) -> None:

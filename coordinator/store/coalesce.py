@@ -21,7 +21,7 @@ MOST = 200
 """Questions of one query."""
 
 
-class Gathered(Generic[K, V]):
+class Coalesced(Generic[K, V]):
     """Answers single questions by a query for many.
 
     Args:

@@ -1,0 +1,105 @@
+"""A node as a process that serves: uvicorn around it, signals, the drain, the limit of open files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+
+from coordinator.node import Node
+from coordinator.settings import Settings
+from coordinator.web.http_protocol import http_protocol
+
+log = structlog.get_logger()
+
+SHUTDOWN_SECONDS = 3
+
+
+class Server(uvicorn.Server):
+    """uvicorn, draining before it shuts down, and ending with status 0 when it was told to."""
+
+    def __init__(
+        self, config: uvicorn.Config, node: Node, sockets: list[socket.socket] | None
+    ) -> None:
+        super().__init__(config)
+        self.node = node
+        self.sockets = sockets
+        self.on_ready: Callable[[], None] | None = None
+        self.parent: int | None = None
+        """The process that a worker serves for: without it nobody could end the worker."""
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run(sockets or self.sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self.on_ready is not None:
+            self.on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.parent is not None and os.getppid() != self.parent and not self.should_exit:
+            log.warning("supervisor_is_gone", parent=self.parent)
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains; a second one does not wait."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        draining = asyncio.create_task(self.node.drain())
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait([draining], timeout=0.1)
+        draining.cancel()
+        await super().shutdown(sockets)
+
+
+def server(
+    settings: Settings,
+    deployment: str,
+    *,
+    host: str,
+    port: int,
+    fd: int | None = None,
+    more_routes: Sequence[Any] = (),
+) -> Server:
+    """A server of one node, ready to `run`; `fd` is a listening socket that it shares."""
+    raise_file_limit()
+    node = Node(settings, deployment, more_routes=more_routes)
+    config = uvicorn.Config(
+        node.asgi(),
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=http_protocol(node.handshake),
+        ws="websockets-sansio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=4096,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        proxy_headers=False,
+    )
+    return Server(config, node, [socket.socket(fileno=fd)] if fd is not None else None)
+
+
+def raise_file_limit() -> None:
+    """A live connection is an open file: the soft limit is raised to the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
