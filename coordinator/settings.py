@@ -7,6 +7,8 @@ reading the optional `.env` file.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +35,10 @@ DEFAULT_LIMITS: Mapping[str, str] = {
     "qr": "30/minute",
     "open": "600/minute",
     "live": "120/minute",
+    "view": "600/minute",
+    "create": "60/minute",
+    "key": "30/minute",
+    "ticket": "10/minute",
 }
 """Rate limits by name; `RATE_LIMITS` overrides them by name, `off` switches one or all off."""
 
@@ -70,7 +76,21 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set. Durations are seconds; 0 switches a deadline off."""
+    """Everything that can be set. Durations are seconds or days; 0 switches a limit off.
+
+    Attributes:
+        unconnected_guest_end: after so long a guest who has never connected leaves.
+        unconnected_per_address: seats of one address in one room that have never connected.
+        connections_per_address: TCP connections of one address that have not authenticated a live
+            connection.
+        metrics_allow: networks beside loopback that may read `/metrics`.
+        webhook_allow_private: private networks that a webhook may call.
+        wx_console_page: the mini-program page that confirms sign-ins; "" hides that way.
+        dev_hosts: host names that `dev` answers beside its own.
+        data_keys: 32 bytes each: the first encrypts what is encrypted at rest, all decrypt.
+        database_pooler: "transaction" where PgBouncer in that mode stands before Postgres; else
+            "session", also where there is no pooler.
+    """
 
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
@@ -93,11 +113,23 @@ class Settings:
     room_empty_end: float = 0.0
     room_max_age: float = 0.0
     events_keep_days: float = 30.0
+    participants_keep_days: float = 0.0
+    interviews_keep_days: float = 0.0
+    unconnected_guest_end: float = 0.0
+    unconnected_per_address: int = 0
+    connections_per_address: int = 200
     live_buffer: int = 256 * 1024
     live_max_connections: int = 20_000
     drain_seconds: float = 20.0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    metrics_allow: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhook_allow_private: tuple[IPv4Network | IPv6Network, ...] = ()
+    webhook_keep_days: float = 30.0
+    wx_console_page: str = ""
+    dev_hosts: tuple[str, ...] = ()
+    data_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    database_pooler: str = "session"
     rate_limits: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
     log_format: str = "json"
     log_level: str = "info"
@@ -165,6 +197,13 @@ class _Reader:
             room_empty_end=self._seconds("ROOM_EMPTY_END", 0.0),
             room_max_age=self._seconds("ROOM_MAX_AGE", 0.0),
             events_keep_days=self._seconds("EVENTS_KEEP_DAYS", defaults.events_keep_days),
+            participants_keep_days=self._seconds("PARTICIPANTS_KEEP_DAYS", 0.0),
+            interviews_keep_days=self._seconds("INTERVIEWS_KEEP_DAYS", 0.0),
+            unconnected_guest_end=self._seconds("UNCONNECTED_GUEST_END", 0.0),
+            unconnected_per_address=self._number("UNCONNECTED_PER_ADDRESS", int, 0, least=0),
+            connections_per_address=self._number(
+                "CONNECTIONS_PER_ADDRESS", int, defaults.connections_per_address, least=0
+            ),
             live_buffer=self._number("LIVE_BUFFER", int, defaults.live_buffer, least=4096),
             live_max_connections=self._number(
                 "LIVE_MAX_CONNECTIONS", int, defaults.live_max_connections, least=1
@@ -172,6 +211,13 @@ class _Reader:
             drain_seconds=self._seconds("DRAIN_SECONDS", defaults.drain_seconds),
             trusted_proxies=self._networks("TRUSTED_PROXIES"),
             allowed_origins=tuple(o.rstrip("/") for o in self._list("ALLOWED_ORIGINS")),
+            metrics_allow=self._networks("METRICS_ALLOW"),
+            webhook_allow_private=self._networks("WEBHOOK_ALLOW_PRIVATE"),
+            webhook_keep_days=self._seconds("WEBHOOK_KEEP_DAYS", defaults.webhook_keep_days),
+            wx_console_page=self._text("WX_CONSOLE_PAGE"),
+            dev_hosts=tuple(host.lower() for host in self._list("DEV_HOSTS")),
+            data_keys=self._data_keys(),
+            database_pooler=self._choice("DATABASE_POOLER", ("session", "transaction")),
             rate_limits=self._rate_limits(),
             log_format=self._choice("LOG_FORMAT", ("json", "text")),
             log_level=self._choice("LOG_LEVEL", ("info", "debug", "warning", "error")),
@@ -282,6 +328,21 @@ class _Reader:
             except ValueError:
                 self.problems.append(f"{name} must list addresses or networks, not {text!r}")
         return tuple(networks)
+
+    def _data_keys(self) -> tuple[bytes, ...]:
+        """AES-256 keys in base64, the standard alphabet or the URL-safe one."""
+        keys = []
+        for place, text in enumerate(self._list("DATA_KEYS"), 1):
+            try:
+                key = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+            except binascii.Error:
+                key = b""
+            if len(key) != 32:
+                self.problems.append(
+                    f"DATA_KEYS: key {place} must be 32 bytes in base64: openssl rand -base64 32"
+                )
+            keys.append(key)
+        return tuple(keys)
 
     def _rate_limits(self) -> dict[str, str]:
         """`off`, or `name=count/period` pairs over the defaults; an empty rate is no limit."""

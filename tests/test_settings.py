@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def test_what_is_not_set_has_the_contracts_default() -> None:
     assert (given.live_buffer, given.live_max_connections) == (256 * 1024, 20_000)
     assert (given.drain_seconds, given.events_keep_days) == (20.0, 30.0)
     assert (given.host_absent_end, given.room_empty_end, given.room_max_age) == (0.0, 0.0, 0.0)
+    assert (given.participants_keep_days, given.interviews_keep_days) == (0.0, 0.0)
+    assert (given.unconnected_guest_end, given.unconnected_per_address) == (0.0, 0)
+    assert (given.connections_per_address, given.webhook_keep_days) == (200, 30.0)
+    assert (given.metrics_allow, given.webhook_allow_private, given.dev_hosts) == ((), (), ())
+    assert (given.wx_console_page, given.data_keys, given.database_pooler) == ("", (), "session")
+    assert {name: given.rate_limits[name] for name in ("view", "create", "key", "ticket")} == {
+        "view": "600/minute", "create": "60/minute", "key": "30/minute", "ticket": "10/minute",
+    }  # fmt: skip
     assert (given.zego_token_cipher, given.log_format, given.signup) == ("gcm", "json", "open")
     assert given.wx_qr_pages == ("pages/interview/guest/guest",)
     assert given.wx_api_base == "https://api.weixin.qq.com"
@@ -101,6 +110,13 @@ def test_lists_of_networks_origins_and_pages() -> None:
     assert given.base_url == "https://crm.example.com"
 
 
+def test_data_keys_are_base64_of_either_alphabet() -> None:
+    given = settings(DATA_KEYS=f"{'_' * 43}=,{'+' * 43}=")
+
+    assert given.data_keys == (b"\xff" * 32, base64.b64decode("+" * 43 + "="))
+    assert "xff" not in repr(given)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -110,7 +126,10 @@ def test_lists_of_networks_origins_and_pages() -> None:
         ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"), ("SIGNUP", "closed"),
         ("JWT_SECRET", "s" * 31), ("JWT_SECRET", ","), ("ZEGO_SERVER_SECRET", "z" * 32),
         ("ZEGO_APP_ID", "5"), ("ZEGO_APP_ID", "4294967296"), ("ZEGO_TOKEN_CIPHER", "des"),
-        ("LOG_LEVEL", "loud"),
+        ("LOG_LEVEL", "loud"), ("METRICS_ALLOW", "inside"),
+        ("WEBHOOK_ALLOW_PRIVATE", "10.0.0.0/99"),
+        ("WEBHOOK_KEEP_DAYS", "-1"), ("UNCONNECTED_PER_ADDRESS", "-1"), ("DATA_KEYS", "short"),
+        ("DATA_KEYS", "!" * 44), ("DATABASE_POOLER", "x"), ("CONNECTIONS_PER_ADDRESS", "x"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"), ("IDENTITY_PROOF", "never"),
     ],
 )  # fmt: skip
