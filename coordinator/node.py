@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 
 from coordinator import metrics
 from coordinator.domain.events import Event
@@ -46,8 +47,10 @@ from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from coordinator.web import guests, health, open_api, rooms, wechat, zego
 from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
+from coordinator.web.guards import GUARDED
 from coordinator.web.handshake import Handshake, RoomEndpoint
 from coordinator.web.http_request import Meter, Metered
 from coordinator.web.interview_live import InterviewEndpoint
@@ -214,6 +217,13 @@ class Node:
             await self.stop()
 
         origins = list(settings.allowed_origins)
+        services: dict[str, Any] = {
+            "base_url": settings.base_url,
+            "limits": self.limits,
+            "interviews": self.interviews,
+            "jobs": self.jobs,
+            "api_keys": self.api_keys,
+        }
         app = Litestar(
             route_handlers=[
                 *health.routes(
@@ -233,16 +243,12 @@ class Node:
                     pages=settings.wx_qr_pages,
                     base_url=settings.base_url,
                 ),
-                *open_api.routes(
-                    self.interviews,
-                    self.jobs,
-                    self.api_keys,
-                    self.limits,
-                    base_url=settings.base_url,
-                ),
+                *open_api.HANDLERS,
                 *self.more_routes,
             ],
             lifespan=[lifespan],
+            dependencies=injected(services) | GUARDED,
+            state=State(services),
             exception_handlers=EXCEPTION_HANDLERS,
             request_max_body_size=MAX_BODY_BYTES,
             cors_config=CORSConfig(allow_origins=origins) if origins else None,

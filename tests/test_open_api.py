@@ -16,6 +16,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litestar import Litestar
+from litestar.datastructures import State
 
 from coordinator.cli.import_jobs import import_jobs
 from coordinator.domain.events import Event
@@ -28,7 +29,9 @@ from coordinator.store.database import Database
 from coordinator.store.interviews import Interviews as StoredInterviews
 from coordinator.store.jobs import Jobs
 from coordinator.web import open_api
+from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
+from coordinator.web.guards import GUARDED
 from coordinator.web.limits import Limits
 from tests.open_api import (
     INTERVIEWS,
@@ -92,14 +95,20 @@ def app_with(
     """The open API alone, as a node serves it."""
     jobs = Jobs(database)
     limits = Limits({"open": rate}, fail_fast_redis(redis_url), secrets.token_hex(4), ())
-    handlers = open_api.routes(
-        Interviews(StoredInterviews(database), jobs, publish),
-        jobs,
-        ApiKeys(keys() if api_keys is None else api_keys),
-        limits,
-        base_url="https://interviews.example.com",
+    services = {
+        "base_url": "https://interviews.example.com",
+        "interviews": Interviews(StoredInterviews(database), jobs, publish),
+        "jobs": jobs,
+        "api_keys": ApiKeys(keys() if api_keys is None else api_keys),
+        "limits": limits,
+    }
+    return Litestar(
+        open_api.HANDLERS,
+        dependencies=injected(services) | GUARDED,
+        state=State(services),
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=None,
     )
-    return Litestar(handlers, exception_handlers=EXCEPTION_HANDLERS, openapi_config=None)
 
 
 def calling(app: Litestar, headers: dict[str, str] = KEY) -> httpx.AsyncClient:

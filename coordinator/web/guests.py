@@ -23,7 +23,7 @@ from coordinator.services.rooms import RoomService
 from coordinator.web.bodies import Body, optional, read, required
 from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
-from coordinator.web.openapi.operation import documented
+from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
 
 _LONGEST_TOKEN = 4096
@@ -101,12 +101,14 @@ def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
         status_code=200,
         summary="访客加入房间",
         tags=["guests"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=JoinBody,
             answer=JoinedView,
             errors=[RoomEnded, RoomFull, Removed, RoomNotFound, RateLimited],
-            asks={"roomId": "room_1234567_abc", "userName": "李明", "identity": "求职者"},
-            tells={
+            request_example={
+                "roomId": "room_1234567_abc", "userName": "李明", "identity": "求职者",
+            },
+            response_example={
                 "guestId": "guest_001",
                 "roomId": "room_1234567_abc",
                 "userName": "李明",
@@ -115,7 +117,7 @@ def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
                 "guestToken": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
                 "seq": 2,
             },
-        ),
+        )),
     )
     async def join(request: Request[Any, Any, Any]) -> Answer[JoinedView]:
         """Public. With a `guestToken` of this room it is a return: the same guest."""
@@ -126,12 +128,12 @@ def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
         status_code=200,
         summary="访客离开房间",
         tags=["guests"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=LeaveBody,
             errors=[Unauthorized, Forbidden, RoomNotFound, NotFound, RateLimited],
-            asks={"roomId": "room_1234567_abc", "guestId": "guest_001"},
-            says="已离开房间",
-        ),
+            request_example={"roomId": "room_1234567_abc", "guestId": "guest_001"},
+            message="已离开房间",
+        )),
     )
     async def leave(request: Request[Any, Any, Any]) -> Answer[None]:
         """Public by ids, until the guest has proven itself once; then its token is needed."""

@@ -35,6 +35,11 @@ def bearer(authorization: str | None) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
+def utf8_header(value: str | None) -> str | None:
+    """A header's text: its bytes arrive as Latin-1, and are UTF-8."""
+    return None if value is None else value.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
 def header(scope: Any, name: bytes) -> str | None:
     """The first value of a header of an ASGI scope; `name` in small letters."""
     for key, value in scope["headers"]:

@@ -17,7 +17,7 @@ from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.store.interviews import Interviews
 from coordinator.web.handshake import Refusal, presented_token, subprotocol_value
-from coordinator.web.open_api import header_text
+from coordinator.web.http_request import utf8_header
 
 _KEY = "key "
 _TOKEN = "token "
@@ -41,7 +41,7 @@ class InterviewEndpoint:
         self._terms = terms
 
     def credential(self, socket: LiveSocket) -> str | None:
-        header = header_text(socket.headers.get("x-api-key"))
+        header = utf8_header(socket.headers.get("x-api-key"))
         if header is not None:
             return _KEY + header
         if token := presented_token(socket):

@@ -26,7 +26,7 @@ from coordinator.services.rooms import RoomService
 from coordinator.store.rooms import Attendance, StoredRoom
 from coordinator.web.bodies import Body, read, required
 from coordinator.web.http_request import bearer
-from coordinator.web.openapi.operation import STAFF, Parameter, documented
+from coordinator.web.openapi.operation import STAFF, Documentation, Parameter, documented
 from coordinator.web.pages import PAGES, number_of, page_of
 from coordinator.web.views import Answer, View
 
@@ -152,15 +152,15 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         status_code=200,
         summary="创建房间",
         tags=["rooms"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=CreateRoomBody,
             answer=CreatedView,
             security=STAFF,
             errors=[RoomExists, *_STAFF_ERRORS],
-            asks={name: _ROOM[name] for name in ("roomId", "roomName", "hostName")},
-            tells=_ROOM,
-            says="创建成功",
-        ),
+            request_example={name: _ROOM[name] for name in ("roomId", "roomName", "hostName")},
+            response_example=_ROOM,
+            message="创建成功",
+        )),
     )
     async def create_room(request: Request[Any, Any, Any]) -> Answer[CreatedView]:
         """The caller becomes its host and first participant."""
@@ -182,11 +182,11 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         "/api/interview/room/{room_id:str}",
         summary="获取房间信息",
         tags=["rooms"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             answer=RoomView,
             errors=[RoomNotFound],
-            tells={**_ROOM, "participants": [_HOST, _GUEST]},
-        ),
+            response_example={**_ROOM, "participants": [_HOST, _GUEST]},
+        )),
     )
     async def get_room(room_id: PathText) -> Answer[RoomView]:
         """Public. An ended room shows everybody who attended."""
@@ -197,17 +197,17 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         status_code=200,
         summary="结束房间",
         tags=["rooms"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             answer=EndedView,
             security=STAFF,
             errors=[*_STAFF_ERRORS, Forbidden, RoomNotFound],
-            tells={
+            response_example={
                 "roomId": "room_1234567_abc",
                 "status": "ended",
                 "endedAt": "2024-01-01T11:00:00.000Z",
             },
-            says="房间已结束",
-        ),
+            message="房间已结束",
+        )),
     )
     async def end_room(request: Request[Any, Any, Any], room_id: PathText) -> Answer[EndedView]:
         """Its host or an admin; again = the first `endedAt`."""
@@ -220,7 +220,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         "/api/interview/rooms",
         summary="获取房间列表",
         tags=["rooms"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             parameters=[
                 *PAGES,
                 Parameter("status", "状态筛选", {"type": "string", "enum": ["active", "ended"]}),
@@ -228,13 +228,13 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
             answer=RoomListView,
             security=STAFF,
             errors=[InvalidParams, *_STAFF_ERRORS],
-            tells={
+            response_example={
                 "total": 50,
                 "page": 1,
                 "pageSize": 10,
                 "list": [{**_ROOM, "participantCount": 3}],
             },
-        ),
+        )),
     )
     async def list_rooms(request: Request[Any, Any, Any]) -> Answer[RoomListView]:
         """Newest first: one's own, an admin everybody's. Query: `page`, `pageSize`, `status`."""
@@ -266,7 +266,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         "/api/interview/room/{room_id:str}/events",
         summary="获取房间事件日志",
         tags=["rooms"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             parameters=[
                 Parameter(
                     "after", "只返回此 seq 之后的事件，默认 0", {"type": "integer", "minimum": 0}
@@ -280,7 +280,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
             answer=EventsView,
             security=STAFF,
             errors=[InvalidParams, *_STAFF_ERRORS, Forbidden, RoomNotFound],
-            tells={
+            response_example={
                 "events": [
                     {
                         "type": "participant_joined",
@@ -293,7 +293,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
                 "lastSeq": 2,
                 "hasMore": False,
             },
-        ),
+        )),
     )
     async def room_events(request: Request[Any, Any, Any], room_id: PathText) -> Answer[EventsView]:
         """Its host, an admin or a participant. Query: `after` (0), `limit` 1 to 500 (100)."""
@@ -316,12 +316,12 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         status_code=200,
         summary="将访客移出房间",
         tags=["rooms"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             answer=RemovedView,
             security=STAFF,
             errors=[InvalidParams, RoomEnded, *_STAFF_ERRORS, Forbidden, RoomNotFound, NotFound],
-            tells={"roomId": "room_1234567_abc", "userId": "guest_001", "removed": True},
-        ),
+            response_example={"roomId": "room_1234567_abc", "userId": "guest_001", "removed": True},
+        )),
     )
     async def remove_participant(
         request: Request[Any, Any, Any], room_id: PathText, user_id: PathText
@@ -335,7 +335,7 @@ def routes(rooms: RoomService, access: Access) -> list[Any]:
         "/api/interview/room/{room_id:str}/live",
         summary="房间实时事件（WebSocket）",
         tags=["rooms"],
-        operation_class=documented(errors=[InvalidParams]),
+        operation_class=documented(Documentation(errors=[InvalidParams])),
     )
     async def live_needs_websocket(room_id: PathText) -> None:
         """A websocket endpoint: reached without an upgrade, it says so."""

@@ -27,7 +27,7 @@ from coordinator.services.sign_in import SignIn
 from coordinator.web.bodies import Body, optional, read, required
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
-from coordinator.web.openapi.operation import STAFF, documented
+from coordinator.web.openapi.operation import STAFF, Documentation, documented
 from coordinator.web.views import Answer, View
 
 DEFAULT_PAGE = "pages/interview/guest/guest"
@@ -164,13 +164,15 @@ def routes(
         status_code=200,
         summary="微信登录",
         tags=["wechat"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=LoginBody,
             answer=LoginView,
             errors=[LoginFailed, Forbidden, RateLimited],
-            asks={"code": "081xxxxx"},
-            tells={"token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...", "userInfo": _MANAGER},
-        ),
+            request_example={"code": "081xxxxx"},
+            response_example={
+                "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...", "userInfo": _MANAGER,
+            },
+        )),
     )
     async def login(request: Request[Any, Any, Any]) -> Answer[LoginView]:
         await limits.check_client("login", request.scope)
@@ -183,18 +185,18 @@ def routes(
         status_code=200,
         summary="获取手机号",
         tags=["wechat"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=PhoneBody,
             answer=PhoneView,
             security=STAFF,
             errors=[Unauthorized, TokenExpired, RateLimited],
-            asks={"code": "xxx"},
-            tells={
+            request_example={"code": "xxx"},
+            response_example={
                 "phoneNumber": "13800138000",
                 "purePhoneNumber": "13800138000",
                 "countryCode": "86",
             },
-        ),
+        )),
     )
     async def get_phone(request: Request[Any, Any, Any]) -> Answer[PhoneView]:
         staff = await access.staff(bearer(request.headers.get("authorization")))
@@ -214,14 +216,14 @@ def routes(
         status_code=200,
         summary="设置昵称和头像",
         tags=["wechat"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=ProfileBody,
             answer=UserInfo,
             security=STAFF,
             errors=[Unauthorized, TokenExpired],
-            asks={"name": "张经理", "avatar": "https://xxx.com/avatar.png"},
-            tells=_MANAGER,
-        ),
+            request_example={"name": "张经理", "avatar": "https://xxx.com/avatar.png"},
+            response_example=_MANAGER,
+        )),
     )
     async def profile(request: Request[Any, Any, Any]) -> Answer[UserInfo]:
         staff = await access.staff(bearer(request.headers.get("authorization")))
@@ -234,23 +236,23 @@ def routes(
         status_code=200,
         summary="生成小程序码",
         tags=["wechat"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=CodeBody,
             answer=CodeView,
             security=STAFF,
             errors=[Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited],
-            asks={
+            request_example={
                 "page": DEFAULT_PAGE,
                 "scene": "roomId=room_1234567_abc",
                 "width": 280,
                 "autoColor": False,
                 "lineColor": {"r": 93, "g": 191, "b": 179},
             },
-            tells={
+            response_example={
                 "qrcodeUrl": f"{base_url}/uploads/qrcode/xxx.png",
                 "buffer": "base64编码的图片数据",
             },
-        ),
+        )),
     )
     async def generate_qrcode(request: Request[Any, Any, Any]) -> Answer[CodeView]:
         staff = await access.staff(bearer(request.headers.get("authorization")))

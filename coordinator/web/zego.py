@@ -24,7 +24,7 @@ from coordinator.services.rooms import RoomService
 from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
-from coordinator.web.openapi.operation import documented
+from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
 
 DEFAULT_LIFETIME = 7200
@@ -84,15 +84,15 @@ def routes(access: Access, rooms: RoomService, zego: Zego | None, limits: Limits
         status_code=200,
         summary="生成ZEGO Token",
         tags=["zego"],
-        operation_class=documented(
+        operation_class=documented(Documentation(
             body=TokenBody,
             answer=TokenView,
             errors=[
                 RoomEnded, Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited,
             ],
-            asks=_EXAMPLE | {"userName": "张经理"},
-            tells=_EXAMPLE | {"token": "04AAAAAGXXX...", "appId": 123456789},
-        ),
+            request_example=_EXAMPLE | {"userName": "张经理"},
+            response_example=_EXAMPLE | {"token": "04AAAAAGXXX...", "appId": 123456789},
+        )),
     )  # fmt: skip
     async def generate_token(request: Request[Any, Any, Any]) -> Answer[TokenView]:
         await limits.check_client("zego", request.scope)

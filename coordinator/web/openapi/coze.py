@@ -59,7 +59,7 @@ def _operation(handler: Any) -> Schema:
 
 def _answer(told: Documentation) -> Schema:
     content: Schema = {"schema": _without_required(told.answer_schema())}
-    if told.tells is not None:
+    if told.response_example is not None:
         content["example"] = told.answer_example()
     return {"description": "成功", "content": {"application/json": content}}
 

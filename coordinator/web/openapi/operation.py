@@ -1,26 +1,20 @@
 """What the documentation tells of an endpoint: body, answer, errors, examples.
 
-Handlers read raw bodies and raise words, so Litestar cannot see either. A handler says it beside
-its path, and Litestar's OpenAPI (`/schema/openapi.json`, a plain page at `/schema`) shows it:
+Handlers read raw bodies and raise words, so Litestar cannot see either. A handler's `Documentation`
+stands beside it, and Litestar's OpenAPI (`/schema/openapi.json`, a plain page at `/schema`) shows
+it:
 
-    @post(
-        "/api/interview/guest/join",
-        status_code=200,
-        summary="访客加入房间",
-        tags=["guests"],
-        operation_class=documented(
-            body=JoinBody,
-            answer=JoinedView,
-            errors=[RoomNotFound, RoomEnded, RoomFull],
-            asks={"roomId": "room_1234567_abc", "userName": "李明"},
-            tells={"roomId": "room_1234567_abc", "guestId": "guest_…", …},
-        ),
+    JOIN = Documentation(
+        body=JoinBody,
+        answer=JoinedView,
+        errors=[RoomNotFound, RoomEnded, RoomFull],
+        request_example={"roomId": "room_1234567_abc", "userName": "李明"},
+        response_example={"roomId": "room_1234567_abc", "guestId": "guest_…", …},
     )
 
-`body` and `answer` are Structs (`answer` is what stands in `data`), `asks` and `tells` examples of
-them, `says` the message of a success where it is not 操作成功. `parameters` are those of the query,
-and those of the path that need a word. 500 and 503 are added to every endpoint, and so is the shape
-of success and failure: `shape` is `REST` for the mini-program's API, `OPEN` for the open API.
+    @post("/api/interview/guest/join", …, operation_class=documented(JOIN))
+
+500 and 503 are added to every endpoint, and so is the shape of success and failure.
 """
 
 from __future__ import annotations
@@ -80,15 +74,25 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documentation:
-    """All that is told of one endpoint beside its path and its summary."""
+    """All that is told of one endpoint beside its path and its summary.
+
+    Attributes:
+        body: the Struct that the body is read as; None where none is read.
+        answer: the Struct that stands in `data`; None where there is no `data`.
+        parameters: of the query and of headers, and those of the path that need a word.
+        errors: what can fail here, beside 500 and 503.
+        message: that of a success.
+        security: `STAFF`, `GUEST`, `API_KEY`, or None for everybody.
+        shape: `REST` for the mini-program's API, `OPEN` for the open API.
+    """
 
     body: Any = None
     answer: Any = None
     parameters: Sequence[Parameter] = ()
     errors: Sequence[type[CoordinatorError]] = ()
-    asks: Any = None
-    tells: Any = None
-    says: str = "操作成功"
+    request_example: Any = None
+    response_example: Any = None
+    message: str = "操作成功"
     security: str | None = None
     shape: Shape = REST
 
@@ -104,20 +108,20 @@ class Documentation:
         """A 200 as it looks."""
         example: dict[str, Any] = {"success": True}
         if "message" in self.shape.success:
-            example["message"] = self.says
-        return example | ({} if self.tells is None else {"data": self.tells})
+            example["message"] = self.message
+        return example | ({} if self.response_example is None else {"data": self.response_example})
 
     def request_body(self) -> Schema:
         """The OpenAPI object of the request's body."""
         content: Schema = {"schema": schema_of(self.body)}
-        if self.asks is not None:
-            content["example"] = self.asks
+        if self.request_example is not None:
+            content["example"] = self.request_example
         return {"required": True, "content": {"application/json": content}}
 
     def responses(self) -> Schema:
         """The OpenAPI object of the answers: 200, and each status that can fail."""
         answer: Schema = {"schema": self.answer_schema()}
-        if self.tells is not None or self.answer is None:
+        if self.response_example is not None or self.answer is None:
             answer["example"] = self.answer_example()
         responses: Schema = {
             "200": {"description": "成功", "content": {"application/json": answer}}
@@ -172,13 +176,9 @@ class DocumentedOperation(Operation):
         return schema
 
 
-def documented(**told: Any) -> type[DocumentedOperation]:
-    """The `operation_class` of a handler; the arguments are the fields of `Documentation`."""
-
-    class Documented(DocumentedOperation):
-        documentation = Documentation(**told)
-
-    return Documented
+def documented(documentation: Documentation) -> type[DocumentedOperation]:
+    """The `operation_class` of a handler."""
+    return type("Documented", (DocumentedOperation,), {"documentation": documentation})
 
 
 def openapi_config(base_url: str) -> OpenAPIConfig:

@@ -1,0 +1,115 @@
+"""Who may call: the access rules, as Litestar guards, and the callers that they find.
+
+    @get("/api/interview/rooms", guards=[staff])
+    async def list_rooms(caller: NamedDependency[Staff], …) -> …
+
+A guard runs before the body is read. It raises, or leaves whom it has let in for the handler:
+`caller` behind `staff` and `room_host`, `api_key` behind `api_key` and `writing_api_key`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
+
+from coordinator.domain.errors import Forbidden
+from coordinator.domain.people import Staff
+from coordinator.services.access import Access
+from coordinator.services.api_keys import ApiKeys
+from coordinator.services.rooms import RoomService
+from coordinator.settings import ApiKey
+from coordinator.web.http_request import bearer, utf8_header
+from coordinator.web.limits import Limits
+
+log = structlog.get_logger()
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+async def staff(connection: Connection, _: BaseRouteHandler) -> None:
+    """Staff: a bearer token from wechat/login.
+
+    Raises:
+        Unauthorized: no token, a broken one, a guest's, or the user is gone or disabled.
+        TokenExpired
+    """
+    await _staff(connection)
+
+
+async def room_host(connection: Connection, _: BaseRouteHandler) -> None:
+    """The host of the room in the path, and admins.
+
+    Raises:
+        Unauthorized, TokenExpired: as `staff`.
+        RoomNotFound
+        Forbidden: somebody else of the staff.
+    """
+    caller = await _staff(connection)
+    room_id = connection.path_params["room_id"]
+    rooms: RoomService = connection.app.state["rooms"]
+    await rooms.require_host(room_id, caller)
+
+
+async def api_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """Whoever holds a key of the open API, within the key's rate.
+
+    Raises:
+        Unauthorized, RateLimited
+        Unavailable: the open API is not set up.
+    """
+    await _api_key(connection)
+
+
+async def writing_api_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """Like `api_key`, but not with a key that may only read.
+
+    Raises:
+        Unauthorized, RateLimited, Unavailable: as `api_key`.
+        Forbidden: the key may only read.
+    """
+    if not (await _api_key(connection)).writes:
+        raise Forbidden("该 API Key 只读")
+
+
+async def _staff(connection: Connection) -> Staff:
+    access: Access = connection.app.state["access"]
+    caller = await access.staff(bearer(connection.headers.get("authorization")))
+    connection.state.caller = caller
+    return caller
+
+
+async def _api_key(connection: Connection) -> ApiKey:
+    api_keys: ApiKeys = connection.app.state["api_keys"]
+    limits: Limits = connection.app.state["limits"]
+    key = api_keys.verify(utf8_header(connection.headers.get("x-api-key")))
+    await limits.check("open", key.name)
+    log.info(
+        "open_api_call",
+        caller=key.name,
+        method=connection.scope.get("method"),
+        path=connection.scope["path"],
+    )
+    connection.state.api_key = key
+    return key
+
+
+def _caller(request: Request[Any, Any, Any]) -> Staff:
+    caller: Staff = request.state.caller
+    return caller
+
+
+def _caller_key(request: Request[Any, Any, Any]) -> ApiKey:
+    key: ApiKey = request.state.api_key
+    return key
+
+
+GUARDED = {
+    "caller": Provide(_caller, sync_to_thread=False),
+    "api_key": Provide(_caller_key, sync_to_thread=False),
+}
+"""What guards leave for the handlers behind them."""
