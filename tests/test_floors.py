@@ -21,7 +21,7 @@ FLOORS = {
 }
 TOP = 5
 """`node` and `server`, beside the folders."""
-BESIDE = {"settings", "logging", "metrics", "redis"}
+BESIDE = {"settings", "logging", "metrics", "redis", "data_cipher"}
 """Modules at the top that import nothing of the house but each other: any floor may use them."""
 
 
