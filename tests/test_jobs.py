@@ -41,19 +41,19 @@ def test_a_json_file_of_the_documented_shape(tmp_path: Path) -> None:
         description="职责", requirements="要求", skills=["Python"], salaryMin=1, salaryMax=2,
         location="武汉",
     )  # fmt: skip
-    (read,) = read_jobs(written(tmp_path, "jobs.json", json.dumps([whole])))
+    ((_, read),) = read_jobs(written(tmp_path, "jobs.json", json.dumps([whole])))
     assert read.shown() == whole
 
 
 def test_the_array_may_stand_in_a_member_jobs(tmp_path: Path) -> None:
     path = written(tmp_path, "jobs.json", json.dumps({"jobs": [job(), job(id="job_2")]}))
-    assert [j.id for j in read_jobs(path)] == ["job_1", "job_2"]
+    assert [j.id for _, j in read_jobs(path)] == ["job_1", "job_2"]
 
 
 def test_a_csv_file_tells_the_same(tmp_path: Path) -> None:
     row = 'job_1,"前端, 高级","第一行\n第二行",,React; TypeScript；CSS,1,2,武汉,e,企业'
     text = f"{HEADS}\r\n{row}\r\n"
-    (read,) = read_jobs(written(tmp_path, "jobs.csv", text))
+    ((_, read),) = read_jobs(written(tmp_path, "jobs.csv", text))
     assert read.shown() == {
         "id": "job_1",
         "title": "前端, 高级",
@@ -69,7 +69,7 @@ def test_a_csv_file_tells_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
 def test_csv_files_come_as_spreadsheets_save_them(tmp_path: Path, encoding: str) -> None:
     text = "enterpriseName,enterpriseId,title,id\n武汉企业,e,工程师,job_1\n\n"
-    (read,) = read_jobs(written(tmp_path, "jobs.csv", text.encode(encoding)))
+    ((_, read),) = read_jobs(written(tmp_path, "jobs.csv", text.encode(encoding)))
     assert (read.title, read.enterprise.name) == ("工程师", "武汉企业")
 
 

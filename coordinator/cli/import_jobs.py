@@ -21,7 +21,7 @@ from typing import Any
 
 from coordinator.domain.job import Enterprise, Job, is_record_id
 from coordinator.store.database import Database
-from coordinator.store.jobs import write_jobs
+from coordinator.store.jobs import JobMoved, write_jobs
 
 CHUNK = 500
 MAX_SALARY = 2**53 - 1
@@ -55,16 +55,27 @@ async def import_jobs(database: Database, path: Path, progress: Callable[[int, i
         ImportRefused: the file cannot be read, or a row is bad; nothing has been imported.
         Unavailable: Postgres is away.
     """
-    jobs = read_jobs(path)
-    async with database.transaction() as connection:
-        for start in range(0, len(jobs), CHUNK):
-            await write_jobs(connection, jobs[start : start + CHUNK])
-            progress(min(start + CHUNK, len(jobs)), len(jobs))
+    rows = read_jobs(path)
+    jobs = [job for _, job in rows]
+    try:
+        async with database.transaction() as connection:
+            for start in range(0, len(jobs), CHUNK):
+                await write_jobs(connection, jobs[start : start + CHUNK])
+                progress(min(start + CHUNK, len(jobs)), len(jobs))
+    except JobMoved as moved:
+        lines = {job.id: line for line, job in rows}
+        raise ImportRefused(
+            [
+                f"line {lines[job_id]}: job {job_id!r} has interviews and stays with enterprise"
+                f" {enterprise!r}"
+                for job_id, enterprise in moved.enterprises.items()
+            ]
+        ) from moved
     return len(jobs)
 
 
-def read_jobs(path: Path) -> list[Job]:
-    """The jobs of a file, checked.
+def read_jobs(path: Path) -> list[tuple[int, Job]]:
+    """The jobs of a file, checked, each with its line.
 
     Raises:
         ImportRefused: it lists what is wrong, by line.
@@ -72,7 +83,7 @@ def read_jobs(path: Path) -> list[Job]:
     text = _text(path)
     is_json = path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{")
     rows = list(_json_rows(text) if is_json else _csv_rows(text))
-    jobs: list[Job] = []
+    jobs: list[tuple[int, Job]] = []
     problems: list[str] = []
     lines_of: dict[str, int] = {}
     names_of: dict[str, tuple[str, int]] = {}
@@ -84,7 +95,7 @@ def read_jobs(path: Path) -> list[Job]:
         except ValueError as error:
             problems.append(f"line {line}: {error}")
         else:
-            jobs.append(job)
+            jobs.append((line, job))
     if not rows:
         problems.append("line 1: the file holds no jobs")
     if problems:

@@ -39,6 +39,9 @@ REPORT = (
 )
 """The members that make up the report, in the order in which they are shown."""
 
+MAX_ANSWERS = 200
+"""Answers come one by one and add up; other lists are bounded where a call is read."""
+
 _LISTS_THAT_EMPTY_MEANS_ABSENT = ("outline", "dimensions", "highlights", "improvements")
 
 Item = Mapping[str, Any]
@@ -166,6 +169,8 @@ def check(interview: Interview) -> None:
     Raises:
         InvalidParams: naming the member that breaks one.
     """
+    if len(interview.answers) > MAX_ANSWERS:
+        raise InvalidParams.wrong("answers", f"不能超过{MAX_ANSWERS}项")
     seen: set[str] = set()
     for place, item in enumerate(interview.outline):
         if item["id"] in seen:

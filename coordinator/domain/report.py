@@ -21,17 +21,26 @@ _STATUS = {"IN_PROGRESS": "进行中", "COMPLETED": "已完成", "CANCELLED": "�
 # CommonMark 0.31, section 2.4: any ASCII punctuation may be escaped by a backslash. HTML and
 # entities are disarmed by entities, which hold even where a renderer does not know the escape. The
 # rest is left alone, so that "C++", "a-b", "user_1" and "(1)" stay readable as they are.
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_SPECIAL = re.compile(
+_ALWAYS_SPECIAL = str.maketrans(
+    {**{mark: "\\" + mark for mark in "\\`*[]|~$"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"}
+)
+_SPECIAL_IN_PLACE = re.compile(
     r"""
-      [\\`*\[\]|~$<>&]                 # wherever they stand
-    | (?<![^\W_])_ | _(?![^\W_])        # at the edge of a word
+      (?<![^\W_])_ | _(?![^\W_])        # at the edge of a word
     | (?<!\S)[-+=#]                     # where a line or a word begins
     | (?<=\d)[.)](?=\s|$)               # after the number of a list
     | :(?=//) | (?<=www)\.              # in a web address
+    | (?<=mailto):
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_MAIL_ADDRESS = re.compile(r"(?<=\S)@(?=\S)")
+# Renderers of GitHub's Markdown link a bare address after they have undone the escapes: what keeps
+# it text is an invisible character in front of its @ (WORD JOINER).
+_NO_MAIL_ADDRESS = "\u2060@"
+
+LONGEST_TEXT = 64 * 1024
+"""Characters of one text in the document; only records of earlier versions hold longer ones."""
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -186,14 +195,17 @@ def number(value: float) -> str:
 
 def escaped(text: str) -> str:
     """One line of text that means nothing in Markdown or HTML."""
-    return _SPECIAL.sub(
-        lambda match: _ENTITIES.get(match[0], "\\" + match[0]), _INVISIBLE.sub("", text)
-    )
+    visible = _INVISIBLE.sub("", text).translate(_ALWAYS_SPECIAL)
+    return _MAIL_ADDRESS.sub(_NO_MAIL_ADDRESS, _SPECIAL_IN_PLACE.sub(_escape, visible))
+
+
+def _escape(mark: re.Match[str]) -> str:
+    return "\\" + mark[0]
 
 
 def _lines(text: str) -> list[str]:
     """The lines of a text, escaped; without blank ones at either end."""
-    return [escaped(line.strip()) for line in _LINE_BREAKS.split(text.strip())]
+    return [escaped(line.strip()) for line in _LINE_BREAKS.split(text[:LONGEST_TEXT].strip())]
 
 
 def inline(text: str) -> str:

@@ -7,23 +7,25 @@ killed after it the event is in the log, where every node finds it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from coordinator.domain.errors import InvalidParams, NotFound, PayloadTooLarge
+from coordinator.domain.errors import InvalidParams, NotFound
 from coordinator.domain.events import Event
 from coordinator.domain.ids import new_record_id
 from coordinator.domain.interview import Given, Interview, JobBrief, Record, begun, changed
+from coordinator.domain.report import as_json, as_markdown, require_report
 from coordinator.settings import ApiKey
 from coordinator.store.interviews import Call, Listed
 from coordinator.store.interviews import Interviews as StoredInterviews
 from coordinator.store.jobs import Jobs
 
-MAX_RECORD_BYTES = 4 * 1024 * 1024
-"""Answers come one by one and add up: beyond this nobody could read the record any more."""
+MAX_RECORD_BYTES = 1024 * 1024
+"""Calls come one by one and add up: beyond this nobody could read the record any more."""
 
 
 class Interviews:
@@ -39,6 +41,7 @@ class Interviews:
         self._stored = stored
         self._jobs = jobs
         self._publish = publish
+        self._reporting = asyncio.Semaphore(1)
 
     async def create(
         self, key: ApiKey, given: Given, *, idempotency_key: str | None = None
@@ -97,7 +100,6 @@ class Interviews:
         Raises:
             NotFound: there is none that this key may see.
             InvalidParams: a rule is broken; nothing has changed then.
-            PayloadTooLarge: the record would grow beyond `MAX_RECORD_BYTES`.
         """
         async with self._stored.database.transaction() as connection:
             before = await self._stored.locked(
@@ -108,8 +110,7 @@ class Interviews:
             after = changed(before.interview, given)
             if after is before.interview:
                 return before
-            if len(msgspec.json.encode(after)) > MAX_RECORD_BYTES:
-                raise PayloadTooLarge("面试记录过大")
+            _check_size(after, given)
             record, event = await self._stored.write(connection, before, after, by=key.name)
         self._publish([event])
         return record
@@ -124,6 +125,21 @@ class Interviews:
         if record is None:
             raise NotFound("面试记录不存在")
         return record
+
+    async def report(self, key: ApiKey, interview_id: str) -> dict[str, Any]:
+        """The report as Markdown and as JSON text, with its verdict.
+
+        It is written in a thread, one at a time: a mebibyte of text takes a while, and the event
+        loop has its turns meanwhile.
+
+        Raises:
+            NotFound: there is none that this key may see.
+            InvalidParams: it has no report yet.
+        """
+        record = await self.record(key, interview_id)
+        require_report(record.interview)
+        async with self._reporting:
+            return await asyncio.to_thread(_report, record)
 
     async def listed(
         self,
@@ -140,6 +156,24 @@ class Interviews:
             enterprise=key.enterprise_id, user_id=user_id, job_id=job_id, status=status,
             limit=limit, offset=offset,
         )  # fmt: skip
+
+
+def _report(record: Record) -> dict[str, Any]:
+    report = record.interview.report
+    verdict = {name: report[name] for name in ("grade", "recommendation") if name in report}
+    return {"reportMarkdown": as_markdown(record), "reportJson": as_json(record), **verdict}
+
+
+def _check_size(after: Interview, given: Given) -> None:
+    """A record grows up to `MAX_RECORD_BYTES`.
+
+    Raises:
+        InvalidParams: naming the member of the call that is the largest.
+    """
+    if len(msgspec.json.encode(after)) > MAX_RECORD_BYTES:
+        largest = max(given, key=lambda name: len(msgspec.json.encode(given[name])))
+        limit = f"面试记录不能超过{MAX_RECORD_BYTES // 1024}KiB"
+        raise InvalidParams.wrong(largest, limit)
 
 
 def _digest(value: list[Any] | Mapping[str, Any]) -> str:

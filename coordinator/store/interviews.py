@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.domain.errors import NotFound
 from coordinator.domain.events import INTERVIEW, Event, FeedKey, timestamp
 from coordinator.domain.interview import (
     CREATED,
@@ -34,23 +35,25 @@ _COLUMNS = """
 """
 
 _FROM = """
-    interviews i JOIN jobs j ON j.id = i.job_id JOIN enterprises e ON e.id = j.enterprise_id
+    interviews i JOIN jobs j ON j.id = i.job_id JOIN enterprises e ON e.id = i.enterprise_id
 """
 
-_MINE = "($1::varchar IS NULL OR j.enterprise_id = $1)"
+_MINE = "($1::varchar IS NULL OR i.enterprise_id = $1)"
 
 REPEAT_SECONDS = 120.0
 """How long a call to create counts as a repeat of an equal one."""
 
 # The event is written by the statement that changes the row: its seq and its time are the row's.
 _INSERT = """
-    WITH made AS (
+    WITH job AS (
+        SELECT enterprise_id AS id FROM jobs WHERE id = $3 AND enterprise_id = $16 FOR SHARE
+    ), made AS (
         INSERT INTO interviews
             (id, external_user_id, job_id, status, outline, current_index, answers, report,
              resume_id, created_by, updated_by, fingerprint, idempotency_key, body_digest,
-             created_at, updated_at, last_seq)
-        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, now.at, now.at, 1
-        FROM (SELECT clock_timestamp() AS at) AS now
+             created_at, updated_at, last_seq, enterprise_id)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, now.at, now.at, 1, j.id
+        FROM (SELECT clock_timestamp() AS at) AS now, job AS j
         RETURNING id, last_seq, updated_at
     )
     INSERT INTO interview_events (interview_id, seq, type, at, payload)
@@ -114,7 +117,7 @@ class Interviews:
     """Reads and writes interviews. Raises `Unavailable` where Postgres is away.
 
     It is also the hub's source of the feeds of kind `interview`. `enterprise` is the tenant that
-    asks: it sees interviews about its own jobs alone; None sees all.
+    asks: it sees the interviews of its own jobs alone; None sees all.
     """
 
     kind = INTERVIEW
@@ -144,14 +147,13 @@ class Interviews:
             AND ($3::varchar IS NULL OR i.job_id = $3) AND ($4::varchar IS NULL OR i.status = $4)"""
         filters = (enterprise, user_id, job_id, status)
         total = await self.database.fetchval(
-            f"SELECT count(*) FROM interviews i JOIN jobs j ON j.id = i.job_id WHERE {where}",
+            f"SELECT count(*) FROM interviews i WHERE {where}",
             *filters,
         )
         rows = await self.database.fetch(
             f"""
-            SELECT i.id, i.external_user_id, i.job_id, i.status, i.current_index,
-                json_array_length(i.answers) AS answered, json_array_length(i.outline) AS questions,
-                i.report, i.created_at, i.updated_at,
+            SELECT i.id, i.external_user_id, i.job_id, i.status, i.current_index, i.summary,
+                i.created_at, i.updated_at,
                 j.title, e.id AS enterprise_id, e.name AS enterprise_name
             FROM {_FROM} WHERE {where}
             ORDER BY i.created_at DESC, i.number DESC LIMIT $5 OFFSET $6
@@ -211,7 +213,11 @@ class Interviews:
     async def add(
         self, connection: Any, interview_id: str, interview: Interview, job: JobBrief, call: Call
     ) -> tuple[Record, Event]:
-        """Writes a new interview and its first event."""
+        """Writes a new interview and its first event.
+
+        Raises:
+            NotFound: its job has gone to another enterprise meanwhile.
+        """
         told = progress_of(interview)
         row = await connection.fetchrow(
             _INSERT,
@@ -230,7 +236,10 @@ class Interviews:
             call.body_digest,
             CREATED,
             _json(told),
+            job.enterprise.id,
         )
+        if row is None:
+            raise NotFound("岗位不存在")
         return (
             Record(interview_id, row["seq"], interview, job, row["at"], row["at"]),
             _event(interview_id, row["seq"], CREATED, row["at"], told),
@@ -328,15 +337,15 @@ def _record(row: Any) -> Record:
 
 
 def _listed(row: Any) -> Listed:
-    report = msgspec.json.decode(row["report"])
+    summary = msgspec.json.decode(row["summary"])
     told = {
         "status": row["status"],
         "currentIndex": row["current_index"],
-        "answeredCount": row["answered"],
-        "totalQuestions": row["questions"],
+        "answeredCount": summary["answered"],
+        "totalQuestions": summary["questions"],
     }
-    told |= {name: report[name] for name in ("totalScore", "grade") if name in report}
+    told |= {name: summary[name] for name in ("totalScore", "grade") if name in summary}
     return Listed(
-        row["id"], row["external_user_id"], told, report.get("recommendation"), _brief(row),
+        row["id"], row["external_user_id"], told, summary.get("recommendation"), _brief(row),
         row["created_at"], row["updated_at"],
     )  # fmt: skip

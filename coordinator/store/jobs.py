@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,18 @@ _COLUMNS = """
 """
 
 _MINE = "($1::varchar IS NULL OR j.enterprise_id = $1)"
+
+
+class JobMoved(Exception):
+    """Jobs that have interviews cannot go to another enterprise.
+
+    Attributes:
+        enterprises: the enterprise that each has, by the job's id.
+    """
+
+    def __init__(self, enterprises: Mapping[str, str]) -> None:
+        self.enterprises = enterprises
+        super().__init__(f"jobs with interviews would move: {', '.join(enterprises)}")
 
 
 class Jobs:
@@ -59,7 +71,11 @@ async def write_jobs(connection: Any, jobs: Sequence[Job]) -> None:
     """Adds jobs with their enterprises, or brings them to what is given; no id comes twice.
 
     Runs inside a transaction. Jobs are numbered in the order given.
+
+    Raises:
+        JobMoved: a job with interviews would go to another enterprise.
     """
+    await _refuse_moves(connection, jobs)
     names = {job.enterprise.id: job.enterprise.name for job in jobs}
     await connection.execute(
         """
@@ -98,6 +114,32 @@ async def write_jobs(connection: Any, jobs: Sequence[Job]) -> None:
         [job.salary_max for job in jobs],
         [job.location for job in jobs],
     )
+
+
+async def _refuse_moves(connection: Any, jobs: Sequence[Job]) -> None:
+    """An interview belongs to one enterprise for ever, and its job with it.
+
+    The jobs' rows stay locked: an interview that is made meanwhile waits (`interviews.py`).
+    """
+    moved = await connection.fetch(
+        """
+        SELECT j.id, j.enterprise_id
+        FROM unnest($1::varchar[], $2::varchar[]) AS given (id, enterprise_id)
+        JOIN jobs j USING (id)
+        WHERE j.enterprise_id <> given.enterprise_id ORDER BY j.id FOR UPDATE OF j
+        """,
+        [job.id for job in jobs], [job.enterprise.id for job in jobs],
+    )  # fmt: skip
+    kept = await connection.fetch(
+        """
+        SELECT id FROM unnest($1::varchar[]) AS moved (id)
+        WHERE EXISTS (SELECT FROM interviews WHERE job_id = moved.id) ORDER BY id
+        """,
+        [row["id"] for row in moved],
+    )
+    if kept:
+        of = {row["id"]: row["enterprise_id"] for row in moved}
+        raise JobMoved({row["id"]: of[row["id"]] for row in kept})
 
 
 def _job(row: Any) -> Job:

@@ -161,21 +161,24 @@ class Jobs(Table, tablename="jobs"):
 class Interviews(Table, tablename="interviews"):
     """An AI interview. Its row and its log change in one transaction, while the row is locked.
 
-    `created_by` and `updated_by` name keys of the open API. `fingerprint` is a digest of what makes
-    two calls to create it the same, `body_digest` of the whole body, where an `idempotency_key`
-    came with it. `report` holds the members of the report that are set. `last_seq` is the log's
-    end, `updated_at` the time of its last event.
+    `created_by` and `updated_by` name keys of the open API. `enterprise_id` is its job's when it
+    was made, for ever. `fingerprint` is a digest of what makes two calls to create it the same,
+    `body_digest` of the whole body, where an `idempotency_key` came with it. `report` holds the
+    members of the report that are set. `last_seq` is the log's end, `updated_at` the time of its
+    last event. `summary` is what lists show of the texts; the database fills it in.
     """
 
     id = Varchar(64, primary_key=True)
     number = BigSerial()
     external_user_id = Varchar(255)
     job_id = Varchar(64)
+    enterprise_id = Varchar(64, null=True, default=None)
     status = Varchar(20)
     outline = JSON()
     current_index = BigInt()
     answers = JSON()
     report = JSON()
+    summary = JSON(null=True, default=None)
     resume_id = Varchar(255, null=True, default=None)
     created_by = Varchar(100)
     updated_by = Varchar(100)

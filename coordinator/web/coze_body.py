@@ -13,6 +13,7 @@ Struct, so that members of list items that we do not know are kept.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -23,25 +24,38 @@ from coordinator.web.bodies import complaint
 from coordinator.web.openapi.schema import Schema, schema_of
 
 MAX_DEPTH = 32
+MAX_TEXT_BYTES = 64 * 1024
+MAX_ITEMS = 200
+MAX_CONTAINERS = 10_000
+MAX_VALUES = 50_000
+"""Objects and lists, and values of any kind, in one body: more would hold the event loop up."""
 SAFE_INTEGER = 2**53 - 1
 """The largest number that every JSON reader takes as it is (RFC 8259, section 6)."""
+
+_LEAST, _MOST = -(2**63), 2**64 - 1  # of the whole numbers that our JSON encoder writes
 
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?")
 _FORBIDDEN = re.compile(r"[\x00\ud800-\udfff]")
 
 
-def read_tolerantly(kind: type[msgspec.Struct], raw: bytes) -> dict[str, Any]:
+async def read_tolerantly(kind: type[msgspec.Struct], raw: bytes) -> dict[str, Any]:
     """The members of a body that `kind` describes, by their public names; the rest is dropped.
 
+    Others get their turn of the event loop between its steps.
+
     Raises:
-        InvalidParams: not JSON, not an object, or a member is missing or wrong; it is named.
+        InvalidParams: not JSON, not an object, or a member is missing, wrong or too large; it is
+            named.
     """
     body = _decoded(raw)
     if not isinstance(body, dict):
         raise InvalidParams("请求体必须是JSON对象")
-    _check_texts_and_numbers(body)
+    await asyncio.sleep(0)
     schema = schema_of(kind)
     known = {name: value for name, value in body.items() if name in schema["properties"]}
+    for name, value in body.items():
+        _check_sizes_and_texts(name, value)
+    await asyncio.sleep(0)
     members: dict[str, Any] = _tolerated(known, schema, "")
     _drop_blank_texts(members)
     try:
@@ -65,6 +79,8 @@ def refuse_template(member: str, text: str) -> str:
 def _decoded(raw: bytes) -> Any:
     if not raw.strip():
         raise InvalidParams("请求体为空，需要JSON对象")
+    if raw.count(b"{") + raw.count(b"[") > MAX_CONTAINERS or raw.count(b",") > MAX_VALUES:
+        raise InvalidParams("请求体过于复杂")
     try:
         return msgspec.json.decode(raw)
     except msgspec.ValidationError as error:  # the only rule here is that of numbers
@@ -75,24 +91,34 @@ def _decoded(raw: bytes) -> Any:
         ) from error
 
 
-def _check_texts_and_numbers(body: Any) -> None:
+def _check_sizes_and_texts(member: str, value: Any) -> None:
     """What no client could read back or Postgres not hold is refused, wherever it stands."""
-    level = [body]
+    level = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below += [*value.keys(), *value.values()]
-            elif isinstance(value, list):
-                below += value
-            elif isinstance(value, str) and _FORBIDDEN.search(value):
-                raise InvalidParams("请求体含有不允许的字符（NUL 或不成对的代理字符）")
-            elif isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
-                raise InvalidParams("请求体中的数值超出范围")
+        for each in level:
+            if isinstance(each, dict):
+                below += each.keys()
+                below += each.values()
+            elif isinstance(each, list):
+                if len(each) > MAX_ITEMS:
+                    raise InvalidParams.wrong(member, f"不能超过{MAX_ITEMS}项")
+                below += each
+            elif isinstance(each, str):
+                _check_text(member, each)
+            elif isinstance(each, int) and not _LEAST <= each <= _MOST:
+                raise InvalidParams.wrong(member, "数值超出范围")
         if not below:
             return
         level = below
-    raise InvalidParams("请求体嵌套过深")
+    raise InvalidParams.wrong(member, "嵌套过深")
+
+
+def _check_text(member: str, text: str) -> None:
+    if len(text) > MAX_TEXT_BYTES // 4 and len(text.encode(errors="replace")) > MAX_TEXT_BYTES:
+        raise InvalidParams.wrong(member, f"单个文本不能超过{MAX_TEXT_BYTES // 1024}KiB")
+    if _FORBIDDEN.search(text):
+        raise InvalidParams.wrong(member, "含有不允许的字符（NUL 或不成对的代理字符）")
 
 
 def _tolerated(value: Any, schema: Schema, place: str) -> Any:

@@ -17,7 +17,7 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 
-from coordinator.domain.errors import Forbidden
+from coordinator.domain.errors import Forbidden, Unauthorized
 from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
@@ -65,6 +65,23 @@ async def api_key(connection: Connection, _: BaseRouteHandler) -> None:
     await _api_key(connection)
 
 
+async def api_key_or_admin(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Whoever holds a key of the open API, or an admin, who reads what all tenants have.
+
+    Raises:
+        Unauthorized, RateLimited, Unavailable: as `api_key`.
+        TokenExpired
+        Forbidden: the token is not an admin's.
+    """
+    if "x-api-key" in connection.headers or "authorization" not in connection.headers:
+        await api_key(connection, handler)
+        return
+    caller = await _staff(connection)
+    if not caller.is_admin:
+        raise Forbidden
+    connection.state.api_key = ApiKey(caller.user_id, key="", writes=False)
+
+
 async def writing_api_key(connection: Connection, _: BaseRouteHandler) -> None:
     """Like `api_key`, but not with a key that may only read.
 
@@ -86,7 +103,12 @@ async def _staff(connection: Connection) -> Staff:
 async def _api_key(connection: Connection) -> ApiKey:
     api_keys: ApiKeys = connection.app.state["api_keys"]
     limits: Limits = connection.app.state["limits"]
-    key = api_keys.verify(utf8_header(connection.headers.get("x-api-key")))
+    try:
+        key = api_keys.verify(utf8_header(connection.headers.get("x-api-key")))
+    except Unauthorized:
+        await limits.check_client("key", connection.scope)
+        log.warning("api_key_refused", address=limits.address(connection.scope))
+        raise
     await limits.check("open", key.name)
     log.info(
         "open_api_call",

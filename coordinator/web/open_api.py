@@ -23,9 +23,8 @@ from coordinator.domain.errors import (
     Unauthorized,
 )
 from coordinator.domain.events import timestamp
-from coordinator.domain.interview import Record, shown, shown_job
+from coordinator.domain.interview import shown, shown_job
 from coordinator.domain.job import is_record_id
-from coordinator.domain.report import as_json, as_markdown, require_report
 from coordinator.services.interviews import Interviews
 from coordinator.settings import ApiKey
 from coordinator.store.interviews import Listed
@@ -74,7 +73,7 @@ GET_JOB = _documentation(
 
 @get(
     "/api/open/jobs/{job_id:str}",
-    guards=[guards.api_key],
+    guards=[guards.api_key_or_admin],
     operation_id="getJob",
     summary="获取岗位详情",
     description="按岗位 ID 获取岗位的名称、职责、要求、技能、薪资、地点和招聘企业。",
@@ -95,7 +94,7 @@ LIST_JOBS = _documentation(parameters=PAGES, answer=JobsView, errors=[InvalidPar
 
 @get(
     "/api/open/jobs",
-    guards=[guards.api_key],
+    guards=[guards.api_key_or_admin],
     operation_id="listJobs",
     summary="获取岗位列表",
     description="分页列出岗位，新的在前。",
@@ -140,7 +139,7 @@ async def create_interview(
     api_key: NamedDependency[ApiKey],
     interviews: NamedDependency[Interviews],
 ) -> dict[str, Any]:
-    given = read_tolerantly(CreateInterviewBody, await request.body())
+    given = await read_tolerantly(CreateInterviewBody, await request.body())
     for member in ("userId", "jobId", "resumeId"):
         refuse_template(member, given.get(member, ""))
     record = await interviews.create(
@@ -156,7 +155,7 @@ LIST_INTERVIEWS = _documentation(
 
 @get(
     "/api/open/interviews",
-    guards=[guards.api_key],
+    guards=[guards.api_key_or_admin],
     operation_id="listInterviews",
     summary="获取面试列表",
     description="分页列出面试及其进度，新的在前；可按用户、岗位、状态筛选。",
@@ -191,7 +190,7 @@ GET_INTERVIEW = _documentation(
 
 @get(
     "/api/open/interviews/{interview_id:str}",
-    guards=[guards.api_key],
+    guards=[guards.api_key_or_admin],
     operation_id="getInterview",
     summary="获取面试详情",
     description="获取面试记录的全部内容：大纲、回答、当前题目、岗位，以及已保存的报告。",
@@ -260,7 +259,7 @@ async def _change(
     request: Request[Any, Any, Any], interview_id: str, api_key: ApiKey, interviews: Interviews
 ) -> dict[str, Any]:
     identity = known_id("interviewId", interview_id)
-    given = read_tolerantly(ChangeInterviewBody, await request.body())
+    given = await read_tolerantly(ChangeInterviewBody, await request.body())
     return answer(shown(await interviews.change(api_key, identity, given)))
 
 
@@ -271,7 +270,7 @@ GET_REPORT = _documentation(
 
 @get(
     "/api/open/interviews/{interview_id:str}/report",
-    guards=[guards.api_key],
+    guards=[guards.api_key_or_admin],
     operation_id="getInterviewReport",
     summary="获取面试报告",
     description="由已保存的报告生成 Markdown 与 JSON；报告尚未保存时返回 400。",
@@ -283,8 +282,7 @@ async def get_report(
     api_key: NamedDependency[ApiKey],
     interviews: NamedDependency[Interviews],
 ) -> dict[str, Any]:
-    record = await interviews.record(api_key, known_id("interviewId", interview_id))
-    return answer(shown_report(record))
+    return answer(await interviews.report(api_key, known_id("interviewId", interview_id)))
 
 
 INTERVIEW_LIVE = _documentation(parameters=[INTERVIEW_ID], errors=[InvalidParams])
@@ -376,15 +374,3 @@ def shown_row(row: Listed) -> dict[str, Any]:
         "createdAt": timestamp(row.created_at),
         "updatedAt": timestamp(row.updated_at),
     }
-
-
-def shown_report(record: Record) -> dict[str, Any]:
-    """The report as Markdown and as JSON text, with its verdict.
-
-    Raises:
-        InvalidParams: there is none yet.
-    """
-    require_report(record.interview)
-    report = record.interview.report
-    verdict = {name: report[name] for name in ("grade", "recommendation") if name in report}
-    return {"reportMarkdown": as_markdown(record), "reportJson": as_json(record), **verdict}
