@@ -45,7 +45,7 @@ from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from coordinator.web import guests, health, open_api, rooms, wechat, zego
+from coordinator.web import client_files, guests, health, open_api, rooms, wechat, zego
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
@@ -244,6 +244,7 @@ class Node:
                     base_url=settings.base_url,
                 ),
                 *open_api.HANDLERS,
+                *client_files.HANDLERS,
                 *self.more_routes,
             ],
             lifespan=[lifespan],
