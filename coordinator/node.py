@@ -33,10 +33,12 @@ from coordinator.redis import fail_fast_redis
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.services.codes import Codes
+from coordinator.services.console import ConsoleSignIn
 from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
 from coordinator.settings import Settings
+from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
 from coordinator.store.images import Images
 from coordinator.store.interviews import Interviews as StoredInterviews
@@ -45,7 +47,16 @@ from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from coordinator.web import client_files, guests, health, open_api, rooms, wechat, zego
+from coordinator.web import (
+    client_files,
+    console,
+    guests,
+    health,
+    open_api,
+    rooms,
+    wechat,
+    zego,
+)
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
@@ -124,6 +135,13 @@ class Node:
             settings.wx_appid, settings.wx_secret, self.wechat_http, self.redis, deployment
         )
         self.sign_in = SignIn(self.wechat, self.people, self.access, settings.signup)
+        self.console_sign_in = ConsoleSignIn(
+            ConsoleSessions(self.database),
+            self.people,
+            self.access,
+            self.wechat,
+            settings.wx_console_page,
+        )
         self.codes = Codes(self.wechat, Images(self.database), self.room_service)
         self.zego = (
             Zego(settings.zego_app_id, settings.zego_server_secret, settings.zego_token_cipher)
@@ -219,6 +237,8 @@ class Node:
         origins = list(settings.allowed_origins)
         services: dict[str, Any] = {
             "base_url": settings.base_url,
+            "access": self.access,
+            "console_sign_in": self.console_sign_in,
             "limits": self.limits,
             "interviews": self.interviews,
             "jobs": self.jobs,
@@ -243,6 +263,7 @@ class Node:
                     pages=settings.wx_qr_pages,
                     base_url=settings.base_url,
                 ),
+                *console.HANDLERS,
                 *open_api.HANDLERS,
                 *client_files.HANDLERS,
                 *self.more_routes,

@@ -14,6 +14,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -23,17 +24,25 @@ from coordinator.domain.people import Staff
 from coordinator.node import deployment_id
 from coordinator.server import server
 from coordinator.services.access import Access
+from coordinator.services.console import sign_in_link
 from coordinator.settings import DOCUMENTED_KEYS, Settings
 from coordinator.standins import mini_program
 from coordinator.standins.seed import reset_example, seed
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.standins.wechat import DOCUMENTED_OPENID, WechatStandin
+from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
 from coordinator.store.people import People
 
+ADMIN_OPENID = "oDevelopmentAdmin"
+"""The admin of development, beside the documents' 张经理."""
+
+CONSOLE_PAGE = "pages/console/confirm/confirm"
+"""The page of the mini-program that confirms sign-ins; its stand-in plays it here."""
+
 _NODE_SETTINGS = (
     "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "OPEN_API_KEYS", "ZEGO_APP_ID", "ZEGO_SERVER_SECRET",
-    "WX_API_BASE", "WX_APPID", "WX_SECRET", "LOG_FORMAT",
+    "WX_API_BASE", "WX_APPID", "WX_SECRET", "WX_CONSOLE_PAGE", "LOG_FORMAT",
 )  # fmt: skip
 
 
@@ -69,13 +78,13 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         if standin is not None:
             standin.page_url = settings.base_url + mini_program.PATH
         logging.configure(form=settings.log_format, level=settings.log_level, node="dev")
-        token = asyncio.run(_prepare(settings))
+        greeting = asyncio.run(_prepare(settings))
         deployment = asyncio.run(deployment_id(settings.database_url))
         pages = mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else []
         running = server(
             settings, deployment, host="127.0.0.1", port=settings.port, more_routes=pages
         )
-        running.on_ready = lambda: _say_where_to_look(settings, token, data)
+        running.on_ready = lambda: _say_where_to_look(settings, greeting, data)
         running.run()
     return 0
 
@@ -97,6 +106,7 @@ def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
         "OPEN_API_KEYS": DOCUMENTED_KEYS,
         "ZEGO_APP_ID": "123456789",
         "ZEGO_SERVER_SECRET": _kept_secret(data / "zego-secret")[:32],
+        "WX_CONSOLE_PAGE": CONSOLE_PAGE,
         "LOG_FORMAT": "text",
     }
     return defaults | {name: value for name, value in values.items() if value}
@@ -117,16 +127,34 @@ def _kept_secret(path: Path) -> str:
     return path.read_text().strip()
 
 
-async def _prepare(settings: Settings) -> str:
-    """Schema, the documents' people and test data; the staff token of `user_001`."""
+@dataclass(frozen=True, slots=True)
+class _Greeting:
+    """What is printed for the people of development."""
+
+    token: str
+    manager_link: str
+    admin_link: str
+
+
+async def _prepare(settings: Settings) -> _Greeting:
+    """Schema, the documents' people and test data; what signs them in."""
     await Database(settings.database_url).migrate()
     database = Database(settings.database_url)
     await database.open()
     try:
-        staff = await _document_user(People(database))
+        people, sessions = People(database), ConsoleSessions(database)
+        staff = await _document_user(people)
+        admin = await people.by_openid(ADMIN_OPENID) or await people.add(
+            ADMIN_OPENID, "管理员", "admin"
+        )
         await seed(database)
         await reset_example(database)
-        return Access(settings.jwt_secrets, People(database)).issue_staff(staff)
+        manager_link, admin_link = [
+            await sign_in_link(sessions, who, base_url=settings.base_url, is_reusable=True)
+            for who in (staff, admin)
+        ]
+        token = Access(settings.jwt_secrets, people).issue_staff(staff)
+        return _Greeting(token, manager_link, admin_link)
     finally:
         await database.close()
 
@@ -142,17 +170,20 @@ async def _document_user(people: People) -> Staff:
     return staff
 
 
-def _say_where_to_look(settings: Settings, token: str, data: Path) -> None:
+def _say_where_to_look(settings: Settings, greeting: _Greeting, data: Path) -> None:
     base = f"http://localhost:{settings.port}"
     print(
         f"""
 coordinator is ready on {base}  (data in {data}/, Ctrl-C stops everything)
 
+  console         sign in (each link works for 12 hours):
+    张经理        {greeting.manager_link}
+    admin         {greeting.admin_link}
   documentation   {base}/schema
   health          {base}/health/ready
   staff token     of user_001 (张经理), good for 7 days:
 
-export TOKEN={token}
+export TOKEN={greeting.token}
 
   try it:
 

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from coordinator import logging
 from coordinator.cli.check import check
+from coordinator.cli.console import print_link
 from coordinator.cli.dev import run_dev
 from coordinator.cli.import_jobs import ImportRefused, import_jobs
 from coordinator.cli.workers import listen, serve_with_workers
@@ -105,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("user", help="user_001")
     token.add_argument("--days", type=_days, default=7, help="at most 3650")
 
+    console = commands.add_parser("console", help="print a sign-in link of the console")
+    console.add_argument("user", nargs="?", default="user_001", help="default: user_001")
+
     _add_users(commands.add_parser("users", help="staff"))
     return parser
 
@@ -139,6 +143,8 @@ def _run(options: argparse.Namespace) -> int:
             return asyncio.run(_with_database(settings, _importing(options.file)))
         case "token":
             return asyncio.run(_with_database(settings, _printing_token(settings, options)))
+        case "console":
+            return asyncio.run(_with_database(settings, _printing_link(settings, options)))
         case _:
             return asyncio.run(_with_database(settings, _users(options)))
 
@@ -221,6 +227,17 @@ def _printing_token(settings: Settings, options: argparse.Namespace) -> Work:
             return _unknown(options.user)
         access = Access(settings.jwt_secrets, people)
         print(access.issue_staff(staff, timedelta(days=options.days)))
+        return 0
+
+    return work
+
+
+def _printing_link(settings: Settings, options: argparse.Namespace) -> Work:
+    async def work(database: Database) -> int:
+        staff = await _member(People(database), options.user)
+        if staff is None:
+            return _unknown(options.user)
+        await print_link(settings, database, staff)
         return 0
 
     return work

@@ -41,10 +41,14 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a token that was presented proves: whose it is, and until when."""
+    """What a token that was presented proves: whose it is, and until when.
+
+    `session` is the `jti` of a token that can be signed out.
+    """
 
     holder: Staff | Guest
     expires_at: datetime
+    session: str | None = None
 
     @property
     def user_id(self) -> str:

@@ -42,9 +42,12 @@ class Access:
         self._claims = lru_cache(REMEMBERED)(self._read_claims)
         self._people = people
 
-    def issue_staff(self, staff: Staff, lifetime: timedelta = STAFF_LIFETIME) -> str:
-        """A staff JWT."""
-        return self._issue(lifetime, id=staff.number, openid=staff.openid, role=staff.role)
+    def issue_staff(
+        self, staff: Staff, lifetime: timedelta = STAFF_LIFETIME, *, session: str | None = None
+    ) -> str:
+        """A staff JWT; `session` is the `jti` by which it can be ended before its time."""
+        claims: dict[str, Any] = {"id": staff.number, "openid": staff.openid, "role": staff.role}
+        return self._issue(lifetime, **claims, **({"jti": session} if session else {}))
 
     def issue_guest(self, room_id: str, guest_id: str) -> str:
         """A `guestToken` of one room."""
@@ -63,7 +66,7 @@ class Access:
         """Whose staff token this is.
 
         Raises:
-            Unauthorized: none, broken, a guest's, or the user is gone or disabled.
+            Unauthorized: none, broken, a guest's, signed out, or the user is gone or disabled.
             TokenExpired: well signed, past `exp`.
         """
         if not token:
@@ -77,7 +80,7 @@ class Access:
         """What a token proves: a staff member, looked up in the database, or a guest.
 
         Raises:
-            Unauthorized: broken, or the staff member is gone or disabled.
+            Unauthorized: broken, signed out, or the staff member is gone or disabled.
             TokenExpired: well signed, past `exp`.
         """
         claims = self._claims(token)
@@ -89,10 +92,13 @@ class Access:
         number = claims.get("id")
         if type(number) is not int or not 0 < number < 2**31:
             raise Unauthorized
-        staff = await self._people.staff(number)
+        session = claims.get("jti")
+        if session is not None and not isinstance(session, str):
+            raise Unauthorized
+        staff = await self._people.staff(number, session)
         if staff is None:
             raise Unauthorized
-        return Proof(staff, expires_at)
+        return Proof(staff, expires_at, session)
 
     def returning_guest(self, token: str) -> Guest | None:
         """The guest that a token lets return: also one that expired less than 7 days ago."""

@@ -18,16 +18,26 @@ class People:
         self.database = database
         self._staff = Coalesced(self._read_staff)
 
-    async def staff(self, number: int) -> Staff | None:
-        """The staff member, or None where there is none or an operator has disabled it."""
-        return await self._staff.get(number)
+    async def staff(self, number: int, session: str | None = None) -> Staff | None:
+        """The staff member, or None where there is none or an operator has disabled it.
 
-    async def _read_staff(self, numbers: list[int]) -> dict[int, Staff]:
+        Also None where `session`, the `jti` of its token, has been signed out.
+        """
+        return await self._staff.get((number, session or ""))
+
+    async def _read_staff(self, asked: list[tuple[int, str]]) -> dict[tuple[int, str], Staff]:
+        numbers, sessions = zip(*asked, strict=True)
         rows = await self.database.fetch(
-            f"SELECT {_COLUMNS} FROM users WHERE id = ANY($1::int[]) AND disabled_at IS NULL",
-            numbers,
-        )
-        return {row["id"]: _member(row) for row in rows}
+            f"""
+            SELECT {_COLUMNS}, asked.session
+            FROM unnest($1::int[], $2::text[]) AS asked (number, session)
+            JOIN users ON id = asked.number
+            WHERE disabled_at IS NULL
+            AND NOT EXISTS (SELECT FROM revoked_sessions WHERE jti = asked.session)
+            """,
+            numbers, sessions,
+        )  # fmt: skip
+        return {(row["id"], row["session"]): _member(row) for row in rows}
 
     async def list_all(self) -> list[Staff]:
         """Everybody in order of number, the disabled ones too."""

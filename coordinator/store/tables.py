@@ -198,3 +198,31 @@ class InterviewEvents(Table, tablename="interview_events"):
     type = Varchar(30)
     at = Timestamptz()
     payload = JSON()
+
+
+class ConsoleCodes(Table, tablename="console_codes"):
+    """Sign-in links of the console: `digest` is that of the code in the link."""
+
+    digest = Varchar(64, primary_key=True)
+    user_id = Integer()
+    is_reusable = Boolean()
+    expires_at = Timestamptz()
+
+
+class ConsoleTickets(Table, tablename="console_tickets"):
+    """Browsers that ask to be signed in by WeChat; `user_id` is who has confirmed it."""
+
+    digest = Varchar(64, primary_key=True)
+    scan_digest = Varchar(64, unique=True)
+    match = Varchar(2)
+    browser = Varchar(200)
+    address = Varchar(100)
+    user_id = Integer(null=True, default=None)
+    expires_at = Timestamptz()
+
+
+class RevokedSessions(Table, tablename="revoked_sessions"):
+    """Sessions that were signed out before their tokens ended (`expires_at`)."""
+
+    jti = Varchar(64, primary_key=True)
+    expires_at = Timestamptz()
