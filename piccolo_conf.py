@@ -8,8 +8,12 @@ import os
 
 from piccolo.conf.apps import AppRegistry
 
+from coordinator.postgres_url import parse_postgres_url
+from coordinator.store.connect import Connector
 from coordinator.store.engine import Engine
 
-DB = Engine(config={"dsn": os.environ.get("DATABASE_URL", "postgresql:///coordinator")})
+_TARGET = parse_postgres_url(os.environ.get("DATABASE_URL", "postgresql:///coordinator"))
+
+DB = Engine(Connector(_TARGET), {})
 
 APP_REGISTRY = AppRegistry(apps=["coordinator.store.piccolo_app"])

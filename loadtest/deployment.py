@@ -175,7 +175,7 @@ class StartedHere:
     def _command(self, env: dict[str, str], *arguments: str) -> str:
         """Runs a `coordinator` command; the last word that it prints."""
         result = subprocess.run(
-            [sys.executable, "-m", "coordinator.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
             env=env, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         if result.returncode:
@@ -191,7 +191,7 @@ class StartedHere:
         port = free_port()
         with self._log(port).open("wb") as log:
             node = subprocess.Popen(
-                [sys.executable, "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
+                [sys.executable, "-P", "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
                  "--port", str(port)],
                 env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 preexec_fn=lambda: pin(self._cores.server),

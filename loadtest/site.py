@@ -62,7 +62,7 @@ class SiteNode:
     def start(self, env: dict[str, str]) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
+                [sys.executable, "-P", "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
                  "--port", str(self.port)],
                 env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
@@ -172,7 +172,7 @@ class Site:
         """Runs a `coordinator` command; the last word that it prints."""
         assert self.postgres.port is not None
         result = subprocess.run(
-            [sys.executable, "-m", "coordinator.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
             env=self._environment(self.postgres.port, self.redis.port), cwd=self.folder,
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip

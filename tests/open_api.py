@@ -12,16 +12,16 @@ KEYS = ",".join(
     (
         "coze:wehan_open_api_key_2026",
         "coze-dev:wehan_dev_test_2026",
-        "reader:read-only-key:ro",
-        "tenant:tenant-key:rw:ent_other",
+        "reader:read-only-key-of-the-tests:ro",
+        "tenant:tenant-key-of-the-tests:rw:ent_other",
     )
 )
 """`OPEN_API_KEYS` of the nodes that these tests start."""
 
 KEY = {"X-API-Key": "wehan_open_api_key_2026"}
 OTHER_KEY = {"X-API-Key": "wehan_dev_test_2026"}
-READER = {"X-API-Key": "read-only-key"}
-TENANT = {"X-API-Key": "tenant-key"}
+READER = {"X-API-Key": "read-only-key-of-the-tests"}
+TENANT = {"X-API-Key": "tenant-key-of-the-tests"}
 
 JOB_ID = JOBS[0].id
 INTERVIEWS = "/api/open/interviews"

@@ -19,7 +19,7 @@ from coordinator.standins.servers import free_port
 
 JWT_SECRET = "test-secret-test-secret-test-secret-test"
 START_SECONDS = 30.0
-COORDINATOR = ("-m", "coordinator.cli.main")
+COORDINATOR = ("-P", "-m", "coordinator.cli.main")
 """The product's command, as Python starts it."""
 
 
@@ -126,7 +126,7 @@ class Deployment:
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Runs a `coordinator` command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "coordinator.cli.main", *arguments],
+            [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
             env=self.env(**settings), capture_output=True, text=True, timeout=60,
             cwd=tempfile.gettempdir(), check=False,
         )  # fmt: skip

@@ -14,7 +14,7 @@ def test_a_folder_that_another_run_uses_is_left_alone(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(
-            [sys.executable, "-m", "coordinator.cli.main", "dev", "--data", str(tmp_path)],
+            [sys.executable, "-P", "-m", "coordinator.cli.main", "dev", "--data", str(tmp_path)],
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,

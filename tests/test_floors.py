@@ -21,7 +21,10 @@ FLOORS = {
 }
 TOP = 5
 """`node` and `server`, beside the folders."""
-BESIDE = {"settings", "logging", "metrics", "redis", "data_cipher"}
+BESIDE = {
+    "settings", "environment", "connection_url", "postgres_url", "redis_url", "logging", "metrics",
+    "redis", "data_cipher",
+}  # fmt: skip
 """Modules at the top that import nothing of the house but each other: any floor may use them."""
 
 

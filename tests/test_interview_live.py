@@ -210,7 +210,7 @@ async def test_any_staff_member_may_watch(
 async def test_a_reading_key_may_watch(
     node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
-    watcher = await watch(node, interview["id"], X_API_Key="read-only-key")
+    watcher = await watch(node, interview["id"], X_API_Key="read-only-key-of-the-tests")
     await watcher.sees("welcome")
 
 
@@ -224,7 +224,7 @@ async def test_no_such_interview_is_4004(
 async def test_another_tenants_interview_is_4004(
     node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
-    watcher = await watch(node, interview["id"], X_API_Key="tenant-key")
+    watcher = await watch(node, interview["id"], X_API_Key="tenant-key-of-the-tests")
     assert await watcher.is_put_out() == 4004
 
 

@@ -34,7 +34,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Runs `coordinator …` with nothing in its environment but `env`."""
     return subprocess.run(
-        [sys.executable, "-m", "coordinator.cli.main", *arguments],
+        [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
         env={"PATH": os.environ["PATH"], **env},
         cwd=cwd or tempfile.gettempdir(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

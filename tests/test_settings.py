@@ -73,7 +73,7 @@ def test_a_dotenv_file_fills_in_what_the_environment_does_not_name(tmp_path: Pat
 
 
 def test_secrets_can_be_listed_and_do_not_show() -> None:
-    given = settings(JWT_SECRET=f"{SECRET}, {'t' * 40}", OPEN_API_KEYS="coze:the-key",
+    given = settings(JWT_SECRET=f"{SECRET}, {'t' * 40}", OPEN_API_KEYS="coze:the-key-of-this-test",
                      WX_SECRET="wx-secret", ZEGO_APP_ID="5", ZEGO_SERVER_SECRET="z" * 32,
                      DATABASE_URL="postgresql://u:the-password@h/d")  # fmt: skip
 
@@ -83,12 +83,42 @@ def test_secrets_can_be_listed_and_do_not_show() -> None:
 
 
 def test_keys_of_the_open_api() -> None:
-    given = settings(OPEN_API_KEYS="a:k1, b:k2:ro ,c:k3:rw:ent_1")
+    one, two, three = (letter * 16 for letter in "abc")
+
+    given = settings(OPEN_API_KEYS=f"a:{one}, b:{two}:ro ,c:{three}:rw:ent_1")
 
     assert given.open_api_keys == (
-        ApiKey("a", "k1"), ApiKey("b", "k2", writes=False), ApiKey("c", "k3", True, "ent_1")
+        ApiKey("a", one), ApiKey("b", two, writes=False), ApiKey("c", three, True, "ent_1")
     )  # fmt: skip
-    assert len(problems(OPEN_API_KEYS="nameless, x:, y:k:maybe")) == 3
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ("nameless", "name:key"), ("x:", "name:key"), (f":{'k' * 16}", "name:key"),
+        (f"x:{'k' * 16}:maybe", "unknown right"), (f"x:{'k' * 16}:", "unknown right"),
+        (f"x:{'k' * 16}:rw:", "empty enterprise"), (f"x:{'k' * 16}:ro:", "empty enterprise"),
+        (f"x:{'k' * 15}", "fewer than 16"),
+        (f"x:{'k' * 16}:rw:ent_1,x:{'l' * 16}:rw:ent_2", "two tenants"),
+        (f"x:{'k' * 16}:rw:ent_1,x:{'l' * 16}", "two tenants"),
+        (f"x:{'k' * 16}:ro,y:{'k' * 16}", "one key stands in two entries"),
+    ],
+)  # fmt: skip
+def test_keys_that_would_open_too_much_are_refused_and_not_shown(
+    entries: str, problem: str
+) -> None:
+    found = problems(OPEN_API_KEYS=entries)
+
+    assert len(found) == 1
+    assert found[0].startswith("OPEN_API_KEYS")
+    assert problem in found[0]
+    assert "kkk" not in found[0]
+
+
+def test_one_name_may_have_several_keys_of_one_tenant() -> None:
+    keys = settings(OPEN_API_KEYS=f"x:{'k' * 16}:rw:ent_1,x:{'l' * 16}:ro:ent_1").open_api_keys
+
+    assert [key.enterprise_id for key in keys] == ["ent_1", "ent_1"]
 
 
 def test_rates_are_overridden_by_name_or_switched_off() -> None:
@@ -108,6 +138,71 @@ def test_lists_of_networks_origins_and_pages() -> None:
     assert given.allowed_origins == ("https://a.cn", "http://b")
     assert given.wx_qr_pages == ("a/b", "c/d")
     assert given.base_url == "https://crm.example.com"
+
+
+def test_origins_are_compared_as_browsers_send_them() -> None:
+    given = settings(ALLOWED_ORIGINS="https://Meet.Example.cn:443/,HTTP://a.cn:80,http://b:8080,"
+                     "https://[2001:DB8::1]:8443,*")  # fmt: skip
+
+    assert given.allowed_origins == (
+        "https://meet.example.cn", "http://a.cn", "http://b:8080", "https://[2001:db8::1]:8443", "*"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "origin", ["meet.example.cn", "https://a.cn/path", "https://a:port", "https://[x", "ftp://a"]
+)
+def test_an_origin_that_no_browser_sends_is_named(origin: str) -> None:
+    (problem,) = problems(ALLOWED_ORIGINS=f"https://a.cn,{origin}")
+
+    assert problem.startswith("ALLOWED_ORIGINS: entry 2 ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "gbk"])
+def test_a_dotenv_file_that_is_not_utf8_is_one_line_of_the_message(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes("PORT=4000\n# 中文\n".encode(encoding))
+
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({}, dotenv=path)
+
+    assert sum(problem.startswith(".env is not UTF-8") for problem in raised.value.problems) == 1
+    assert any(problem.startswith("REDIS_URL") for problem in raised.value.problems)
+
+
+def test_a_dotenv_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes("PORT=4000\n".encode("utf-8-sig"))
+
+    assert Settings.from_env(NEEDED, dotenv=path).port == 4000
+
+
+def test_a_line_of_a_dotenv_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("PORT=4000\nLOG_LEVEL='debug\n")
+
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env(NEEDED, dotenv=path)
+
+    assert raised.value.problems == [".env cannot be read at line 2: expected NAME=value"]
+
+
+def test_what_is_not_utf8_in_the_environment_is_named() -> None:
+    assert problems(WX_SECRET="\udcd6\udcd0") == ["WX_SECRET is not UTF-8 text"]
+
+
+def test_every_url_that_cannot_be_read_is_one_line_without_its_password() -> None:
+    found = problems(
+        DATABASE_URL="postgresql://u:pass#word@h/d", REDIS_URL="redis://:pass/word@h:x/0",
+        PUBLIC_BASE_URL="https://[x", WX_API_BASE="https://u:password@h:99999",
+    )  # fmt: skip
+
+    assert [problem.split()[0] for problem in found] == [
+        "DATABASE_URL", "REDIS_URL", "PUBLIC_BASE_URL", "WX_API_BASE",
+    ]  # fmt: skip
+    assert not any("pass#" in text or "pass/" in text or "password@" in text for text in found)
 
 
 def test_data_keys_are_base64_of_either_alphabet() -> None:

@@ -73,7 +73,7 @@ class _Supervisor:
     def _start(self) -> subprocess.Popen[bytes]:
         fd = self.listener.fileno()
         command = [
-            sys.executable, "-m", "coordinator.cli.main", "serve",
+            sys.executable, "-P", "-m", "coordinator.cli.main", "serve",
             "--fd", str(fd), "--parent", str(os.getpid()),
         ]  # fmt: skip
         return subprocess.Popen(command, pass_fds=[fd])

@@ -20,12 +20,14 @@ from piccolo.apps.migrations.tables import Migration
 
 import piccolo_conf
 from coordinator.domain.errors import Unavailable
-from coordinator.settings import connection_options
+from coordinator.postgres_url import parse_postgres_url
+from coordinator.store.connect import Connector
 from coordinator.store.engine import Engine
 from coordinator.store.piccolo_app import APP_CONFIG
 
 COMMAND_SECONDS = 4.0
-CONNECT_SECONDS = 3.0
+ACQUIRE_SECONDS = 4.0
+"""How long one waits for a connection at most: so that a silent host leaves time for the next."""
 POOL_SIZE = 16
 
 SESSION = {
@@ -75,10 +77,8 @@ def translated() -> Iterator[None]:
         raise Unavailable(retry_after=1) from error
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options() -> dict[str, Any]:
     return {
-        **connection_options(url),
-        "timeout": CONNECT_SECONDS,
         "command_timeout": COMMAND_SECONDS,
         "server_settings": SESSION,
         "connection_class": _Connection,
@@ -93,8 +93,14 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        """Does no I/O.
+
+        Raises:
+            UrlError: `url` cannot be read.
+        """
         self.url = url
-        self.engine = Engine(config=_options(url))
+        self._connect = Connector(parse_postgres_url(url))
+        self.engine = Engine(self._connect, _options())
         tables: list[Any] = [*APP_CONFIG.table_classes, Migration]
         for table in tables:
             table._meta.db = self.engine
@@ -131,7 +137,7 @@ class Database:
     async def connect(self) -> Any:
         """A connection outside of the pool, the caller's own to close (the writer keeps one)."""
         with translated():
-            return await asyncpg.connect(**_options(self.url))
+            return await self._connect(**_options())
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -142,7 +148,7 @@ class Database:
         """
         pool = self._pool
         with translated():
-            connection = await pool.acquire(timeout=CONNECT_SECONDS)
+            connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
             try:
                 yield connection
             except (asyncio.CancelledError, *AWAY):
@@ -207,9 +213,7 @@ class Database:
         """
         piccolo_conf.DB = self.engine  # Piccolo's migrations look their engine up there
         with translated():
-            connection = await asyncpg.connect(
-                **{**_options(self.url), "server_settings": {}, "command_timeout": 120}
-            )
+            connection = await self._connect(command_timeout=120)
         # The lock is held by a session of its own, so that no time limit touches it.
         try:
             with translated():

@@ -1,0 +1,184 @@
+"""Reads values of the environment one by one and remembers what is wrong with each.
+
+Nothing here knows a setting by name: `settings.py` says what there is. No problem shows a value
+that may hold a password.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from coordinator.connection_url import UrlError
+
+T = TypeVar("T")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
+    """The values of a `.env` file, and what is wrong with the file; neither where there is none."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return {}, []
+    except UnicodeDecodeError:
+        return {}, [_not_utf8(path)]
+    except OSError as error:
+        return {}, [f"{path.name} cannot be read: {error.strerror}"]
+    if "\x00" in text:
+        return {}, [_not_utf8(path)]
+    wrong = [binding.original.line for binding in parse_stream(io.StringIO(text)) if binding.error]
+    if wrong:
+        lines = ", ".join(map(str, wrong))
+        return {}, [f"{path.name} cannot be read at line {lines}: expected NAME=value"]
+    values = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in values.items() if value is not None}, []
+
+
+def _not_utf8(path: Path) -> str:
+    return f"{path.name} is not UTF-8 text (is it UTF-16 or GBK?): save it as UTF-8"
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL as a browser sends them: lower case, no default port.
+
+    Raises:
+        ValueError: it is no http(s) URL.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port
+    if parts.scheme not in _DEFAULT_PORTS or not host or any(c.isspace() for c in url):
+        raise ValueError("no http(s) URL")
+    shown = f"[{host}]" if ":" in host else host
+    suffix = "" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{shown}{suffix}"
+
+
+class Environment:
+    """The values by name. A blank one is not set.
+
+    Attributes:
+        problems: one sentence per missing or bad value, each starting with its name.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = {name: value.strip() for name, value in values.items()}
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str:
+        value = self._values.get(name, "")
+        if any("\ud800" <= c <= "\udfff" or c == "\x00" for c in value):
+            self._once(f"{name} is not UTF-8 text")
+            return ""
+        return value
+
+    def list(self, name: str) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
+
+    def required(self, name: str, example: str) -> str:
+        value = self.text(name)
+        if not value:
+            self._once(f"{name} is missing (for example {example})")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """The first choice is the default."""
+        value = self.text(name).lower() or choices[0]
+        if value not in choices:
+            self.problems.append(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+
+    def number(
+        self, name: str, kind: Callable[[str], T], default: T, *, least: float, most: float = 2**53
+    ) -> T:
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            value = kind(text)
+            in_range = least <= value <= most  # type: ignore[operator]  # kind is int or float
+        except ValueError:
+            in_range, value = False, default
+        if not in_range:
+            self.problems.append(
+                f"{name} must be a number from {least:g} to {most:g}, not {text!r}"
+            )
+        return value
+
+    def duration(self, name: str, default: float) -> float:
+        """Seconds or days; 0 = off."""
+        return self.number(name, float, default, least=0, most=10 * 366 * 86400)
+
+    def web_url(self, name: str) -> str:
+        """An http(s) URL without a trailing slash, or ""."""
+        value = self.text(name).rstrip("/")
+        if not value:
+            return ""
+        try:
+            origin(value)
+        except ValueError:
+            self.problems.append(
+                f"{name} must be an http(s) URL (https://host or https://host:port)"
+            )
+        return value
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Origins as browsers send them; `*` is any."""
+        found = []
+        for place, text in enumerate(self.list(name), 1):
+            try:
+                path = text if text == "*" else urlsplit(text).path
+                found.append(text if text == "*" else origin(text))
+            except ValueError:
+                path = "?"
+            if path not in ("", "/", "*"):
+                self.problems.append(f"{name}: entry {place} must look like https://host[:port]")
+        return tuple(found)
+
+    def connection_url(self, name: str, text: str, read: Callable[[str], T]) -> T | None:
+        """What `read` makes of a URL; None where that is missing or cannot be read."""
+        if not text:
+            return None
+        try:
+            return read(text)
+        except UrlError as error:
+            self.problems.append(f"{name} cannot be used: {error}")
+            return None
+
+    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        networks = []
+        for text in self.list(name):
+            try:
+                networks.append(ip_network(text, strict=False))
+            except ValueError:
+                self.problems.append(f"{name} must list addresses or networks, not {text!r}")
+        return tuple(networks)
+
+    def keys(self, name: str) -> tuple[bytes, ...]:
+        """AES-256 keys in base64, the standard alphabet or the URL-safe one."""
+        keys = []
+        for place, text in enumerate(self.list(name), 1):
+            try:
+                key = base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+            except binascii.Error:
+                key = b""
+            if len(key) != 32:
+                self.problems.append(
+                    f"{name}: key {place} must be 32 bytes in base64: openssl rand -base64 32"
+                )
+            keys.append(key)
+        return tuple(keys)
+
+    def _once(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
