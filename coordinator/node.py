@@ -20,6 +20,7 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 
 from coordinator import metrics
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event
 from coordinator.domain.room import Lifespan, Policy
 from coordinator.live.connection import ConnectionContext
@@ -62,11 +63,12 @@ from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
-from coordinator.web.handshake import Handshake, RoomEndpoint
+from coordinator.web.handshake import Handshake
 from coordinator.web.http_request import Meter, Metered
 from coordinator.web.interview_live import InterviewEndpoint
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import openapi_config
+from coordinator.web.room_live import RoomEndpoint
 
 log = structlog.get_logger()
 
@@ -93,7 +95,7 @@ class Node:
         self.rooms = Rooms(self.database)
         policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
         self.writer = Writer(self.database, policy, self.publish)
-        self.register = ConnectionRegistry()
+        self.registry = ConnectionRegistry()
         self.redis = fail_fast_redis(settings.redis_url)
         self.limits = Limits(settings.rate_limits, self.redis, deployment, settings.trusted_proxies)
         self.access = Access(settings.jwt_secrets, self.people)
@@ -103,7 +105,7 @@ class Node:
             Nodes(self.database),
             self.rooms,
             self.writer,
-            self.register,
+            self.registry,
             name=f"{socket.gethostname()}:{os.getpid()}",
             grace=policy.grace,
             lifespan=_lifespan(settings),
@@ -115,8 +117,8 @@ class Node:
             channel=f"{deployment}:events",
             boot=self.presence.boot,
             on_events=self.hub.offer,
-            on_close=self.register.close_sessions,
-            on_change=self.hub.poll_now,
+            on_close=self.registry.close_sessions,
+            on_change=self.hub.catch_up.poll_now,
             reaches_postgres=lambda: self.presence.reaches_postgres,
         )
         self.room_service = RoomService(
@@ -148,23 +150,23 @@ class Node:
             if settings.zego_ready
             else None
         )
-        self.terms = ConnectionContext(
+        self.context = ConnectionContext(
             self.hub,
             settings.presence_grace,
             settings.live_buffer,
             self.access.proof,
-            self.register.forget,
+            self.registry.forget,
             self.replace,
         )
         self.handshake = Handshake(
             [
                 RoomEndpoint(
-                    self.rooms, self.writer, self.access, self.terms, lambda: self.presence.boot
+                    self.rooms, self.writer, self.access, self.context, lambda: self.presence.boot
                 ),
-                InterviewEndpoint(self.stored_interviews, self.api_keys, self.access, self.terms),
+                InterviewEndpoint(self.stored_interviews, self.api_keys, self.access, self.context),
             ],
             hub=self.hub,
-            register=self.register,
+            registry=self.registry,
             limits=self.limits,
             allowed_origins=settings.allowed_origins,
             own_url=settings.base_url,
@@ -186,8 +188,8 @@ class Node:
 
     def replace(self, session_ids: Sequence[str]) -> None:
         """Closes sessions that newer ones pushed out, wherever they are."""
-        self.register.close_sessions(session_ids, 4006)
-        self.bus.close_sessions(session_ids, 4006)
+        self.registry.close_sessions(session_ids, CloseCode.REPLACED)
+        self.bus.close_sessions(session_ids, CloseCode.REPLACED)
 
     async def start(self) -> None:
         """Opens Postgres, takes the lease, starts the loops.
@@ -197,7 +199,7 @@ class Node:
         """
         await self.database.open()
         await self.presence.enter()
-        metrics.CONNECTIONS.set_function(self.register.count)
+        metrics.CONNECTIONS.set_function(self.registry.count)
         metrics.ROOMS.set_function(lambda: len(self.hub.feeds))
         loops = (self.writer.run, self.bus.run, self.hub.run, self.presence.run)
         self._tasks = [asyncio.create_task(loop(), name=loop.__qualname__) for loop in loops]
@@ -207,7 +209,7 @@ class Node:
     async def drain(self) -> None:
         """Sends the clients elsewhere and writes that they are away; nobody has left by it."""
         self.is_draining = True
-        await self.register.drain(self.settings.drain_seconds * 0.7)
+        await self.registry.drain(self.settings.drain_seconds * 0.7)
         await self.writer.drained(within=2.5)
 
     async def stop(self) -> None:

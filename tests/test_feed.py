@@ -15,13 +15,17 @@ from typing import Any
 
 import pytest
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import NotFound, Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.domain.roster import Departure
-from coordinator.live import hub as hub_module
-from coordinator.live.feed import HISTORY, Feed, PendingSubscriber
+from coordinator.live import broadcast, catch_up
+from coordinator.live.broadcast import evict
+from coordinator.live.feed import HISTORY, Feed
 from coordinator.live.frames import text_frame
 from coordinator.live.hub import Hub
+from coordinator.live.resume import admit_pending
+from coordinator.live.subscribers import PendingSubscriber
 
 KEY = FeedKey("room", "r")
 
@@ -40,7 +44,7 @@ class Count:
         assert event.seq == self.seen + 1, "a hole, or twice"
         self.seen = event.seq
         if event.type == "out":
-            return Departure(event.data["who"], 4009)
+            return Departure(event.data["who"], CloseCode.LEFT)
         return None
 
     def snapshot(self) -> dict[str, Any]:
@@ -56,7 +60,7 @@ class Listener:
         self.seqs: list[int] = []
         self.welcomes: list[tuple[bool, int]] = []
         self.writes = 0
-        self.code: int | None = None
+        self.code: CloseCode | None = None
 
     @property
     def writer(self) -> Callable[[bytes], None]:
@@ -71,10 +75,10 @@ class Listener:
 
     def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
         if not resumed:
-            assert json.loads(b"{" + feed.snapshot() + b"}") == {"seen": since}
+            assert bytes(feed.snapshot()["seen"]) == str(since).encode()
         self.welcomes.append((resumed, since))
 
-    def close(self, code: int) -> None:
+    def close(self, code: CloseCode) -> None:
         self.code = code
 
     @property
@@ -154,16 +158,23 @@ def loaded(seq: int) -> Feed:
 
 def settle(feed: Feed) -> int:
     """As at the end of a turn of the loop, with time for all; the deliveries."""
-    feed.settle()
-    feed.begin_round()
-    _, deliveries = feed.send(10_000)
+    admit_pending(feed)
+    evict(feed)
+    feed.subscribers.begin_broadcast()
+    _, deliveries = feed.subscribers.send(10_000)
     return deliveries
 
 
 async def attached(hub: Hub, since: int | None = None, seq: int | None = None) -> Listener:
     listener = Listener()
-    await hub.attach(KEY, listener, since=since, connect_seq=seq)
+    await hub.resume.attach(KEY, listener, since=since, connect_seq=seq)
     return listener
+
+
+def the_feed(hub: Hub) -> Feed:
+    feed = hub.feeds.get(KEY)
+    assert feed is not None
+    return feed
 
 
 async def soon(holds: Any, seconds: float = 2.0) -> None:
@@ -211,13 +222,13 @@ def test_in_whatever_order_and_how_often_events_come_each_is_applied_once(seed: 
 
     assert feed.seq == 59
     assert applied <= 59
-    assert len(feed.pending) == 59
+    assert [seq for seq, _ in feed.history] == list(range(1, 60))
 
 
 def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
     feed, listener = loaded(0), Listener()
     listener.welcome(feed, resumed=True, since=0)
-    feed.subscribe(listener)
+    feed.subscribers.add(listener)
     for seq in (1, 2, 3):
         feed.offer(event(seq))
 
@@ -230,21 +241,21 @@ def listening(feed: Feed, count: int) -> list[Listener]:
     listeners = [Listener() for _ in range(count)]
     for listener in listeners:
         listener.welcome(feed, resumed=True, since=feed.seq or 0)
-        feed.subscribe(listener)
+        feed.subscribers.add(listener)
     return listeners
 
 
-def test_what_happens_during_a_round_goes_out_with_it_where_it_has_not_been_yet() -> None:
+def test_what_happens_during_a_broadcast_goes_out_with_it_where_it_has_not_been_yet() -> None:
     feed = loaded(0)
     listeners = listening(feed, 5)
     feed.offer(event(1))
 
-    feed.begin_round()
-    assert feed.send(2) == (2, 2)
+    feed.subscribers.begin_broadcast()
+    assert feed.subscribers.send(2) == (2, 2)
     feed.offer(event(2))
-    assert feed.send(2) == (2, 4)
+    assert feed.subscribers.send(2) == (2, 4)
     feed.offer(event(3))
-    assert feed.send(2) == (1, 3)
+    assert feed.subscribers.send(2) == (1, 3)
     assert [each.seqs for each in listeners] == [[1], [1], [1, 2], [1, 2], [1, 2, 3]]
     assert settle(feed) == 2 + 2 + 1 + 1
 
@@ -252,38 +263,38 @@ def test_what_happens_during_a_round_goes_out_with_it_where_it_has_not_been_yet(
     for listener in listeners:
         listener.was_told_all(3)
     assert not settle(feed)
-    assert not feed.pending
+    assert not feed.subscribers.has_unsent
 
 
-def test_who_comes_goes_or_is_spoken_to_during_a_round_is_told_everything_once() -> None:
+def test_who_comes_goes_or_is_spoken_to_during_a_broadcast_is_told_everything_once() -> None:
     feed = loaded(0)
     first, second, leaving, last = listening(feed, 4)
     feed.offer(event(1))
 
-    feed.begin_round()
-    feed.send(1)
+    feed.subscribers.begin_broadcast()
+    feed.subscribers.send(1)
     feed.offer(event(2))
-    assert [feed.flush(each) for each in (first, last, last, leaving)] == [1, 2, 0, 2]
-    feed.unsubscribe(leaving)
-    feed.subscribe(leaving)  # as `sync` does
+    assert [feed.subscribers.flush(each) for each in (first, last, last, leaving)] == [1, 2, 0, 2]
+    feed.subscribers.remove(leaving)
+    feed.subscribers.add(leaving)  # as `sync` does
     (late,) = listening(feed, 1)
-    feed.unsubscribe(second)
+    feed.subscribers.remove(second)
     feed.offer(event(3))
-    feed.send(10)
+    feed.subscribers.send(10)
     settle(feed)
 
     assert second.seqs == []
     assert late.seqs == [3]
     for listener in (first, leaving, last):
         listener.was_told_all(3)
-    assert not feed.pending
+    assert not feed.subscribers.has_unsent
 
 
 def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
     feed = loaded(0)
     feed.offer(event(1))
     listener = Listener()
-    feed.waiting.append(PendingSubscriber(listener, since=None, need=1, greets=True))
+    feed.subscribers.pending.append(PendingSubscriber(listener, since=None, need=1, greets=True))
 
     settle(feed)
     feed.offer(event(2))
@@ -295,7 +306,7 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
 
 def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
     feed, listener = loaded(3), Listener()
-    feed.waiting.append(PendingSubscriber(listener, since=2, need=5, greets=True))
+    feed.subscribers.pending.append(PendingSubscriber(listener, since=2, need=5, greets=True))
 
     settle(feed)
     feed.offer(event(4))
@@ -304,18 +315,20 @@ def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
     feed.offer(event(5))
     settle(feed)
 
-    assert listener.welcomes == [(False, 5)], "3 is not in this ring: a snapshot"
+    assert listener.welcomes == [(False, 5)], "3 is not in this history: a snapshot"
 
 
 @pytest.mark.parametrize(
     ("missed", "resumes"), [(0, True), (1, True), (HISTORY, True), (HISTORY + 1, False)]
 )
-def test_the_ring_resumes_up_to_its_length(missed: int, resumes: bool) -> None:
+def test_the_history_resumes_up_to_its_length(missed: int, resumes: bool) -> None:
     feed, listener = loaded(0), Listener()
     for seq in range(1, 401):
         feed.offer(event(seq))
     settle(feed)
-    feed.waiting.append(PendingSubscriber(listener, since=400 - missed, need=400, greets=True))
+    feed.subscribers.pending.append(
+        PendingSubscriber(listener, since=400 - missed, need=400, greets=True)
+    )
 
     settle(feed)
 
@@ -332,7 +345,7 @@ def test_a_listener_whose_socket_is_broken_costs_the_others_nothing() -> None:
     feed, before, broken, after = loaded(0), Listener(), Broken(), Listener()
     for listener in (before, broken, after):
         listener.welcome(feed, resumed=True, since=0)
-        feed.subscribe(listener)
+        feed.subscribers.add(listener)
     feed.offer(event(1))
     settle(feed)
     feed.offer(event(2))
@@ -348,7 +361,7 @@ def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
     newer.connect_seq = 2
     for listener in (old, newer, other):
         listener.welcome(feed, resumed=True, since=0)
-        feed.subscribe(listener)
+        feed.subscribers.add(listener)
     feed.offer(event(1, "out", who="g"))
     feed.offer(event(2))
 
@@ -385,9 +398,9 @@ async def test_a_feed_that_fails_takes_no_other_with_it(log: Log) -> None:
 
     hub = Hub([log], lambda: False)
     bystander, other = await attached(hub), Listener()
-    await hub.attach(FeedKey("room", "other"), other, since=None, connect_seq=5)
-    arriving = asyncio.create_task(hub.attach(KEY, Failing(), since=None, connect_seq=6))
-    await soon(lambda: bool(hub.feeds[KEY].waiting))
+    await hub.resume.attach(FeedKey("room", "other"), other, since=None, connect_seq=5)
+    arriving = asyncio.create_task(hub.resume.attach(KEY, Failing(), since=None, connect_seq=6))
+    await soon(lambda: bool(the_feed(hub).subscribers.pending))
     made = log.append()
 
     hub.offer([made, replace(made, feed=FeedKey("room", "other"))], 0.0)
@@ -414,7 +427,7 @@ async def test_what_nobody_announced_is_found_by_the_poll(hub: Hub, log: Log) ->
     listener = await attached(hub)
     log.append()
 
-    await hub.poll()
+    await hub.catch_up.poll()
     await soon(lambda: listener.stands_at == 6)
 
     listener.was_told_all(6)
@@ -437,7 +450,7 @@ async def test_a_gap_that_shows_just_when_the_reader_ends_is_read_too() -> None:
     log.append()
 
     log.append()
-    await hub.poll()  # starts the reader
+    await hub.catch_up.poll()  # starts the reader
     await soon(lambda: listener.stands_at == 9)
 
     listener.was_told_all(9)
@@ -473,7 +486,7 @@ async def test_a_log_that_was_set_back_ends_the_stream(hub: Hub, log: Log) -> No
     listener = await attached(hub)
     del log.events[3:]
 
-    await hub.poll()
+    await hub.catch_up.poll()
 
     assert listener.code == 4201
     assert (await attached(hub)).welcomes == [(False, 3)]
@@ -485,7 +498,7 @@ async def test_an_announcement_of_what_the_log_does_not_have_harms_nobody(
     listener = await attached(hub)
 
     hub.offer([event(9)], 0.0)
-    await soon(lambda: not hub.feeds[KEY].is_behind)
+    await soon(lambda: not the_feed(hub).is_behind)
     for _ in range(4):
         hub.offer([log.append()], 0.0)
     await soon(lambda: listener.stands_at == 9)
@@ -527,16 +540,16 @@ async def test_an_unknown_feed_is_not_found() -> None:
 
 async def test_a_sync_repeats_what_was_missed_and_goes_on(hub: Hub, log: Log) -> None:
     listener = await attached(hub)
-    feed = hub.feeds[KEY]
+    feed = the_feed(hub)
     for _ in range(3):
         hub.offer([log.append()], 0.0)
 
-    await hub.sync(feed, listener, 6)
+    await hub.resume.sync(feed, listener, 6)
     hub.offer([log.append()], 0.0)
     await soon(lambda: listener.stands_at == 9)
 
     assert listener.seqs == [6, 7, 8, 7, 8, 9]
-    await hub.sync(feed, listener, 99)
+    await hub.resume.sync(feed, listener, 99)
     assert listener.welcomes[-1] == (False, 9)
 
 
@@ -553,7 +566,7 @@ async def one_story(chance: random.Random) -> None:
 
     async def arrive(listener: Listener, since: int | None, seq: int | None) -> None:
         try:
-            await hub.attach(KEY, listener, since=since, connect_seq=seq)
+            await hub.resume.attach(KEY, listener, since=since, connect_seq=seq)
         except Unavailable:
             assert listener.welcomes == [], "refused after it was greeted"
             return
@@ -581,7 +594,7 @@ async def one_story(chance: random.Random) -> None:
                 heard = [each for each in listeners if each in feed.subscribers]
                 chance.shuffle(heard)
                 for each in heard[:2]:
-                    hub.flush(feed, each)  # as before each direct write
+                    hub.broadcast.flush(feed, each)  # as before each direct write
                     assert each.stands_at == feed.seq
             case 7:
                 for _ in range(chance.randrange(6)):
@@ -589,7 +602,7 @@ async def one_story(chance: random.Random) -> None:
 
     await asyncio.gather(*arriving)
     log.is_calm = True
-    await hub.poll()
+    await hub.catch_up.poll()
     if (feed := hub.feeds.get(KEY)) is not None and feed.is_used:
         await soon(lambda: not feed.is_behind)
     greeted = [each for each in listeners if each.welcomes]
@@ -605,10 +618,10 @@ async def one_story(chance: random.Random) -> None:
 async def test_in_thousands_of_random_stories_everybody_is_told_everything_once(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "LATE_SECONDS", 0.0)
-    monkeypatch.setattr(hub_module, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(hub_module, "WRITES_AT_ONCE", block + 1)  # rounds take several turns
-    monkeypatch.setattr(hub_module, "WRITES_PER_TURN", 1)
+    monkeypatch.setattr(catch_up, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(catch_up, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(broadcast, "FIRST_WRITES", block + 1)  # broadcasts take several turns
+    monkeypatch.setattr(broadcast, "WRITES_PER_TURN", 1)
     for number in range(500):
         seed = block * 500 + number
         try:

@@ -212,7 +212,7 @@ async def _hangs_up_while_it_waits() -> None:
     letting_in = []
 
     async def let_in(connection: Connection) -> None:
-        connection.start(await hub.attach(KEY, connection, since=None, connect_seq=1))
+        connection.start(await hub.resume.attach(KEY, connection, since=None, connect_seq=1))
 
     def accept(socket: LiveSocket) -> None:
         connection = Connection(

@@ -1,7 +1,7 @@
 """A room as its log tells it: what each node holds of a room that is open there.
 
 Applying events 1..n gives the roster of seq n, `connection` included; a snapshot is the same thing
-read at once. An event may also put connections out: that is what `apply` answers.
+read at once. An event may also end connections: that is the `Departure` which `apply` answers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event
 
 
@@ -17,11 +18,7 @@ class Departure:
     """Live connections to close: of one user, or (None) of everybody, observers too."""
 
     user_id: str | None
-    code: int
-
-
-LEFT_CODES = {"left": 4009, "disconnected": 4009, "removed": 4005}
-ENDED_CODE = 4010
+    code: CloseCode
 
 
 @dataclass(slots=True)
@@ -32,7 +29,7 @@ class Roster:
     participants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def apply(self, event: Event) -> Departure | None:
-        """Takes the next event in; who has to go by it."""
+        """Takes the next event in; whose connections it ends."""
         data = event.data
         match event.type:
             case "participant_joined":
@@ -46,11 +43,11 @@ class Roster:
             case "participant_left":
                 user_id = data["participant"]["userId"]
                 self.participants.pop(user_id, None)
-                return Departure(user_id, LEFT_CODES[data["reason"]])
+                return Departure(user_id, _code_of(data["reason"]))
             case "room_ended":
                 self.participants.clear()
                 self.room = {**self.room, "status": "ended"}
-                return Departure(None, ENDED_CODE)
+                return Departure(None, CloseCode.ENDED)
             case "room_created":
                 self.room = data["room"]
                 self.participants[data["participant"]["userId"]] = data["participant"]
@@ -69,6 +66,15 @@ class Roster:
     def snapshot(self) -> dict[str, Any]:
         """The members of a `welcome` that tell the state."""
         return {"room": self.room, "participants": list(self.participants.values())}
+
+
+def _code_of(reason: str) -> CloseCode:
+    """What closes the connections of somebody who has left for that reason."""
+    return {
+        "left": CloseCode.LEFT,
+        "disconnected": CloseCode.LEFT,
+        "removed": CloseCode.REMOVED,
+    }[reason]
 
 
 def replay(events: list[Event]) -> Roster:

@@ -1,30 +1,30 @@
-"""One live connection after its door: what the client says, what it is told, how it ends.
+"""One live connection after its handshake: what it is told, what its client says, how it ends.
 
-A `Connection` watches a feed (observers, interviews); a participant's is a
-`ParticipantConnection` (`participant.py`).
+`Connection` is what all of them share. Who only watches has an `Observer` (a room) or an
+`InterviewViewer`; somebody who is in the room has a `ParticipantConnection`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
-from coordinator.domain.errors import (
-    CoordinatorError,
-    Unavailable,
-)
+from coordinator.domain.close_codes import CloseCode
+from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.events import ROOM, timestamp
 from coordinator.domain.people import Proof
 from coordinator.domain.roster import Roster
+from coordinator.live.allowance import FrameAllowance, Verdict
 from coordinator.live.feed import Feed
-from coordinator.live.frames import BYES, bye_frame, frame, now, text_frame
+from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_frame, now
 from coordinator.live.hub import Hub
 from coordinator.live.websocket import LiveSocket
 from coordinator.metrics import SLOW_CONSUMERS
@@ -33,38 +33,34 @@ log = structlog.get_logger()
 
 PING_SECONDS = 25.0
 MAX_TEXT_BYTES = 4096
-RATE, BURST = 10.0, 30.0
-FLOOD_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
 _LARGE_WELCOME = 16 * 1024
-
-_encode = msgspec.json.encode
 
 Verify = Callable[[str], Awaitable[Proof]]
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """What every connection of a node is held to."""
+    """The parts of a node that its connections use, and the settings that they are held to."""
 
     hub: Hub
     grace_seconds: float
     buffer_bytes: int
     verify: Verify
     forget: Callable[[Connection], None]
-    """Called once when a connection is gone, for the node's register."""
+    """Called once when a connection is gone, for the node's registry."""
     replace: Callable[[Sequence[str]], None]
     """Closes sessions that newer ones of their participant pushed out (4006), wherever they are."""
 
 
 class Connection:
-    """A connection that watches a feed and is no participant.
+    """A connection that listens to a feed.
 
     Attributes:
         session_id: its own id.
-        user_id: whose events put it out; None where nobody's do.
+        user_id: whose departure ends it; None where only the feed's end does.
         identity: the `self` of its `welcome`.
-        connect_seq: the log's last seq when it was admitted; earlier events cannot put it out.
+        connect_seq: the log's last seq when it was admitted; earlier events cannot end it.
     """
 
     user_id: str | None = None
@@ -72,22 +68,20 @@ class Connection:
     def __init__(
         self,
         socket: LiveSocket,
-        terms: ConnectionContext,
+        context: ConnectionContext,
         *,
         session_id: str,
         identity: dict[str, Any],
         expires_at: datetime | None,
     ) -> None:
         self.socket = socket
-        self.terms = terms
+        self.context = context
         self.session_id = session_id
         self.identity = identity
         self.connect_seq = 0
         self.feed: Feed | None = None
         self.expires_at = expires_at
-        self._tokens = BURST
-        self._refilled_at = socket.loop.time()
-        self._flooding_since: float | None = None
+        self._allowance = FrameAllowance(socket.loop.time())
         self._inbox: list[bytes] = []
         self._work: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
@@ -106,64 +100,62 @@ class Connection:
         """Greets: what this connection is, and the snapshot or that the missed events follow."""
         self.greet(feed, since=since, snapshot=None if resumed else feed.snapshot())
 
-    def greet(self, feed: Feed, *, since: int, snapshot: bytes | None) -> None:
-        """Sends a `welcome`; `snapshot` is the members that tell the state of `since`, as JSON."""
+    def greet(self, feed: Feed, *, since: int, snapshot: Mapping[str, msgspec.Raw] | None) -> None:
+        """Sends a `welcome`; `snapshot` has the members that tell the state of `since`."""
         self.feed = feed  # it listens from now on: whatever ends it takes it off there
-        is_room = feed.key.kind == ROOM
-        head = {
-            "type": "welcome",
-            "roomId" if is_room else "interviewId": feed.key.id,
-            "seq": since,
-            "resumed": snapshot is None,
-        }
-        tail = {
-            "self": self.identity,
-            "sessionId": self.session_id,
-            "pingMs": int(PING_SECONDS * 1000),
-            "graceMs": int(self.terms.grace_seconds * 1000),
-            **({"tokenExpiresAt": timestamp(self.expires_at)} if self.expires_at else {}),
-            "now": now(),
-        }
-        parts = [_encode(head)[1:-1], _encode(tail)[1:-1]]
-        if snapshot is not None:
-            parts.insert(1, snapshot)
-        greeting = text_frame(b"{" + b",".join(parts) + b"}")
+        is_room, told = feed.key.kind == ROOM, snapshot or {}
+        welcome = Welcome(
+            room_id=feed.key.id if is_room else UNSET,
+            interview_id=UNSET if is_room else feed.key.id,
+            seq=since,
+            resumed=snapshot is None,
+            room=told.get("room", UNSET),
+            participants=told.get("participants", UNSET),
+            interview=told.get("interview", UNSET),
+            identity=self.identity,
+            session_id=self.session_id,
+            ping_ms=int(PING_SECONDS * 1000),
+            grace_ms=int(self.context.grace_seconds * 1000),
+            token_expires_at=timestamp(self.expires_at) if self.expires_at else UNSET,
+            now=now(),
+        )
+        greeting = welcome.to_bytes()
         if len(greeting) > _LARGE_WELCOME:
             # A large room's snapshot is not the client's slowness: it may be unsent beside it.
-            self.socket.limit_unsent(self.terms.buffer_bytes + len(greeting))
+            self.socket.limit_unsent(self.context.buffer_bytes + len(greeting))
         self.socket.write(greeting)
 
-    def close(self, code: int, *, after_ms: int | None = None) -> None:
+    def close(self, code: CloseCode, *, after_ms: int | None = None) -> None:
         """Says bye and closes. What the feed has pending is not sent first: see `say_bye`."""
         if self.socket.is_closing:
             return
         self._leave_feed()
-        self.socket.close(code, BYES[code][0], bye_frame(code, after_ms=after_ms))
+        self.socket.close(code, code.reason, bye_frame(code, after_ms=after_ms))
 
-    def say_bye(self, code: int, *, after_ms: int | None = None) -> None:
+    def say_bye(self, code: CloseCode, *, after_ms: int | None = None) -> None:
         """Sends what the feed has pending, then says bye and closes."""
         self._flush()
         self.close(code, after_ms=after_ms)
 
     def _flush(self) -> None:
         if self.feed is not None:
-            self.terms.hub.flush(self.feed, self)
+            self.context.hub.broadcast.flush(self.feed, self)
 
     def _leave_feed(self) -> None:
         feed = self.feed
         if feed is not None:
-            self.terms.hub.detach(feed, self)
+            self.context.hub.resume.detach(feed, self)
 
     # -- its life -----------------------------------------------------------------------------
 
     def hold(self, early: Iterable[bytes]) -> None:
         """What the client has said and says until the greeting is read after it."""
-        self.socket.limit_unsent(self.terms.buffer_bytes)
+        self.socket.limit_unsent(self.context.buffer_bytes)
         self._work = asyncio.current_task()
         for text in early:
             self.on_text(text)
 
-    async def enter(self) -> int | None:
+    async def open(self) -> int | None:
         """What an opening connection writes; the log's last seq then, where that is known."""
         return self.connect_seq or None
 
@@ -176,46 +168,49 @@ class Connection:
         return since
 
     def give_up_row(self) -> None:
-        """A connection that only watches has none."""
+        """Takes its row of `connections` away, where it has one."""
 
     def start(self, feed: Feed) -> None:
         """It has been greeted: from now on it is pinged, and its token runs."""
         if self.socket.is_closing:
-            self.terms.hub.detach(feed, self)
+            self.context.hub.resume.detach(feed, self)
             return
-        self.socket.limit_unsent(max(self.terms.buffer_bytes, self.socket.unsent_bytes * 2))
+        self.socket.limit_unsent(max(self.context.buffer_bytes, self.socket.unsent_bytes * 2))
         first = PING_SECONDS * random.random()
         self._ping_timer = self.socket.loop.call_later(first, self._ping)
         self._run_token()
         self._work = None
         if isinstance(feed.state, Roster) and not feed.state.admits(self.user_id):
-            self.put_out()
+            self.on_not_admitted()
         self._read_on()
 
-    def put_out(self) -> None:
-        """What put it out happened while it was let in, before its feed was read."""
-        self.say_bye(4010)  # nothing but the room's end puts out who only watches
+    def on_not_admitted(self) -> None:
+        """The room ended, or its participant left, while this connection was being admitted."""
+        self.say_bye(CloseCode.ENDED)
 
     def _run_token(self) -> None:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
         if self.expires_at is not None:
             left = (self.expires_at - datetime.now(UTC)).total_seconds()
-            self._expiry_timer = self.socket.loop.call_later(max(0.0, left), self.say_bye, 4300)
+            self._expiry_timer = self.socket.loop.call_later(max(0.0, left), self._expire)
+
+    def _expire(self) -> None:
+        self.say_bye(CloseCode.TOKEN_EXPIRED)
 
     def _ping(self) -> None:
         if self.socket.is_closing or self.feed is None:
             return
-        self._say_seq("ping")
+        self._say_seq(Ping)
         if not self.socket.unsent_bytes:
-            self.socket.limit_unsent(self.terms.buffer_bytes)
+            self.socket.limit_unsent(self.context.buffer_bytes)
         self._ping_timer = self.socket.loop.call_later(PING_SECONDS, self._ping)
 
-    def _say_seq(self, kind: str) -> None:
+    def _say_seq(self, kind: type[Ping | Pong]) -> None:
         """`ping` or `pong`: the room's last seq as this node knows it, all of it sent before."""
         self._flush()
-        if self.feed is not None:
-            self.socket.write(frame(type=kind, seq=self.feed.seq, now=now()))
+        if self.feed is not None and self.feed.seq is not None:
+            self.socket.write(kind(seq=self.feed.seq, now=now()).to_bytes())
 
     def on_lost(self) -> None:
         """The TCP connection is gone."""
@@ -225,13 +220,13 @@ class Connection:
                 timer.cancel()
         self._ping_timer = self._expiry_timer = None
         self._inbox.clear()
-        self.terms.forget(self)
+        self.context.forget(self)
 
     def on_slow(self) -> None:
         """More than `LIVE_BUFFER` is unsent: it resumes by `since`, and nobody waits for it."""
         SLOW_CONSUMERS.inc()
         log.info("too_slow", sessionId=self.session_id, unsent=self.socket.unsent_bytes)
-        self.close(4101)
+        self.close(CloseCode.TOO_SLOW)
 
     # -- what the client says -----------------------------------------------------------------
 
@@ -251,19 +246,12 @@ class Connection:
         self._may_speak()  # it counts like a frame, and says nothing
 
     def _may_speak(self) -> bool:
-        """Ten frames per second, thirty at once; 4102 for who goes on for ten seconds."""
-        clock = self.socket.loop.time()
-        self._tokens = min(BURST, self._tokens + (clock - self._refilled_at) * RATE)
-        self._refilled_at = clock
-        if self._tokens >= 1:
-            self._tokens -= 1
-            if self._tokens > BURST / 2:
-                self._flooding_since = None
+        """Counts a frame. Over the rate it is an error, and after ten seconds of it the end."""
+        verdict = self._allowance.take(self.socket.loop.time())
+        if verdict is Verdict.READ:
             return True
-        if self._flooding_since is None:
-            self._flooding_since = clock
-        if clock - self._flooding_since >= FLOOD_SECONDS:
-            self.say_bye(4102)
+        if verdict is Verdict.FLOOD:
+            self.say_bye(CloseCode.RATE_LIMITED)
             return False
         self._complain("RATE_LIMITED", "发送过于频繁")
         self.socket.pause(_PAUSE_SECONDS)
@@ -286,21 +274,17 @@ class Connection:
     def _hear(self, kind: str, message: dict[str, Any]) -> None:
         match kind:
             case "ping":
-                self._say_seq("pong")
+                self._say_seq(Pong)
             case "sync":
                 self._sync(message.get("since"))
             case "refresh":
                 self._refresh(message.get("token"))
-            case "leave":
-                self.say_bye(1000)
-            case "away":
-                self._complain("INVALID_FRAME", "观察者没有在线状态")
             case _:
                 self._complain("INVALID_FRAME", "未知的消息类型")
 
     def _complain(self, code: str, sentence: str) -> None:
         self._flush()
-        self.socket.write(frame(type="error", code=code, message=sentence))
+        self.socket.write(Error(code=code, message=sentence).to_bytes())
 
     def _do(self, story: Coroutine[Any, Any, None]) -> None:
         """Runs something that waits; what the client says meanwhile is read after it."""
@@ -313,7 +297,7 @@ class Connection:
             self._complain("SERVICE_UNAVAILABLE", "服务暂时不可用，请稍后再试")
         except Exception as error:
             log.error("frame_failed", sessionId=self.session_id, exc_info=error)
-            self.say_bye(4103)
+            self.say_bye(CloseCode.SERVER_ERROR)
         finally:
             if self._work is asyncio.current_task():
                 self._work = None
@@ -327,7 +311,7 @@ class Connection:
         if type(since) is not int or since < 0:
             self._complain("INVALID_FRAME", "since必须是不小于0的整数")
         elif self.feed is not None:
-            self._do(self.terms.hub.sync(self.feed, self, since))
+            self._do(self.context.hub.resume.sync(self.feed, self, since))
 
     def _refresh(self, token: object) -> None:
         if not isinstance(token, str) or not token:
@@ -337,19 +321,19 @@ class Connection:
 
     async def _take_token(self, token: str) -> None:
         try:
-            proof = await self.terms.verify(token)
+            proof = await self.context.verify(token)
         except Unavailable:
             raise
         except CoordinatorError as refusal:
             self._complain(refusal.code, refusal.message)
             return
         if not self.is_same(proof):
-            self.say_bye(4003)
+            self.say_bye(CloseCode.NOT_ALLOWED)
             return
         self.expires_at = proof.expires_at
         self._run_token()
         self._flush()
-        self.socket.write(frame(type="refreshed", tokenExpiresAt=timestamp(proof.expires_at)))
+        self.socket.write(Refreshed(token_expires_at=timestamp(proof.expires_at)).to_bytes())
 
     def is_same(self, proof: Proof) -> bool:
         """True where a token is this connection's own; a guest's is good for its room alone."""

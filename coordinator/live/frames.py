@@ -1,20 +1,243 @@
-"""Websocket frames: JSON objects in and out, encoded once and written as bytes.
+"""The frames of a live connection, described by one Struct each, and their bytes.
 
-A server's frame is not masked and (with permessage-deflate off) the same for everybody, so its
-bytes are built once (RFC 6455, section 5.2) and written to each connection as they are.
+    {"type": "ping", "seq": 7, "now": "2026-01-01T10:00:00.000Z"}
+
+A server's frame is not masked and (with permessage-deflate off) the same for everybody, so the
+bytes of an event are built once (RFC 6455, section 5.2) and written to each connection as they are.
+Events are encoded as the log has them, members that this version does not know included; the
+Structs of events say what this version writes.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
+from coordinator.domain.close_codes import CloseCode, Retry
 from coordinator.domain.events import Event, timestamp
 
 _TEXT = 0x81  # FIN and opcode 1
 _encode = msgspec.json.Encoder().encode
+
+
+class Frame(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", rename="camel"):
+    """A JSON object with a `type`; members that are unset are left out."""
+
+    def to_bytes(self) -> bytes:
+        """The frame as it goes to the socket."""
+        return text_frame(_encode(self))
+
+
+# -- what the server says ------------------------------------------------------------------------
+
+
+class Welcome(Frame, kw_only=True, tag="welcome"):
+    """The greeting: the state as of `seq`, or (`resumed`) that the events after it follow.
+
+    Attributes:
+        identity: who this connection is: `{"userId": "guest_…", "role": "guest"}`.
+    """
+
+    room_id: str | UnsetType = UNSET
+    interview_id: str | UnsetType = UNSET
+    seq: int
+    resumed: bool
+    room: Raw | UnsetType = UNSET
+    participants: Raw | UnsetType = UNSET
+    interview: Raw | UnsetType = UNSET
+    identity: dict[str, Any] = msgspec.field(name="self")
+    session_id: str
+    ping_ms: int
+    grace_ms: int
+    token_expires_at: str | UnsetType = UNSET
+    now: str
+
+
+class Ping(Frame, kw_only=True, tag="ping"):
+    """A sign of life; `seq` is the log's last one as this node knows it."""
+
+    seq: int
+    now: str
+
+
+class Pong(Frame, kw_only=True, tag="pong"):
+    """The answer to a client's `ping`."""
+
+    seq: int
+    now: str
+
+
+class Refreshed(Frame, kw_only=True, tag="refreshed"):
+    """The answer to a `refresh`."""
+
+    token_expires_at: str
+
+
+class Error(Frame, kw_only=True, tag="error"):
+    """A bad frame of the client's; the connection stays. `message` is for its user."""
+
+    code: str
+    message: str
+
+
+class Bye(Frame, kw_only=True, tag="bye"):
+    """Said before every close by the server."""
+
+    code: int
+    reason: str
+    retry: Retry
+    after_ms: int | UnsetType = UNSET
+
+
+# -- events of a room ----------------------------------------------------------------------------
+
+
+class RoomView(msgspec.Struct, kw_only=True, rename="camel"):
+    """A room in a snapshot."""
+
+    room_name: str
+    host_name: str
+    status: Literal["active", "ended"]
+    created_at: str
+
+
+class ParticipantName(msgspec.Struct, kw_only=True, rename="camel"):
+    """A participant as most events name it."""
+
+    user_id: str
+    user_name: str
+    role: Literal["host", "guest"]
+
+
+class ParticipantView(msgspec.Struct, kw_only=True, rename="camel"):
+    """A participant in a snapshot."""
+
+    user_id: str
+    user_name: str
+    role: Literal["host", "guest"]
+    identity: str | UnsetType = UNSET
+    joined_at: str
+    connection: Literal["none", "online", "away"]
+
+
+class RoomEvent(Frame, kw_only=True):
+    """One change of a room, as its log has it."""
+
+    room_id: str
+    seq: int
+    at: str
+
+
+class RoomCreated(RoomEvent, kw_only=True, tag="room_created"):
+    """The first event of every room; `participant` is its host."""
+
+    room: RoomView
+    participant: ParticipantView
+
+
+class ParticipantJoined(RoomEvent, kw_only=True, tag="participant_joined"):
+    """Somebody is in the room who was not."""
+
+    participant: ParticipantView
+
+
+class ParticipantOnline(RoomEvent, kw_only=True, tag="participant_online"):
+    """The first live connection of somebody who had joined over REST."""
+
+    participant: ParticipantName
+
+
+class ParticipantAway(RoomEvent, kw_only=True, tag="participant_away"):
+    """The last live connection of a participant dropped; its seat is kept until `leaveAt`."""
+
+    participant: ParticipantName
+    leave_at: str
+
+
+class ParticipantBack(RoomEvent, kw_only=True, tag="participant_back"):
+    """Somebody who was away has returned in time."""
+
+    participant: ParticipantName
+
+
+class ParticipantLeft(RoomEvent, kw_only=True, tag="participant_left"):
+    """A participant left, was removed, or did not return in time."""
+
+    participant: ParticipantName
+    reason: Literal["left", "disconnected", "removed"]
+
+
+class RoomEnded(RoomEvent, kw_only=True, tag="room_ended"):
+    """Nobody is in the room any more; no event follows. `by`: a userId, or `system`."""
+
+    ended_at: str
+    by: str
+    reason: Literal["ended", "host_absent", "empty", "expired"]
+
+
+# -- events of an interview ----------------------------------------------------------------------
+
+
+class InterviewEvent(Frame, kw_only=True):
+    """Where an interview stands after a change."""
+
+    interview_id: str
+    seq: int
+    at: str
+    status: Literal["IN_PROGRESS", "COMPLETED", "CANCELLED"]
+    current_index: int
+    answered_count: int
+    total_questions: int
+    total_score: float | UnsetType = UNSET
+    grade: str | UnsetType = UNSET
+
+
+class InterviewCreated(InterviewEvent, kw_only=True, tag="interview_created"):
+    """The first event of every interview."""
+
+
+class InterviewUpdated(InterviewEvent, kw_only=True, tag="interview_updated"):
+    """Something about the interview has changed."""
+
+
+# -- what the client says ------------------------------------------------------------------------
+
+
+class Auth(Frame, kw_only=True, tag="auth"):
+    """The first frame of a client that can present its token by no header or subprotocol."""
+
+    token: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+
+
+class ClientPing(Frame, kw_only=True, tag="ping"):
+    """Asks for a `pong`."""
+
+
+class Sync(Frame, kw_only=True, tag="sync"):
+    """Asks for the events after `since` again."""
+
+    since: int
+
+
+class Refresh(Frame, kw_only=True, tag="refresh"):
+    """Brings a new token of the same identity."""
+
+    token: str
+
+
+class Leave(Frame, kw_only=True, tag="leave"):
+    """The participant leaves the room; an observer only closes."""
+
+
+class Away(Frame, kw_only=True, tag="away"):
+    """The client goes to the background: this connection no longer makes anybody `online`."""
+
+
+# -- bytes ---------------------------------------------------------------------------------------
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -27,43 +250,17 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
-def frame(**members: Any) -> bytes:
-    """A JSON object as a frame; members that are None are left out."""
-    return text_frame(_encode({k: v for k, v in members.items() if v is not None}))
-
-
 def event_frame(event: Event) -> bytes:
     """An event of the log as a frame."""
     return text_frame(_encode(event.body()))
 
 
+def bye_frame(code: CloseCode, *, after_ms: int | None = None) -> bytes:
+    """What is said before every close by the server."""
+    after = UNSET if after_ms is None else after_ms
+    return Bye(code=code, reason=code.reason, retry=code.retry, after_ms=after).to_bytes()
+
+
 def now() -> str:
     """This node's clock, for `now` members (never for the log)."""
     return timestamp(datetime.now(UTC))
-
-
-BYES: dict[int, tuple[str, str]] = {
-    1000: ("left", "no"),
-    4001: ("bad request", "no"),
-    4003: ("not allowed in this room", "no"),
-    4004: ("no such room", "no"),
-    4005: ("removed from the room", "no"),
-    4006: ("replaced by a newer connection", "no"),
-    4009: ("left the room", "no"),
-    4010: ("the room has ended", "no"),
-    4100: ("over capacity", "backoff"),
-    4101: ("too slow", "backoff"),
-    4102: ("rate limited", "backoff"),
-    4103: ("server error", "backoff"),
-    4200: ("this node is draining", "soon"),
-    4201: ("this node cannot continue the stream", "soon"),
-    4300: ("token expired", "auth"),
-    4301: ("token missing or invalid", "auth"),
-}
-"""Each close code with its reason and what the client should do (`retry`)."""
-
-
-def bye_frame(code: int, *, after_ms: int | None = None) -> bytes:
-    """What is said before every close by the server."""
-    reason, retry = BYES[code]
-    return frame(type="bye", code=code, reason=reason, retry=retry, afterMs=after_ms)

@@ -11,12 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
 from coordinator.domain.errors import NotFound
 from coordinator.domain.interview import InterviewState
-from coordinator.live.connection import Connection
-from coordinator.live.feed import HISTORY, Feed
+from coordinator.live.feed import HISTORY, Feed, encoded
+from coordinator.live.observer import Observer
 
 TRIES = 5
 LATE_SECONDS = 0.05
@@ -24,7 +22,7 @@ LATE_SECONDS = 0.05
 Load = Callable[[str], Awaitable[tuple[int, InterviewState] | None]]
 
 
-class InterviewViewer(Connection):
+class InterviewViewer(Observer):
     """Watches the interview `interview_id`; `load` reads it with its seq, as of one moment."""
 
     def __init__(self, *arguments: Any, interview_id: str, load: Load, **more: Any) -> None:
@@ -33,7 +31,7 @@ class InterviewViewer(Connection):
         self._load = load
         self._read_state: InterviewState | None = None
 
-    async def enter(self) -> int:
+    async def open(self) -> int:
         """Reads the record; the seq that it reflects.
 
         Raises:
@@ -57,8 +55,7 @@ class InterviewViewer(Connection):
         if state is None or since != self.connect_seq:
             super().welcome(feed, resumed=resumed, since=since)
         else:
-            snapshot = msgspec.json.encode(state.snapshot())[1:-1]
-            self.greet(feed, since=since, snapshot=snapshot)
+            self.greet(feed, since=since, snapshot=encoded(state))
 
     def _sync(self, since: object) -> None:
         """A snapshot may be due: the feed's state is made whole first."""
@@ -70,7 +67,7 @@ class InterviewViewer(Connection):
     async def _sync_whole(self, feed: Feed, since: int) -> None:
         for _ in range(TRIES):
             loaded = await self._load(self.interview_id)
-            if loaded is None or feed.take_over(*loaded):
+            if loaded is None or feed.replace_state(*loaded):
                 break
             await asyncio.sleep(LATE_SECONDS)  # the feed is behind what was read, or beyond it
-        await self.terms.hub.sync(feed, self, since)
+        await self.context.hub.resume.sync(feed, self, since)

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.ids import new_boot_id
 from coordinator.domain.room import MAX_CONNECTIONS, Lifespan
@@ -63,10 +64,10 @@ class Sessions(Protocol):
     def count(self) -> int:
         """How many connections there are, observers too."""
 
-    def close_session(self, session_id: str, code: int) -> None:
+    def close_session(self, session_id: str, code: CloseCode) -> None:
         """Closes one connection, where it is here."""
 
-    def close_all(self, code: int) -> None:
+    def close_all(self, code: CloseCode) -> None:
         """Closes all connections."""
 
 
@@ -188,7 +189,7 @@ class Presence:
         self._note_whether_alone()
         if self.is_cut_off and self._sessions.count():
             log.warning("cut_off_from_postgres", connections=self._sessions.count())
-            self._sessions.close_all(4200)
+            self._sessions.close_all(CloseCode.DRAINING)
 
     async def renew(self) -> None:
         """Renews the lease, or begins anew where this node was declared dead."""
@@ -201,7 +202,7 @@ class Presence:
             return
         log.warning("declared_dead", boot=self.boot)
         self.boot = new_boot_id()
-        self._sessions.close_all(4201)
+        self._sessions.close_all(CloseCode.CANNOT_CONTINUE)
         await self.enter()
 
     # The three ways to judge are loops of their own: a room that somebody holds (a node that was
@@ -266,7 +267,8 @@ class Presence:
         for session_id, who in lost.items():
             # Where its participant has as many as it may, newer ones pushed it out: back at once,
             # it would push out the next one. (Mostly it has been told so by their node.)
-            self._sessions.close_session(session_id, 4006 if who in crowded else 4201)
+            code = CloseCode.REPLACED if who in crowded else CloseCode.CANNOT_CONTINUE
+            self._sessions.close_session(session_id, code)
         claimed = self._sessions.claimed()
         await self._drop([row for row in rows if row.session_id not in claimed])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import (
     CoordinatorError,
     LeaseLost,
@@ -22,9 +23,6 @@ from coordinator.live.websocket import LiveSocket
 from coordinator.store.room_writer.commands import Connect, Disconnect, Leave
 from coordinator.store.room_writer.queue import Writer
 
-_ROW_IS_GONE = (4005, 4006, 4009, 4010)
-"""Closes that follow from a change which has deleted the connection's row already."""
-
 
 class ParticipantConnection(Connection):
     """A participant's connection to its room.
@@ -37,7 +35,7 @@ class ParticipantConnection(Connection):
     def __init__(
         self,
         socket: LiveSocket,
-        terms: ConnectionContext,
+        context: ConnectionContext,
         *,
         session_id: str,
         identity: dict[str, Any],
@@ -47,7 +45,7 @@ class ParticipantConnection(Connection):
         room_id: str,
     ) -> None:
         super().__init__(
-            socket, terms, session_id=session_id, identity=identity, expires_at=expires_at
+            socket, context, session_id=session_id, identity=identity, expires_at=expires_at
         )
         self.user_id: str = identity["userId"]
         self.room_id = room_id
@@ -58,11 +56,11 @@ class ParticipantConnection(Connection):
         self._writer = writer
         self._has_left = False
 
-    def close(self, code: int, *, after_ms: int | None = None) -> None:
+    def close(self, code: CloseCode, *, after_ms: int | None = None) -> None:
         """Who has said that it leaves is answered 1000, its other connections 4009."""
-        if self._has_left and code == 4009:
-            code = 1000
-        if code in _ROW_IS_GONE or self._has_left:
+        if self._has_left and code is CloseCode.LEFT:
+            code = CloseCode.DONE
+        if code.row_is_gone or self._has_left:
             self.holds_row = self.row_is_confirmed = False
         self.give_up_row()
         super().close(code, after_ms=after_ms)
@@ -79,7 +77,7 @@ class ParticipantConnection(Connection):
                 Disconnect(room_id=self.room_id, user_id=self.user_id, session_id=self.session_id)
             )
 
-    async def enter(self) -> int:
+    async def open(self) -> int:
         return await self.connect()
 
     async def connect(self, *, returning: bool = False) -> int:
@@ -108,7 +106,7 @@ class ParticipantConnection(Connection):
         self.row_is_confirmed = self.holds_row
         self.connect_seq = max(self.connect_seq, answer.seq)
         if answer.replaced:
-            self.terms.replace(answer.replaced)
+            self.context.replace(answer.replaced)
         return answer.seq
 
     def _hear(self, kind: str, message: dict[str, Any]) -> None:
@@ -123,7 +121,7 @@ class ParticipantConnection(Connection):
         else:
             super()._hear(kind, message)
 
-    def put_out(self) -> None:
+    def on_not_admitted(self) -> None:
         self._do(self._return())  # the rule says why
 
     def _complain(self, code: str, sentence: str) -> None:
@@ -139,7 +137,7 @@ class ParticipantConnection(Connection):
             raise
         except CoordinatorError:
             pass
-        self.say_bye(1000)  # the event has mostly closed it already
+        self.say_bye(CloseCode.DONE)  # the event has mostly closed it already
 
     async def _return_then(self, kind: str, message: dict[str, Any]) -> None:
         await self._return()
@@ -152,15 +150,15 @@ class ParticipantConnection(Connection):
         try:
             await self.connect(returning=True)
         except LeaseLost:
-            self.say_bye(4201)
+            self.say_bye(CloseCode.CANNOT_CONTINUE)
         except Unavailable:
             self.is_marked_away = True
             raise
         except NotFound:
-            self.say_bye(4009)
+            self.say_bye(CloseCode.LEFT)
         except RoomEnded:
-            self.say_bye(4010)
+            self.say_bye(CloseCode.ENDED)
         except Removed:
-            self.say_bye(4005)
+            self.say_bye(CloseCode.REMOVED)
         except CoordinatorError:
-            self.say_bye(4003)
+            self.say_bye(CloseCode.NOT_ALLOWED)

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event, FeedKey
 from coordinator.metrics import REDIS_UP
 
@@ -85,7 +86,7 @@ class Bus:
         channel: str,
         boot: str,
         on_events: Callable[[Sequence[Event], float], None],
-        on_close: Callable[[Sequence[str], int], None],
+        on_close: Callable[[Sequence[str], CloseCode], None],
         on_change: Callable[[], None],
         reaches_postgres: Callable[[], bool],
     ) -> None:
@@ -117,7 +118,7 @@ class Bus:
             ]
         self._filled.set()
 
-    def close_sessions(self, sessions: Sequence[str], code: int) -> None:
+    def close_sessions(self, sessions: Sequence[str], code: CloseCode) -> None:
         """Asks whichever node has these sessions to close them; lost where Redis is away."""
         if self.is_up and len(self._outbox) < OUTBOX:
             self._outbox.append(_encode(_Close(self._boot, code, list(sessions))))
@@ -182,7 +183,7 @@ class Bus:
             ]
             self._on_events(events, message.committed)
         else:
-            self._on_close(message.sessions, message.code)
+            self._on_close(message.sessions, CloseCode.told(message.code))
 
     def _take_probe(self, probe: _Probe) -> None:
         if probe.boot == self._boot:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.live.connection import Connection
 from coordinator.live.participant import ParticipantConnection
 
@@ -14,7 +15,7 @@ DRAIN_PER_SECOND = 500
 
 
 class ConnectionRegistry:
-    """The connections between their door and their end, observers and watchers too."""
+    """The connections between their handshake and their end, those that only watch too."""
 
     def __init__(self) -> None:
         self._connections: dict[str, Connection] = {}
@@ -45,17 +46,17 @@ class ConnectionRegistry:
             if isinstance(c, ParticipantConnection) and c.row_is_confirmed
         }
 
-    def close_session(self, session_id: str, code: int) -> None:
+    def close_session(self, session_id: str, code: CloseCode) -> None:
         """Closes one connection, where it is here."""
         connection = self._connections.get(session_id)
         if connection is not None:
             connection.say_bye(code)
 
-    def close_sessions(self, session_ids: Sequence[str], code: int) -> None:
+    def close_sessions(self, session_ids: Sequence[str], code: CloseCode) -> None:
         for session_id in session_ids:
             self.close_session(session_id, code)
 
-    def close_all(self, code: int) -> None:
+    def close_all(self, code: CloseCode) -> None:
         """Closes everything; clients return spread over two seconds."""
         for connection in list(self._connections.values()):
             connection.say_bye(code, after_ms=random.randrange(2000))
@@ -71,6 +72,8 @@ class ConnectionRegistry:
             due = start + seconds * position / len(connections)
             if due > loop.time() + 0.02:
                 await asyncio.sleep(due - loop.time())
-            connection.say_bye(4200, after_ms=random.randrange(int(seconds * 1000) + 500))
+            connection.say_bye(
+                CloseCode.DRAINING, after_ms=random.randrange(int(seconds * 1000) + 500)
+            )
         while self._connections and loop.time() < start + seconds + 2.5:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # until the peers have answered or were aborted; rarely run

@@ -1,8 +1,9 @@
-"""The door of the websockets: who may listen to what, and what a refusal looks like.
+"""The handshake of a websocket: from the upgrade request to the greeting, or to the refusal.
 
 A refusal is told after the upgrade, as a `bye` frame and a close code: clients in browsers and in
 WeChat cannot see an HTTP status. What is the same for every feed (origin, limits, `since`, the
-three ways to present a token) stands here once; `LiveEndpoint` is what differs.
+three ways to present a token) stands here once; a `LiveEndpoint` is what differs: rooms in
+`room_live.py`, interviews in `interview_live.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import structlog
 
+from coordinator.domain.close_codes import CloseCode, Retry
 from coordinator.domain.errors import (
     CoordinatorError,
     LeaseLost,
@@ -29,18 +31,12 @@ from coordinator.domain.errors import (
     Unauthorized,
     Unavailable,
 )
-from coordinator.domain.events import ROOM, FeedKey
-from coordinator.domain.ids import is_room_id, new_session_id
-from coordinator.domain.people import Guest, Proof, Staff
-from coordinator.live.connection import Connection, ConnectionContext
-from coordinator.live.frames import BYES, bye_frame
+from coordinator.domain.events import FeedKey
+from coordinator.live.connection import Connection
+from coordinator.live.frames import bye_frame
 from coordinator.live.hub import Hub
-from coordinator.live.participant import ParticipantConnection
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.websocket import LiveSocket, offered_subprotocols
-from coordinator.services.access import Access
-from coordinator.store.room_writer.queue import Writer
-from coordinator.store.rooms import Rooms, StoredRoom
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
 
@@ -52,26 +48,26 @@ UNAUTHENTICATED = 1000
 """Sockets of a node that may wait for their first frame."""
 EARLY_FRAMES = 40
 
-CLOSE_CODES: tuple[tuple[type[CoordinatorError], int], ...] = (
-    (LeaseLost, 4201),
-    (Unavailable, 4103),
-    (RateLimited, 4102),
-    (RoomFull, 4100),
-    (RoomEnded, 4010),
-    (Removed, 4005),
-    (NotFound, 4004),
-    (TokenExpired, 4300),
-    (Unauthorized, 4301),
-    (CoordinatorError, 4003),
+CLOSE_CODES: tuple[tuple[type[CoordinatorError], CloseCode], ...] = (
+    (LeaseLost, CloseCode.CANNOT_CONTINUE),
+    (Unavailable, CloseCode.SERVER_ERROR),
+    (RateLimited, CloseCode.RATE_LIMITED),
+    (RoomFull, CloseCode.OVER_CAPACITY),
+    (RoomEnded, CloseCode.ENDED),
+    (Removed, CloseCode.REMOVED),
+    (NotFound, CloseCode.NOT_FOUND),
+    (TokenExpired, CloseCode.TOKEN_EXPIRED),
+    (Unauthorized, CloseCode.TOKEN_INVALID),
+    (CoordinatorError, CloseCode.NOT_ALLOWED),
 )
 
 
 class Refusal(Exception):
     """A connection that is not let in, with its close code."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: CloseCode) -> None:
         self.code = code
-        super().__init__(BYES[code][0])
+        super().__init__(code.reason)
 
 
 class LiveEndpoint(Protocol):
@@ -101,7 +97,7 @@ class Handshake:
 
     Args:
         endpoints: what can be listened to.
-        is_moving: True where clients are better off on another node (4200).
+        is_moving: True where clients are better off on another node.
     """
 
     def __init__(
@@ -109,7 +105,7 @@ class Handshake:
         endpoints: list[LiveEndpoint],
         *,
         hub: Hub,
-        register: ConnectionRegistry,
+        registry: ConnectionRegistry,
         limits: Limits,
         allowed_origins: tuple[str, ...],
         own_url: str,
@@ -118,7 +114,7 @@ class Handshake:
     ) -> None:
         self._endpoints = endpoints
         self._hub = hub
-        self._register = register
+        self._registry = registry
         self._limits = limits
         self._allowed_origins = allowed_origins
         self._own_host = urlsplit(own_url).netloc
@@ -147,7 +143,7 @@ class Handshake:
 
     async def _open(self, socket: LiveSocket) -> None:
         try:
-            await self._let_in(socket)
+            await self._greet(socket)
         except Refusal as refusal:
             refuse(socket, refusal.code)
         except CoordinatorError as error:
@@ -157,17 +153,17 @@ class Handshake:
             refuse(socket, code)
         except Exception as error:
             log.error("live_failed", path=socket.path, exc_info=error)
-            refuse(socket, 4103)
+            refuse(socket, CloseCode.SERVER_ERROR)
 
-    async def _let_in(self, socket: LiveSocket) -> None:
+    async def _greet(self, socket: LiveSocket) -> None:
         early = _EarlyFrames()
         socket.receiver = early
         if self._is_moving():
-            raise Refusal(4200)
-        if self._register.count() >= self._max_connections:
-            raise Refusal(4100)
+            raise Refusal(CloseCode.DRAINING)
+        if self._registry.count() >= self._max_connections:
+            raise Refusal(CloseCode.OVER_CAPACITY)
         if not self._origin_is_allowed(socket):
-            raise Refusal(4003)
+            raise Refusal(CloseCode.NOT_ALLOWED)
         await self._limits.check("live", self._address(socket))
         endpoint, key = self._endpoint(socket.path)
         since = _since(socket.query)
@@ -188,15 +184,17 @@ class Handshake:
         """From the decision to the greeting; what the client says meanwhile waits."""
         if socket.is_lost:
             return
-        if self._is_moving():  # since it was asked at the door; the drain has not seen this one
-            raise Refusal(4200)
+        if self._is_moving():  # since the handshake began; the drain has not seen this one
+            raise Refusal(CloseCode.DRAINING)
         socket.receiver = connection
         connection.hold(early.frames)
-        self._register.add(connection)
+        self._registry.add(connection)
         try:
-            connect_seq = await connection.enter()
+            connect_seq = await connection.open()
             since = connection.starts_after(since)
-            feed = await self._hub.attach(key, connection, since=since, connect_seq=connect_seq)
+            feed = await self._hub.resume.attach(
+                key, connection, since=since, connect_seq=connect_seq
+            )
         except CoordinatorError:
             connection.give_up_row()
             raise
@@ -205,19 +203,19 @@ class Handshake:
     async def _wait_for_credential(self, endpoint: LiveEndpoint, early: _EarlyFrames) -> str:
         """The first frame's, within 5 s; nothing is sent before it."""
         if self._unauthenticated >= UNAUTHENTICATED:
-            raise Refusal(4100)
+            raise Refusal(CloseCode.OVER_CAPACITY)
         self._unauthenticated += 1
         try:
             async with asyncio.timeout(AUTH_SECONDS):
                 first = await early.first()
         except TimeoutError:
-            raise Refusal(4301) from None
+            raise Refusal(CloseCode.TOKEN_INVALID) from None
         finally:
             self._unauthenticated -= 1
         credential = _auth_frame(first)
         presented = endpoint.credential_of(credential) if credential is not None else None
         if presented is None:
-            raise Refusal(4301)
+            raise Refusal(CloseCode.TOKEN_INVALID)
         return presented
 
     def _endpoint(self, path: str) -> tuple[LiveEndpoint, FeedKey]:
@@ -225,7 +223,7 @@ class Handshake:
             match = endpoint.path.fullmatch(path.rstrip("/"))
             if match is not None:
                 return endpoint, FeedKey(endpoint.kind, match[1])
-        raise Refusal(4004)
+        raise Refusal(CloseCode.NOT_FOUND)
 
     def _origin_is_allowed(self, socket: LiveSocket) -> bool:
         """None at all (not a browser), our own, or one that the operator lists."""
@@ -251,78 +249,6 @@ class Handshake:
             log.info("many_failed_authentications", path=socket.path)
 
 
-class RoomEndpoint:
-    """`/api/interview/room/{roomId}/live`: the host, a guest of the room, an admin as observer."""
-
-    kind = ROOM
-    path = re.compile(r"/api/interview/room/([^/]+)/live")
-
-    def __init__(
-        self,
-        rooms: Rooms,
-        writer: Writer,
-        access: Access,
-        terms: ConnectionContext,
-        boot: Callable[[], str],
-    ) -> None:
-        self._rooms = rooms
-        self._writer = writer
-        self._access = access
-        self._terms = terms
-        self._boot = boot
-
-    def credential(self, socket: LiveSocket) -> str | None:
-        return presented_token(socket)
-
-    def credential_of(self, frame: dict[str, Any]) -> str | None:
-        token = frame.get("token")
-        return token if isinstance(token, str) and token else None
-
-    async def admit(self, socket: LiveSocket, feed_id: str, credential: str) -> Connection:
-        proof = await self._access.proof(credential)
-        if not is_room_id(feed_id):
-            raise Refusal(4004)
-        if isinstance(proof.holder, Guest) and proof.holder.room_id == feed_id:
-            return self._seat(socket, feed_id, proof, "guest")  # the writer checks the rest
-        room = await self._rooms.room(feed_id)
-        if room is None:
-            raise Refusal(4004)
-        return self._for_staff(socket, room, proof)
-
-    def _for_staff(self, socket: LiveSocket, room: StoredRoom, proof: Proof) -> Connection:
-        if not isinstance(proof.holder, Staff):
-            raise Refusal(4003)
-        if room.host_id == proof.user_id:
-            return self._seat(socket, room.room_id, proof, "host")
-        if not proof.holder.is_admin:
-            raise Refusal(4003)
-        if room.is_ended:
-            raise Refusal(4010)
-        observer = Connection(
-            socket,
-            self._terms,
-            session_id=new_session_id(),
-            identity={"userId": proof.user_id, "role": "observer"},
-            expires_at=proof.expires_at,
-        )
-        observer.connect_seq = room.last_seq
-        return observer
-
-    def _seat(
-        self, socket: LiveSocket, room_id: str, proof: Proof, role: str
-    ) -> ParticipantConnection:
-        return ParticipantConnection(
-            socket,
-            self._terms,
-            session_id=new_session_id(),
-            identity={"userId": proof.user_id, "role": role},
-            expires_at=proof.expires_at,
-            writer=self._writer,
-            boot=self._boot(),
-            room_id=room_id,
-        )
-
-
 def presented_token(socket: LiveSocket) -> str | None:
     """A bearer token of the upgrade request: of its header, else of its subprotocols."""
     header = bearer(socket.headers.get("authorization"))
@@ -337,10 +263,10 @@ def subprotocol_value(socket: LiveSocket, prefix: str) -> str | None:
     return None
 
 
-def refuse(socket: LiveSocket, code: int) -> None:
+def refuse(socket: LiveSocket, code: CloseCode) -> None:
     """Says bye and closes."""
-    after_ms = 1000 if BYES[code][1] == "soon" else None
-    socket.close(code, BYES[code][0], bye_frame(code, after_ms=after_ms))
+    after_ms = 1000 if code.retry is Retry.SOON else None
+    socket.close(code, code.reason, bye_frame(code, after_ms=after_ms))
 
 
 class _EarlyFrames:
@@ -383,7 +309,7 @@ def _since(query: str) -> int | None:
         return None
     text = values[0]
     if not (text.isascii() and text.isdigit()):
-        raise Refusal(4001)
+        raise Refusal(CloseCode.BAD_REQUEST)
     return int(text) if len(text) < 20 else 10**20  # past any end
 
 

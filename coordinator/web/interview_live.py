@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import NotFound
 from coordinator.domain.events import INTERVIEW
 from coordinator.domain.ids import new_session_id
@@ -33,12 +34,12 @@ class InterviewEndpoint:
     path = re.compile(r"/api/open/interviews/([^/]+)/live")
 
     def __init__(
-        self, interviews: Interviews, api_keys: ApiKeys, access: Access, terms: ConnectionContext
+        self, interviews: Interviews, api_keys: ApiKeys, access: Access, context: ConnectionContext
     ) -> None:
         self._interviews = interviews
         self._api_keys = api_keys
         self._access = access
-        self._terms = terms
+        self._context = context
 
     def credential(self, socket: LiveSocket) -> str | None:
         header = utf8_header(socket.headers.get("x-api-key"))
@@ -79,7 +80,7 @@ class InterviewEndpoint:
     ) -> InterviewViewer:
         proof = await self._access.proof(token)
         if not isinstance(proof.holder, Staff):
-            raise Refusal(4003)
+            raise Refusal(CloseCode.NOT_ALLOWED)
         if not is_record_id(interview_id):
             raise NotFound
         identity = {"userId": proof.user_id, "role": "observer"}
@@ -90,7 +91,7 @@ class InterviewEndpoint:
     ) -> InterviewViewer:
         return InterviewViewer(
             socket,
-            self._terms,
+            self._context,
             session_id=new_session_id(),
             identity=identity,
             interview_id=interview_id,
