@@ -11,7 +11,7 @@ Floors, each importing only downwards (a test reads the imports):
     domain      rules without I/O: who may join, what happens when a connection goes
     store       Postgres: the only folder with SQL      platforms   WeChat and ZEGO
     live        the websocket side of one node: bus, feeds, hub, connections, presence
-    services    the stories: decide, commit, publish
+    services    what the endpoints do: decide, commit, publish
     web         Litestar: the documented endpoints, and the door of the websockets
     node        one process: all parts built and started in order
     cli         the command `coordinator`; standins: servers and a WeChat for development

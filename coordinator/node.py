@@ -16,8 +16,6 @@ from typing import Any
 
 import structlog
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
-from litestar.datastructures import State
 
 from coordinator import metrics
 from coordinator.domain.close_codes import CloseCode
@@ -48,26 +46,11 @@ from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from coordinator.web import (
-    client_files,
-    console,
-    guests,
-    health,
-    open_api,
-    rooms,
-    wechat,
-    zego,
-)
-from coordinator.web.bodies import MAX_BODY_BYTES
-from coordinator.web.dependencies import injected
-from coordinator.web.errors import EXCEPTION_HANDLERS
-from coordinator.web.fast_path import FastPath
-from coordinator.web.guards import GUARDED
+from coordinator.web.app import rest_app
 from coordinator.web.handshake import Handshake
-from coordinator.web.http_request import Meter, Metered
+from coordinator.web.health import Health
 from coordinator.web.interview_live import InterviewEndpoint
 from coordinator.web.limits import Limits
-from coordinator.web.openapi.operation import openapi_config
 from coordinator.web.room_live import RoomEndpoint
 
 log = structlog.get_logger()
@@ -236,61 +219,32 @@ class Node:
             yield
             await self.stop()
 
-        origins = list(settings.allowed_origins)
-        services: dict[str, Any] = {
-            "base_url": settings.base_url,
+        return rest_app(
+            self._services(), settings, lifespan=lifespan, more_handlers=self.more_routes
+        )
+
+    def _services(self) -> dict[str, Any]:
+        """What handlers and guards ask for, by name."""
+        return {
+            "base_url": self.settings.base_url,
+            "qr_pages": self.settings.wx_qr_pages,
+            "health": Health(
+                self.database,
+                redis_is_up=lambda: self.bus.is_up,
+                is_draining=lambda: self.is_draining,
+                node=lambda: self.presence.boot,
+            ),
             "access": self.access,
             "console_sign_in": self.console_sign_in,
             "limits": self.limits,
+            "rooms": self.room_service,
+            "zego": self.zego,
+            "sign_in": self.sign_in,
+            "codes": self.codes,
             "interviews": self.interviews,
             "jobs": self.jobs,
             "api_keys": self.api_keys,
         }
-        app = Litestar(
-            route_handlers=[
-                *health.routes(
-                    self.database,
-                    redis_is_up=lambda: self.bus.is_up,
-                    is_draining=lambda: self.is_draining,
-                    node=lambda: self.presence.boot,
-                ),
-                *rooms.routes(self.room_service, self.access),
-                *guests.routes(self.room_service, self.access, self.limits),
-                *zego.routes(self.access, self.room_service, self.zego, self.limits),
-                *wechat.routes(
-                    self.access,
-                    self.sign_in,
-                    self.codes,
-                    self.limits,
-                    pages=settings.wx_qr_pages,
-                    base_url=settings.base_url,
-                ),
-                *console.HANDLERS,
-                *open_api.HANDLERS,
-                *client_files.HANDLERS,
-                *self.more_routes,
-            ],
-            lifespan=[lifespan],
-            dependencies=injected(services) | GUARDED,
-            state=State(services),
-            exception_handlers=EXCEPTION_HANDLERS,
-            request_max_body_size=MAX_BODY_BYTES,
-            cors_config=CORSConfig(allow_origins=origins) if origins else None,
-            openapi_config=openapi_config(settings.base_url),
-            logging_config=None,
-        )
-        view = rooms.view_story(self.room_service)
-        meter = Meter()
-        return FastPath(
-            Metered(app, meter),
-            meter,
-            posts={
-                "/api/interview/guest/join": guests.join_story(
-                    self.room_service, self.access, self.limits
-                )
-            },
-            gets={"/api/interview/room/": lambda scope, _: view(scope["path"].rpartition("/")[2])},
-        )
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

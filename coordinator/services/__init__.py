@@ -1,1 +1,1 @@
-"""The stories that the endpoints tell: decide, commit, publish."""
+"""What the endpoints do: decide, commit, publish."""

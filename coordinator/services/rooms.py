@@ -1,4 +1,4 @@
-"""The stories of rooms: who may do what, and what is told to the writer."""
+"""Rooms and guests: who may do what, and what is told to the writer."""
 
 from __future__ import annotations
 
@@ -67,12 +67,7 @@ class RoomService:
         return found
 
     async def end(self, staff: Staff, room_id: str) -> datetime:
-        """Ends the room, once; when it (first) ended.
-
-        Raises:
-            Forbidden: neither its host nor an admin.
-        """
-        await self.require_host(room_id, staff)
+        """Ends the room, once; when it (first) ended. `staff` may (`require_host`)."""
         return await self._writer.submit(End(room_id=room_id, by=staff.user_id))
 
     async def listed(
@@ -101,14 +96,13 @@ class RoomService:
         events = await self._rooms.events_after(room_id, min(after, 2**62), limit)
         return events, max(room.last_seq, events[-1].seq if events else 0)
 
-    async def remove(self, staff: Staff, room_id: str, user_id: str) -> None:
-        """Puts a guest out for good.
+    async def remove(self, room_id: str, user_id: str) -> None:
+        """Puts a guest out for good, for somebody who may (`require_host`).
 
         Raises:
-            Forbidden, NotFound, RoomEnded
+            NotFound, RoomEnded
             InvalidParams: the host.
         """
-        await self.require_host(room_id, staff)
         await self._writer.submit(Remove(room_id=room_id, user_id=_clean(user_id)))
 
     async def join(

@@ -8,6 +8,7 @@ stands in the log under the same id, never in the answer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -45,53 +46,77 @@ def is_open_api(path: str) -> bool:
     return path == "/api/open" or path.startswith("/api/open/")
 
 
-def failure_body(error: CoordinatorError, path: str, **more: str) -> dict[str, Any]:
+class Unforeseen(CoordinatorError):
+    """Something that should not happen; its stack stands in the log under `request_id`."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__()
+        self.request_id = request_id
+
+
+@dataclass(frozen=True, slots=True)
+class FailureResponse:
+    """A failure as it goes out, whichever way; `headers` beside those of its JSON body."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+def failure_response(error: CoordinatorError, path: str) -> FailureResponse:
     """The failure as the API of that path shows it."""
-    word = "error" if is_open_api(path) else "message"
-    return {"success": False, word: error.message, "code": error.code, **more}
+    complaint = "error" if is_open_api(path) else "message"
+    body = {"success": False, complaint: error.message, "code": error.code}
+    if isinstance(error, Unforeseen):
+        body["requestId"] = error.request_id
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return FailureResponse(error.status, body, headers)
 
 
-def failure(request: Request[Any, Any, Any], error: CoordinatorError) -> Response[dict[str, Any]]:
-    """Something that we know of: as it says."""
-    headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = request.scope.get("state", {}).get("allow", "")
-    return Response(
-        failure_body(error, request.url.path),
-        status_code=error.status,
-        headers={name: value for name, value in headers.items() if value},
-    )
+def unforeseen(error: Exception, scope: Any) -> Unforeseen:
+    """What is told in place of an error that nobody foresaw; it is logged with its stack."""
+    identity = request_id(scope)
+    log.error("request_failed", requestId=identity, path=scope["path"], exc_info=error)
+    return Unforeseen(identity)
 
 
-def framework_failure(
-    request: Request[Any, Any, Any], error: HTTPException
-) -> Response[dict[str, Any]]:
-    """Something that Litestar refused."""
+def refused_by_litestar(error: HTTPException) -> CoordinatorError | None:
+    """In our words what Litestar refused; None where it is no refusal."""
     kind = _FRAMEWORK.get(error.status_code)
-    if kind is None:
-        if error.status_code < 500 or error.detail == _HUNG_UP:
-            return failure(request, InvalidParams())
-        return unforeseen(request, error)
-    known = kind()
-    if isinstance(known, MethodNotAllowed) and error.headers:
-        allowed = {name.lower(): value for name, value in error.headers.items()}.get("allow", "")
-        request.scope.setdefault("state", {})["allow"] = allowed
-    return failure(request, known)
+    if kind is not None:
+        return kind()
+    if error.status_code < 500 or error.detail == _HUNG_UP:
+        return InvalidParams()
+    return None
 
 
-def unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    """Something that should not happen: logged with its stack, told without it."""
-    identity = request_id(request.scope)
-    log.error("request_failed", requestId=identity, path=request.url.path, exc_info=error)
-    return Response(
-        failure_body(CoordinatorError(), request.url.path, requestId=identity), status_code=500
-    )
+def _answer(failure: FailureResponse) -> Response[dict[str, Any]]:
+    return Response(failure.body, status_code=failure.status, headers=failure.headers)
+
+
+def _on_refusal(
+    request: Request[Any, Any, Any], error: CoordinatorError
+) -> Response[dict[str, Any]]:
+    return _answer(failure_response(error, request.scope["path"]))
+
+
+def _on_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    refusal = refused_by_litestar(error)
+    if refusal is None:
+        return _on_unforeseen(request, error)
+    failure = failure_response(refusal, request.scope["path"])
+    for name, value in (error.headers or {}).items():
+        if name.lower() == "allow":
+            failure.headers["Allow"] = value
+    return _answer(failure)
+
+
+def _on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    return _answer(failure_response(unforeseen(error, request.scope), request.scope["path"]))
 
 
 EXCEPTION_HANDLERS: Any = {
-    CoordinatorError: failure,
-    HTTPException: framework_failure,
-    Exception: unforeseen,
+    CoordinatorError: _on_refusal,
+    HTTPException: _on_litestar,
+    Exception: _on_unforeseen,
 }

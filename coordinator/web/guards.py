@@ -3,12 +3,15 @@
     @get("/api/interview/rooms", guards=[staff])
     async def list_rooms(caller: NamedDependency[Staff], …) -> …
 
+    @post("/api/wechat/login", guards=[limited("login")])
+
 A guard runs before the body is read. It raises, or leaves whom it has let in for the handler:
 `caller` behind `staff` and `room_host`, `api_key` behind `api_key` and `writing_api_key`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -29,6 +32,7 @@ from coordinator.web.limits import Limits
 log = structlog.get_logger()
 
 Connection = ASGIConnection[Any, Any, Any, Any]
+Guard = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
 
 
 async def staff(connection: Connection, _: BaseRouteHandler) -> None:
@@ -91,6 +95,34 @@ async def writing_api_key(connection: Connection, _: BaseRouteHandler) -> None:
     """
     if not (await _api_key(connection)).writes:
         raise Forbidden("该 API Key 只读")
+
+
+def limited(name: str) -> Guard:
+    """A guard that counts the call against the caller's address (`web/limits.py`).
+
+    Raises:
+        RateLimited
+    """
+
+    async def by_address(connection: Connection, _: BaseRouteHandler) -> None:
+        limits: Limits = connection.app.state["limits"]
+        await limits.check_client(name, connection.scope)
+
+    return by_address
+
+
+def limited_by_caller(name: str) -> Guard:
+    """A guard behind `staff` that counts the call against its user.
+
+    Raises:
+        RateLimited
+    """
+
+    async def by_caller(connection: Connection, _: BaseRouteHandler) -> None:
+        limits: Limits = connection.app.state["limits"]
+        await limits.check(name, connection.state.caller.user_id)
+
+    return by_caller
 
 
 async def _staff(connection: Connection) -> Staff:

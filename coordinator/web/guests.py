@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import Request, post
+from litestar.di import NamedDependency
 
 from coordinator.domain.errors import (
     Forbidden,
@@ -20,6 +20,7 @@ from coordinator.domain.errors import (
 from coordinator.domain.events import timestamp
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
+from coordinator.web import guards
 from coordinator.web.bodies import Body, optional, read, required
 from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
@@ -27,6 +28,7 @@ from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
 
 _LONGEST_TOKEN = 4096
+TAGS = ["guests"]
 
 
 class JoinBody(Body):
@@ -63,84 +65,90 @@ class LeaveBody(Body):
         self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
 
 
-def join_story(
-    rooms: RoomService, access: Access, limits: Limits
-) -> Callable[[Any, bytes], Awaitable[Answer[JoinedView]]]:
-    """How a guest joins: from the ASGI scope and the body to the answer (`web/fast_path.py`)."""
-
-    async def join(scope: Any, raw: bytes) -> Answer[JoinedView]:
-        await limits.check_client("join", scope)
-        body = read(JoinBody, raw)
-        presented = (body.guest_token, bearer(header(scope, b"authorization")))
-        joined = await rooms.join(
-            room_id=body.room_id,
-            user_name=body.user_name,
-            identity=body.identity or None,
-            tokens=[token for token in presented if token],
-        )
-        view = JoinedView(
-            guest_id=joined.user_id,
-            room_id=body.room_id,
-            user_name=joined.user_name,
-            identity=joined.identity,
-            joined_at=timestamp(joined.joined_at),
-            guest_token=access.issue_guest(body.room_id, joined.user_id),
-            seq=joined.seq,
-        )
-        return Answer(data=view)
-
-    return join
-
-
-def routes(rooms: RoomService, access: Access, limits: Limits) -> list[Any]:
-    """The handlers of `/api/interview/guest/…`."""
-    tell_join = join_story(rooms, access, limits)
-
-    @post(
-        "/api/interview/guest/join",
-        status_code=200,
-        summary="访客加入房间",
-        tags=["guests"],
-        operation_class=documented(Documentation(
-            body=JoinBody,
-            answer=JoinedView,
-            errors=[RoomEnded, RoomFull, Removed, RoomNotFound, RateLimited],
-            request_example={
-                "roomId": "room_1234567_abc", "userName": "李明", "identity": "求职者",
-            },
-            response_example={
-                "guestId": "guest_001",
-                "roomId": "room_1234567_abc",
-                "userName": "李明",
-                "identity": "求职者",
-                "joinedAt": "2024-01-01T10:05:00.000Z",
-                "guestToken": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
-                "seq": 2,
-            },
-        )),
+async def join_room(
+    scope: Any, raw: bytes, rooms: RoomService, access: Access, limits: Limits
+) -> Answer[JoinedView]:
+    """How a guest joins: from the ASGI scope and the body to the answer."""
+    await limits.check_client("join", scope)
+    body = read(JoinBody, raw)
+    presented = (body.guest_token, bearer(header(scope, b"authorization")))
+    joined = await rooms.join(
+        room_id=body.room_id,
+        user_name=body.user_name,
+        identity=body.identity or None,
+        tokens=[token for token in presented if token],
     )
-    async def join(request: Request[Any, Any, Any]) -> Answer[JoinedView]:
-        """Public. With a `guestToken` of this room it is a return: the same guest."""
-        return await tell_join(request.scope, await request.body())
-
-    @post(
-        "/api/interview/guest/leave",
-        status_code=200,
-        summary="访客离开房间",
-        tags=["guests"],
-        operation_class=documented(Documentation(
-            body=LeaveBody,
-            errors=[Unauthorized, Forbidden, RoomNotFound, NotFound, RateLimited],
-            request_example={"roomId": "room_1234567_abc", "guestId": "guest_001"},
-            message="已离开房间",
-        )),
+    view = JoinedView(
+        guest_id=joined.user_id,
+        room_id=body.room_id,
+        user_name=joined.user_name,
+        identity=joined.identity,
+        joined_at=timestamp(joined.joined_at),
+        guest_token=access.issue_guest(body.room_id, joined.user_id),
+        seq=joined.seq,
     )
-    async def leave(request: Request[Any, Any, Any]) -> Answer[None]:
-        """Public by ids, until the guest has proven itself once; then its token is needed."""
-        await limits.check_client("leave", request.scope)
-        body = read(LeaveBody, await request.body())
-        token = body.guest_token or bearer(request.headers.get("authorization"))
-        await rooms.leave(room_id=body.room_id, guest_id=body.guest_id, token=token)
-        return Answer(message="已离开房间")
+    return Answer(data=view)
 
-    return [join, leave]
+
+JOIN = Documentation(
+    body=JoinBody,
+    answer=JoinedView,
+    errors=[RoomEnded, RoomFull, Removed, RoomNotFound, RateLimited],
+    request_example={"roomId": "room_1234567_abc", "userName": "李明", "identity": "求职者"},
+    response_example={
+        "guestId": "guest_001",
+        "roomId": "room_1234567_abc",
+        "userName": "李明",
+        "identity": "求职者",
+        "joinedAt": "2024-01-01T10:05:00.000Z",
+        "guestToken": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+        "seq": 2,
+    },
+)
+
+
+@post(
+    "/api/interview/guest/join",
+    status_code=200,
+    summary="访客加入房间",
+    tags=TAGS,
+    operation_class=documented(JOIN),
+)
+async def join(
+    request: Request[Any, Any, Any],
+    rooms: NamedDependency[RoomService],
+    access: NamedDependency[Access],
+    limits: NamedDependency[Limits],
+) -> Answer[JoinedView]:
+    """Public. With a `guestToken` of this room it is a return: the same guest."""
+    return await join_room(request.scope, await request.body(), rooms, access, limits)
+
+
+LEAVE = Documentation(
+    body=LeaveBody,
+    errors=[Unauthorized, Forbidden, RoomNotFound, NotFound, RateLimited],
+    request_example={"roomId": "room_1234567_abc", "guestId": "guest_001"},
+    message="已离开房间",
+)
+
+
+@post(
+    "/api/interview/guest/leave",
+    guards=[guards.limited("leave")],
+    status_code=200,
+    summary="访客离开房间",
+    tags=TAGS,
+    operation_class=documented(LEAVE),
+)
+async def leave(
+    request: Request[Any, Any, Any], rooms: NamedDependency[RoomService]
+) -> Answer[None]:
+    """Public by ids, until the guest has proven itself once; then its token is needed."""
+    body = read(LeaveBody, await request.body())
+    token = body.guest_token or bearer(request.headers.get("authorization"))
+    await rooms.leave(room_id=body.room_id, guest_id=body.guest_id, token=token)
+    return Answer(message="已离开房间")
+
+
+HANDLERS = [join, leave]
+"""Everything under /api/interview/guest/…"""

@@ -4,59 +4,72 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from coordinator.domain.errors import Unavailable
 from coordinator.store.database import Database
 
 CHECK_SECONDS = 2.0
+TAGS = ["health"]
 
 
-def routes(
-    database: Database,
-    *,
-    redis_is_up: Callable[[], bool],
-    is_draining: Callable[[], bool],
-    node: Callable[[], str],
-) -> list[Any]:
-    """The handlers of `/health/…` and `/metrics`."""
+class Health:
+    """What this node can tell of itself."""
 
-    @get("/health/live", summary="The event loop turns", tags=["health"])
-    async def live() -> dict[str, str]:
-        return {"status": "live"}
+    def __init__(
+        self,
+        database: Database,
+        *,
+        redis_is_up: Callable[[], bool],
+        is_draining: Callable[[], bool],
+        node: Callable[[], str],
+    ) -> None:
+        self._database = database
+        self._redis_is_up = redis_is_up
+        self._is_draining = is_draining
+        self._node = node
 
-    @get("/health/ready", summary="Whether to send clients here", tags=["health"])
-    async def ready() -> Response[dict[str, str]]:
-        """503 without Postgres and while draining; without Redis it is `degraded`, and 200."""
-        postgres = await _postgres_answers(database)
-        redis = redis_is_up()
-        serving = postgres and not is_draining()
+    async def report(self) -> tuple[bool, dict[str, str]]:
+        """Whether clients may be sent here, and why: the body of `/health/ready`."""
+        postgres = await self._postgres_answers()
+        redis = self._redis_is_up()
+        is_draining = self._is_draining()
+        serving = postgres and not is_draining
         status = ("ready" if redis else "degraded") if serving else "unavailable"
-        if is_draining():
-            status = "draining"
-        return Response(
-            {
-                "status": status,
-                "postgres": "ok" if postgres else "down",
-                "redis": "ok" if redis else "down",
-                "node": node(),
-            },
-            status_code=200 if serving else 503,
-        )
+        return serving, {
+            "status": "draining" if is_draining else status,
+            "postgres": "ok" if postgres else "down",
+            "redis": "ok" if redis else "down",
+            "node": self._node(),
+        }
 
-    @get("/metrics", summary="Prometheus metrics of this process", tags=["health"])
-    async def metrics() -> Response[bytes]:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    return [live, ready, metrics]
+    async def _postgres_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return bool(await self._database.fetchval("SELECT 1"))
+        except (Unavailable, TimeoutError):
+            return False
 
 
-async def _postgres_answers(database: Database) -> bool:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return bool(await database.fetchval("SELECT 1"))
-    except (Unavailable, TimeoutError):
-        return False
+@get("/health/live", summary="The event loop turns", tags=TAGS)
+async def live() -> dict[str, str]:
+    return {"status": "live"}
+
+
+@get("/health/ready", summary="Whether to send clients here", tags=TAGS)
+async def ready(health: NamedDependency[Health]) -> Response[dict[str, str]]:
+    """503 without Postgres and while draining; without Redis it is `degraded`, and 200."""
+    serving, report = await health.report()
+    return Response(report, status_code=200 if serving else 503)
+
+
+@get("/metrics", summary="Prometheus metrics of this process", tags=TAGS)
+async def metrics() -> Response[bytes]:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+HANDLERS = [live, ready, metrics]
+"""Everything under /health/, and /metrics."""

@@ -7,6 +7,7 @@ import re
 from typing import Any, Literal
 
 from litestar import HttpMethod, Request, Response, post, route
+from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import UNSET, UnsetType
 
@@ -21,17 +22,16 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.people import Staff
 from coordinator.platforms.wechat import CodeOrder, image_type
-from coordinator.services.access import Access
 from coordinator.services.codes import Codes
 from coordinator.services.sign_in import SignIn
+from coordinator.web import guards
 from coordinator.web.bodies import Body, optional, read, required
-from coordinator.web.http_request import bearer
-from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
 from coordinator.web.views import Answer, View
 
 DEFAULT_PAGE = "pages/interview/guest/guest"
 DEFAULT_WIDTH = 430
+TAGS = ["wechat"]
 
 _SCENE = re.compile(r"[0-9A-Za-z!#$&'()*+,/:;=?@\-._~]{1,32}")
 _MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
@@ -143,144 +143,159 @@ class CodeView(View, frozen=True):
     buffer: str
 
 
-def routes(
-    access: Access,
-    sign_in: SignIn,
-    codes: Codes,
-    limits: Limits,
-    *,
-    pages: tuple[str, ...],
-    base_url: str,
-) -> list[Any]:
-    """The handlers.
+LOGIN = Documentation(
+    body=LoginBody,
+    answer=LoginView,
+    errors=[LoginFailed, Forbidden, RateLimited],
+    request_example={"code": "081xxxxx"},
+    response_example={
+        "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
+        "userInfo": _MANAGER,
+    },
+)
 
-    Args:
-        pages: which pages of the mini-program a code may open.
-        base_url: where clients reach this deployment.
-    """
 
-    @post(
-        "/api/wechat/login",
-        status_code=200,
-        summary="微信登录",
-        tags=["wechat"],
-        operation_class=documented(Documentation(
-            body=LoginBody,
-            answer=LoginView,
-            errors=[LoginFailed, Forbidden, RateLimited],
-            request_example={"code": "081xxxxx"},
-            response_example={
-                "token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...", "userInfo": _MANAGER,
-            },
-        )),
+@post(
+    "/api/wechat/login",
+    guards=[guards.limited("login")],
+    status_code=200,
+    summary="微信登录",
+    tags=TAGS,
+    operation_class=documented(LOGIN),
+)
+async def login(
+    request: Request[Any, Any, Any], sign_in: NamedDependency[SignIn]
+) -> Answer[LoginView]:
+    body = read(LoginBody, await request.body())
+    token, staff = await sign_in.login(body.code)
+    return Answer(data=LoginView(token=token, user_info=user_info(staff)))
+
+
+GET_PHONE = Documentation(
+    body=PhoneBody,
+    answer=PhoneView,
+    security=STAFF,
+    errors=[Unauthorized, TokenExpired, RateLimited],
+    request_example={"code": "xxx"},
+    response_example={
+        "phoneNumber": "13800138000",
+        "purePhoneNumber": "13800138000",
+        "countryCode": "86",
+    },
+)
+
+
+@post(
+    "/api/wechat/get-phone",
+    guards=[guards.staff, guards.limited_by_caller("phone")],
+    status_code=200,
+    summary="获取手机号",
+    tags=TAGS,
+    operation_class=documented(GET_PHONE),
+)
+async def get_phone(
+    request: Request[Any, Any, Any],
+    caller: NamedDependency[Staff],
+    sign_in: NamedDependency[SignIn],
+) -> Answer[PhoneView]:
+    body = read(PhoneBody, await request.body())
+    phone = await sign_in.store_phone(caller, body.code)
+    view = PhoneView(
+        phone_number=phone.number,
+        pure_phone_number=phone.pure_number,
+        country_code=phone.country_code,
     )
-    async def login(request: Request[Any, Any, Any]) -> Answer[LoginView]:
-        await limits.check_client("login", request.scope)
-        body = read(LoginBody, await request.body())
-        token, staff = await sign_in.login(body.code)
-        return Answer(data=LoginView(token=token, user_info=user_info(staff)))
+    return Answer(data=view)
 
-    @post(
-        "/api/wechat/get-phone",
-        status_code=200,
-        summary="获取手机号",
-        tags=["wechat"],
-        operation_class=documented(Documentation(
-            body=PhoneBody,
-            answer=PhoneView,
-            security=STAFF,
-            errors=[Unauthorized, TokenExpired, RateLimited],
-            request_example={"code": "xxx"},
-            response_example={
-                "phoneNumber": "13800138000",
-                "purePhoneNumber": "13800138000",
-                "countryCode": "86",
-            },
-        )),
+
+PROFILE = Documentation(
+    body=ProfileBody,
+    answer=UserInfo,
+    security=STAFF,
+    errors=[Unauthorized, TokenExpired],
+    request_example={"name": "张经理", "avatar": "https://xxx.com/avatar.png"},
+    response_example=_MANAGER,
+)
+
+
+@post(
+    "/api/wechat/profile",
+    guards=[guards.staff],
+    status_code=200,
+    summary="设置昵称和头像",
+    tags=TAGS,
+    operation_class=documented(PROFILE),
+)
+async def profile(
+    request: Request[Any, Any, Any],
+    caller: NamedDependency[Staff],
+    sign_in: NamedDependency[SignIn],
+) -> Answer[UserInfo]:
+    body = read(ProfileBody, await request.body())
+    changed = await sign_in.set_profile(caller, body.name or None, body.avatar or None)
+    return Answer(data=user_info(changed))
+
+
+GENERATE_QRCODE = Documentation(
+    body=CodeBody,
+    answer=CodeView,
+    security=STAFF,
+    errors=[Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited],
+    request_example={
+        "page": DEFAULT_PAGE,
+        "scene": "roomId=room_1234567_abc",
+        "width": 280,
+        "autoColor": False,
+        "lineColor": {"r": 93, "g": 191, "b": 179},
+    },
+    response_example={
+        "qrcodeUrl": "https://crm.andejiazheng.com/uploads/qrcode/xxx.png",
+        "buffer": "base64编码的图片数据",
+    },
+)
+
+
+@post(
+    "/api/wechat/generate-qrcode",
+    guards=[guards.staff, guards.limited_by_caller("qr")],
+    status_code=200,
+    summary="生成小程序码",
+    tags=TAGS,
+    operation_class=documented(GENERATE_QRCODE),
+)
+async def generate_qrcode(
+    request: Request[Any, Any, Any],
+    caller: NamedDependency[Staff],
+    codes: NamedDependency[Codes],
+    qr_pages: NamedDependency[tuple[str, ...]],
+    base_url: NamedDependency[str],
+) -> Answer[CodeView]:
+    body = read(CodeBody, await request.body())
+    if body.page not in qr_pages:
+        raise InvalidParams.wrong("page", "不在允许的页面中")
+    stored = await codes.order(caller, body.order())
+    view = CodeView(
+        qrcode_url=f"{base_url}/uploads/qrcode/{stored.name}",
+        buffer=base64.b64encode(stored.image).decode(),
     )
-    async def get_phone(request: Request[Any, Any, Any]) -> Answer[PhoneView]:
-        staff = await access.staff(bearer(request.headers.get("authorization")))
-        await limits.check("phone", staff.user_id)
-        body = read(PhoneBody, await request.body())
-        phone = await sign_in.store_phone(staff, body.code)
-        return Answer(
-            data=PhoneView(
-                phone_number=phone.number,
-                pure_phone_number=phone.pure_number,
-                country_code=phone.country_code,
-            )
-        )
+    return Answer(data=view)
 
-    @post(
-        "/api/wechat/profile",
-        status_code=200,
-        summary="设置昵称和头像",
-        tags=["wechat"],
-        operation_class=documented(Documentation(
-            body=ProfileBody,
-            answer=UserInfo,
-            security=STAFF,
-            errors=[Unauthorized, TokenExpired],
-            request_example={"name": "张经理", "avatar": "https://xxx.com/avatar.png"},
-            response_example=_MANAGER,
-        )),
-    )
-    async def profile(request: Request[Any, Any, Any]) -> Answer[UserInfo]:
-        staff = await access.staff(bearer(request.headers.get("authorization")))
-        body = read(ProfileBody, await request.body())
-        changed = await sign_in.set_profile(staff, body.name or None, body.avatar or None)
-        return Answer(data=user_info(changed))
 
-    @post(
-        "/api/wechat/generate-qrcode",
-        status_code=200,
-        summary="生成小程序码",
-        tags=["wechat"],
-        operation_class=documented(Documentation(
-            body=CodeBody,
-            answer=CodeView,
-            security=STAFF,
-            errors=[Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited],
-            request_example={
-                "page": DEFAULT_PAGE,
-                "scene": "roomId=room_1234567_abc",
-                "width": 280,
-                "autoColor": False,
-                "lineColor": {"r": 93, "g": 191, "b": 179},
-            },
-            response_example={
-                "qrcodeUrl": f"{base_url}/uploads/qrcode/xxx.png",
-                "buffer": "base64编码的图片数据",
-            },
-        )),
-    )
-    async def generate_qrcode(request: Request[Any, Any, Any]) -> Answer[CodeView]:
-        staff = await access.staff(bearer(request.headers.get("authorization")))
-        await limits.check("qr", staff.user_id)
-        body = read(CodeBody, await request.body())
-        if body.page not in pages:
-            raise InvalidParams.wrong("page", "不在允许的页面中")
-        stored = await codes.order(staff, body.order())
-        return Answer(
-            data=CodeView(
-                qrcode_url=f"{base_url}/uploads/qrcode/{stored.name}",
-                buffer=base64.b64encode(stored.image).decode(),
-            )
-        )
+@route(
+    "/uploads/qrcode/{name:str}",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    media_type="image/png",
+    summary="小程序码图片",
+    tags=TAGS,
+)
+async def qrcode(name: FromPath[str], codes: NamedDependency[Codes]) -> Response[bytes]:
+    image = await codes.image(name)
+    kind = _MEDIA_TYPES[image_type(image) or "png"]
+    return Response(image, media_type=kind, headers=IMAGE_HEADERS)
 
-    @route(
-        "/uploads/qrcode/{name:str}",
-        http_method=[HttpMethod.GET, HttpMethod.HEAD],
-        media_type="image/png",
-        summary="小程序码图片",
-        tags=["wechat"],
-    )
-    async def qrcode(name: FromPath[str]) -> Response[bytes]:
-        image = await codes.image(name)
-        kind = _MEDIA_TYPES[image_type(image) or "png"]
-        return Response(image, media_type=kind, headers=IMAGE_HEADERS)
 
-    return [login, get_phone, profile, generate_qrcode, qrcode]
+HANDLERS = [login, get_phone, profile, generate_qrcode, qrcode]
+"""Everything under /api/wechat/, and the pictures of codes."""
 
 
 def user_info(staff: Staff) -> UserInfo:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from litestar import Request, post
+from litestar.di import NamedDependency
 
 from coordinator.domain.errors import (
     Forbidden,
@@ -21,9 +22,9 @@ from coordinator.domain.people import Proof
 from coordinator.platforms.zego import Zego
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
+from coordinator.web import guards
 from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
 from coordinator.web.http_request import bearer
-from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
 
@@ -61,56 +62,60 @@ class TokenView(View, frozen=True):
     expire_time: int
 
 
-def routes(access: Access, rooms: RoomService, zego: Zego | None, limits: Limits) -> list[Any]:
-    """The handlers; `zego` is None where it is not set, and the call then answers 503."""
+async def _admit(body: TokenBody, token: str | None, access: Access, rooms: RoomService) -> None:
+    """The room is judged first, as in guest/leave; a bad proof is told where it would count."""
+    proof: Proof | None = None
+    bad_proof: Unauthorized | None = None
+    try:
+        proof = await access.proof(token) if token else None
+    except Unauthorized as error:
+        bad_proof = error
+    try:
+        await rooms.admit_token_request(body.room_id, body.user_id, proof)
+    except Unauthorized as missing:
+        raise bad_proof or missing from None
+    if bad_proof is not None:
+        raise bad_proof
 
-    async def admit(body: TokenBody, token: str | None) -> None:
-        """The room is judged first, as in guest/leave; a bad proof is told where it would count."""
-        proof: Proof | None = None
-        bad_proof: Unauthorized | None = None
-        try:
-            proof = await access.proof(token) if token else None
-        except Unauthorized as error:
-            bad_proof = error
-        try:
-            await rooms.admit_token_request(body.room_id, body.user_id, proof)
-        except Unauthorized as missing:
-            raise bad_proof or missing from None
-        if bad_proof is not None:
-            raise bad_proof
 
-    @post(
-        "/api/zego/generate-token",
-        status_code=200,
-        summary="生成ZEGO Token",
-        tags=["zego"],
-        operation_class=documented(Documentation(
-            body=TokenBody,
-            answer=TokenView,
-            errors=[
-                RoomEnded, Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited,
-            ],
-            request_example=_EXAMPLE | {"userName": "张经理"},
-            response_example=_EXAMPLE | {"token": "04AAAAAGXXX...", "appId": 123456789},
-        )),
-    )  # fmt: skip
-    async def generate_token(request: Request[Any, Any, Any]) -> Answer[TokenView]:
-        await limits.check_client("zego", request.scope)
-        body = read(TokenBody, await request.body())
-        if zego is None:
-            raise Unavailable("ZEGO未配置")
-        await admit(body, body.guest_token or bearer(request.headers.get("authorization")))
-        lifetime = min(body.expire_time, MOST_LIFETIME)
-        return Answer(
-            data=TokenView(
-                token=zego.room_token(
-                    body.user_id, body.room_id, now=int(time.time()), lifetime=lifetime
-                ),
-                app_id=zego.app_id,
-                user_id=body.user_id,
-                room_id=body.room_id,
-                expire_time=lifetime,
-            )
-        )
+GENERATE_TOKEN = Documentation(
+    body=TokenBody,
+    answer=TokenView,
+    errors=[RoomEnded, Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited],
+    request_example=_EXAMPLE | {"userName": "张经理"},
+    response_example=_EXAMPLE | {"token": "04AAAAAGXXX...", "appId": 123456789},
+)
 
-    return [generate_token]
+
+@post(
+    "/api/zego/generate-token",
+    guards=[guards.limited("zego")],
+    status_code=200,
+    summary="生成ZEGO Token",
+    tags=["zego"],
+    operation_class=documented(GENERATE_TOKEN),
+)
+async def generate_token(
+    request: Request[Any, Any, Any],
+    access: NamedDependency[Access],
+    rooms: NamedDependency[RoomService],
+    zego: NamedDependency[Zego | None],
+) -> Answer[TokenView]:
+    """Public, for somebody who is in the room; 503 where ZEGO is not set up."""
+    body = read(TokenBody, await request.body())
+    if zego is None:
+        raise Unavailable("ZEGO未配置")
+    token = body.guest_token or bearer(request.headers.get("authorization"))
+    await _admit(body, token, access, rooms)
+    lifetime = min(body.expire_time, MOST_LIFETIME)
+    view = TokenView(
+        token=zego.room_token(body.user_id, body.room_id, now=int(time.time()), lifetime=lifetime),
+        app_id=zego.app_id,
+        user_id=body.user_id,
+        room_id=body.room_id,
+        expire_time=lifetime,
+    )
+    return Answer(data=view)
+
+
+HANDLERS = [generate_token]

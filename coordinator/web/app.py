@@ -1,0 +1,91 @@
+"""The REST side of a node as one ASGI application: the handlers, and the fast path before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+
+from coordinator.services.rooms import RoomService
+from coordinator.settings import Settings
+from coordinator.web import client_files, console, guests, health, open_api, rooms, wechat, zego
+from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.dependencies import injected
+from coordinator.web.errors import EXCEPTION_HANDLERS
+from coordinator.web.fast_path import FastPath
+from coordinator.web.guards import GUARDED
+from coordinator.web.http_request import Meter, Metered
+from coordinator.web.openapi.operation import openapi_config
+
+HANDLERS = [
+    *health.HANDLERS,
+    *rooms.HANDLERS,
+    *guests.HANDLERS,
+    *zego.HANDLERS,
+    *wechat.HANDLERS,
+    *console.HANDLERS,
+    *open_api.HANDLERS,
+    *client_files.HANDLERS,
+]
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def rest_app(
+    services: Mapping[str, Any],
+    settings: Settings,
+    *,
+    lifespan: Lifespan,
+    more_handlers: Sequence[Any] = (),
+) -> Any:
+    """All that is answered over HTTP.
+
+    Args:
+        services: what handlers and guards ask for, by name (`web/dependencies.py`).
+        more_handlers: served beside the documented ones (the pages of development).
+    """
+    meter = Meter()
+    app = litestar_app(services, settings, lifespan=lifespan, more_handlers=more_handlers)
+    join = partial(
+        guests.join_room,
+        rooms=services["rooms"],
+        access=services["access"],
+        limits=services["limits"],
+    )
+    return FastPath(
+        Metered(app, meter),
+        meter,
+        posts={"/api/interview/guest/join": join},
+        gets={"/api/interview/room/": partial(_view_room, services["rooms"])},
+    )
+
+
+async def _view_room(service: RoomService, scope: Any, _: bytes) -> Any:
+    return await rooms.view_room(scope["path"].rpartition("/")[2], service)
+
+
+def litestar_app(
+    services: Mapping[str, Any],
+    settings: Settings,
+    *,
+    lifespan: Lifespan,
+    more_handlers: Sequence[Any] = (),
+) -> Litestar:
+    """The same without the fast path."""
+    origins = list(settings.allowed_origins)
+    return Litestar(
+        route_handlers=[*HANDLERS, *more_handlers],
+        lifespan=[lifespan],
+        dependencies=injected(services) | GUARDED,
+        state=State(services),
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=MAX_BODY_BYTES,
+        cors_config=CORSConfig(allow_origins=origins) if origins else None,
+        openapi_config=openapi_config(settings.base_url),
+        logging_config=None,
+    )

@@ -1,0 +1,129 @@
+"""The fast path answers as Litestar does: each request goes both ways, and both answers are equal.
+
+An `Origin` sends a request Litestar's way; nothing else about it differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from coordinator.web.bodies import MAX_BODY_BYTES
+from tests.people import Api, Guest, Host, aged, new_room_id
+
+JOIN = "/api/interview/guest/join"
+ROOM = "/api/interview/room/"
+LITESTAR = {"Origin": "http://localhost"}
+
+_OWN = re.compile(r'"(guestId|guestToken|joinedAt|requestId)":"[^"]*"|"seq":\d+')
+
+
+async def both_ways(api: Api, method: str, path: str, **request: Any) -> httpx.Response:
+    """The answer of the fast path, found equal to Litestar's."""
+    given = request.pop("headers", {})
+    fast = await api.http.request(method, path, headers=given, **request)
+    slow = await api.http.request(method, path, headers=given | LITESTAR, **request)
+    assert fast.status_code == slow.status_code
+    assert without_lengths(fast) == without_lengths(slow)
+    assert _OWN.sub("", fast.text) == _OWN.sub("", slow.text)
+    return fast
+
+
+def without_lengths(response: httpx.Response) -> list[tuple[str, str]]:
+    """Its headers; a guest's own `seq` may make its answer a digit longer."""
+    headers = response.headers.multi_items()
+    assert ("content-length", str(len(response.content))) in headers
+    return sorted(header for header in headers if header[0] != "content-length")
+
+
+BODIES = {
+    "nothing": b"",
+    "no JSON": b"roomId=1",
+    "a list": b"[]",
+    "half": b'{"roomId": "x", ',
+    "no UTF-8": b'{"roomId": "\xff"}',
+    "no room": b'{"userName": "x"}',
+    "no name": b'{"roomId": "x"}',
+    "blank name": b'{"roomId": "x", "userName": "  "}',
+    "a number for a name": b'{"roomId": "x", "userName": 5}',
+    "a null": b'{"roomId": "x", "userName": null}',
+    "a long name": json.dumps({"roomId": "x", "userName": "x" * 101}).encode(),
+    "a control character": b'{"roomId": "x", "userName": "a\\u0000b"}',
+    "a lone surrogate": b'{"roomId": "x", "userName": "a\\ud800"}',
+    "a room that is not there": b'{"roomId": "nowhere", "userName": "x"}',
+    "a room of a strange form": b'{"roomId": "../x", "userName": "x"}',
+    "as long as may be": b'{"roomId": "x"' + b" " * (MAX_BODY_BYTES - 15) + b"}",
+    "too long": b" " * (MAX_BODY_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+async def test_a_refused_join(a: Api, body: bytes) -> None:
+    refused = await both_ways(a, "POST", JOIN, content=body)
+    assert refused.json()["success"] is False
+
+
+async def test_a_body_that_comes_in_chunks_and_grows_too_long(a: Api) -> None:
+    async def chunks() -> Any:
+        for _ in range(70):
+            yield b" " * 1024
+
+    answers = [
+        await a.http.post(JOIN, content=chunks(), headers=headers) for headers in ({}, LITESTAR)
+    ]
+    assert [answer.status_code for answer in answers] == [413, 413]
+    assert answers[0].text == answers[1].text
+
+
+async def test_a_join(a: Api, room: str) -> None:
+    body = {"roomId": room, "userName": "李明", "identity": "求职者", "unknown": [1]}
+    joined = await both_ways(a, "POST", JOIN, json=body)
+    assert joined.status_code == 200
+
+
+async def test_a_return(a: Api, room: str) -> None:
+    guest = await Guest(a).joins(room)
+    body = {"roomId": room, "userName": "李明", "guestToken": guest.token}
+    returned = await both_ways(a, "POST", JOIN, json=body)
+    assert returned.json()["data"]["guestId"] == guest.user_id
+    by_header = {"Authorization": f"Bearer {guest.token}"}
+    body.pop("guestToken")
+    returned = await both_ways(a, "POST", JOIN, json=body, headers=by_header)
+    assert returned.json()["data"]["guestId"] == guest.user_id
+
+
+async def test_a_join_with_a_token_too_old(a: Api, room: str) -> None:
+    guest = await Guest(a).joins(room)
+    body = {"roomId": room, "userName": "李明", "guestToken": aged(guest.token, 8 * 86400)}
+    assert (await both_ways(a, "POST", JOIN, json=body)).status_code == 200
+
+
+async def test_a_removed_guest(a: Api, host: Host, room: str) -> None:
+    guest = await Guest(a).joins(room)
+    await host.removes(room, guest.user_id)
+    body = {"roomId": room, "userName": "李明", "guestToken": guest.token}
+    assert (await both_ways(a, "POST", JOIN, json=body)).status_code == 403
+
+
+async def test_an_ended_room(a: Api, host: Host, room: str) -> None:
+    await Guest(a).joins(room)
+    await host.ends(room)
+    assert (await both_ways(a, "GET", ROOM + room)).json()["data"]["status"] == "ended"
+    refused = await both_ways(a, "POST", JOIN, json={"roomId": room, "userName": "x"})
+    assert refused.json()["code"] == "ROOM_ENDED"
+
+
+@pytest.mark.parametrize("more", ["", "?x=1", "/"])
+async def test_a_view(a: Api, room: str, more: str) -> None:
+    await Guest(a).joins(room)
+    view = await both_ways(a, "GET", ROOM + room + more)
+    assert len(view.json()["data"]["participants"]) == 2
+
+
+@pytest.mark.parametrize("name", [new_room_id(), "a%20b", "%E6%9D%8E", "a%2Fb", ".", "x" * 300])
+async def test_a_view_of_no_room(a: Api, name: str) -> None:
+    assert (await both_ways(a, "GET", ROOM + name)).status_code == 404
