@@ -2,18 +2,74 @@
 
 Our own events come from structlog; what libraries say through `logging` is printed in the same
 form, from warnings on. Members that could hold a secret are struck out whoever logs them.
+
+A line that cannot be written (its reader is gone or does not read, the disk is full) is lost, and
+nothing else: nobody who logs hears of it or waits for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import select
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+from prometheus_client import Counter
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "session_key", "phone", "apikey")
+
+_AT_ONCE = select.PIPE_BUF
+"""So many bytes a pipe takes without blocking, where it says that it takes any."""
+
+LINES_LOST = Counter("coordinator_log_lines_lost_total", "Log lines that could not be written")
+
+
+class LossyStream:
+    """A text stream that never raises and never blocks: what it cannot write is lost, and counted.
+
+    It writes to the file descriptor itself: what a buffer kept of a failed line would fail again
+    with the next one. Where the stream has no descriptor it is written to as it is.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        try:
+            self._fd: int | None = stream.fileno()
+        except (OSError, ValueError):
+            self._fd = None
+        self._is_within_line = False
+        """A line was cut off: the next one begins with a line feed."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            if self._fd is None:
+                return self._stream.write(text)
+            self._write(self._fd, text.encode("utf-8", "backslashreplace"))
+            return len(text)
+        LINES_LOST.inc()
+        return len(text)
+
+    def _write(self, fd: int, line: bytes) -> None:
+        if self._is_within_line:
+            line = b"\n" + line
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        rest = line
+        while rest:
+            if not poll.poll(0):
+                raise BlockingIOError
+            rest = rest[os.write(fd, rest[:_AT_ONCE]) :]
+            self._is_within_line = bool(rest)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 def configure(*, form: str, level: str, node: str) -> None:
@@ -25,6 +81,7 @@ def configure(*, form: str, level: str, node: str) -> None:
         node: stands in every line.
     """
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    stream: Any = LossyStream(sys.stdout)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -41,10 +98,10 @@ def configure(*, form: str, level: str, node: str) -> None:
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_plain, last])
     )

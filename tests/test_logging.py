@@ -1,0 +1,109 @@
+"""A log that cannot be written costs log lines, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordinator.logging import LINES_LOST, LossyStream
+from tests.people import Api, Guest, Host
+from tests.product import Deployment
+
+
+def lost() -> float:
+    return float(LINES_LOST._value.get())
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, LossyStream]]:
+    """The reading end, and a stream that writes to the other."""
+    reading, writing = os.pipe()
+    with open(writing, "w", closefd=True) as stream:  # noqa: PTH123
+        yield reading, LossyStream(stream)
+
+
+def test_a_line_is_written_at_once(pipe: tuple[int, LossyStream]) -> None:
+    reading, stream = pipe
+
+    stream.write("一行\n")
+
+    assert os.read(reading, 100) == "一行\n".encode()
+
+
+def test_a_line_whose_reader_is_gone_is_lost(pipe: tuple[int, LossyStream]) -> None:
+    reading, stream = pipe
+    os.close(reading)
+    before = lost()
+
+    stream.write("nobody hears this\n")
+
+    assert lost() == before + 1
+
+
+def test_a_reader_that_does_not_read_holds_nobody_up(pipe: tuple[int, LossyStream]) -> None:
+    reading, stream = pipe
+    before = lost()
+
+    for _ in range(3000):
+        stream.write("x" * 99 + "\n")
+
+    assert lost() > before
+    os.read(reading, 1 << 20)
+    stream.write("read again\n")
+    assert os.read(reading, 1 << 20).endswith(b"read again\n")
+
+
+def test_a_line_that_was_cut_off_does_not_spoil_the_next(pipe: tuple[int, LossyStream]) -> None:
+    reading, stream = pipe
+
+    stream.write("x" * 200_000 + "\n")
+    os.read(reading, 200_000)
+    stream.write("next\n")
+
+    assert os.read(reading, 200_000) == b"\nnext\n"
+
+
+def test_a_full_disk_costs_lines(tmp_path: Path) -> None:
+    """EFBIG stands for ENOSPC: both are an `OSError` of the write."""
+    script = (
+        "import resource, signal, sys\n"
+        "from coordinator.logging import LossyStream\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "stream = LossyStream(sys.stdout)\n"
+        "[stream.write('x' * 99 + '\\n') for _ in range(100)]\n"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        result = subprocess.run([sys.executable, "-c", script], stdout=log, check=False)
+
+    assert result.returncode == 0
+    assert (tmp_path / "log").stat().st_size == 1000
+
+
+async def test_a_node_whose_log_has_no_reader_serves_as_before(
+    deployment: Deployment, host: Host, a: Api
+) -> None:
+    node = await asyncio.to_thread(
+        deployment.node,
+        program=("-m", "tests.loses_its_log"),
+        PYTHONPATH=str(Path(__file__).parent.parent),
+        LOG_LEVEL="debug",
+    )
+    there = Api(node)
+
+    room = await host.creates(at=there)
+    live = await host.connects(room, at=a)
+    guest = await Guest(there).joins(room)
+    await live.sees("participant_joined", user_id=guest.user_id)
+    await host.ends(room, at=there)
+    await live.sees("room_ended")
+
+    await there.aclose()
+    assert await asyncio.to_thread(node.stop) == 0
+    assert node.logs() == ""
