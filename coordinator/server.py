@@ -33,6 +33,8 @@ class Server(uvicorn.Server):
         self.node = node
         self.sockets = sockets
         self.on_ready: Callable[[], None] | None = None
+        self.exit_status = 0
+        node.on_loss = self._end_after_loss
         self.parent: int | None = None
         """The process that a worker serves for: without it nobody could end the worker."""
 
@@ -49,6 +51,12 @@ class Server(uvicorn.Server):
             log.warning("supervisor_is_gone", parent=self.parent)
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _end_after_loss(self) -> None:
+        """The node cannot go on: its clients are sent elsewhere, and status 1 asks for a new one.
+        """
+        self.exit_status = 1
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second one does not wait."""
@@ -79,7 +87,7 @@ def server(
     raise_file_limit()
     node = Node(settings, deployment, more_routes=more_routes)
     config = uvicorn.Config(
-        node.asgi(),
+        node.asgi,
         host=host,
         port=port,
         loop="uvloop",

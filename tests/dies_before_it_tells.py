@@ -7,8 +7,8 @@ import signal
 import sys
 from typing import Any
 
-from coordinator import node
 from coordinator.cli import main
+from coordinator.live.publisher import Publisher
 
 
 def die(*_: Any) -> None:
@@ -16,5 +16,5 @@ def die(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    node.Node.publish = die  # type: ignore[method-assign, assignment]
+    Publisher.publish = die  # type: ignore[method-assign, assignment]
     main.main(sys.argv[1:])

@@ -832,3 +832,26 @@ async def test_a_room_ends_when_nobody_was_in_it_for_long(
     last = (await boss.log(empty))[-1]
     assert (last["type"], last["reason"], last["by"]) == ("room_ended", "empty", "system")
     assert (await a.room(inhabited))["status"] == "active"
+
+
+# -- a Postgres that answers but takes nothing -----------------------------------------------------
+
+
+async def test_a_node_that_cannot_write_to_postgres_is_unready_and_says_why_once(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    """A full disk: reads go on, the lease does not."""
+    a = apis(await asyncio.to_thread(ground.node))
+    make = "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$"
+    await own.execute(f"{make} BEGIN RAISE disk_full; END $$")
+    await own.execute(
+        "CREATE TRIGGER refuses BEFORE UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION refuses()"
+    )
+    try:
+        await becomes(a, "unavailable", within=4)
+        assert (await a.get("/health/ready")).status_code == 503
+        await asyncio.sleep(1)
+    finally:
+        await own.execute("DROP FUNCTION refuses CASCADE")
+    await becomes(a, "ready", within=3)
+    assert a.node.logs().count("DiskFull") == 1

@@ -165,7 +165,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
     serving = server(settings, deployment, host=options.host, port=port, fd=fd)
     serving.parent = options.parent
     serving.run()
-    return 0
+    return serving.exit_status
 
 
 async def _migrate(settings: Settings) -> int:

@@ -41,8 +41,8 @@ def new_session_id() -> str:
     return secrets.token_urlsafe(12)
 
 
-def new_boot_id() -> str:
-    """The id of one run of a node: its generation, under which it owns connections."""
+def new_node_epoch() -> str:
+    """The id of one run of a node, under which it owns connections."""
     return secrets.token_hex(6)
 
 

@@ -59,6 +59,10 @@ class Hub:
         self.broadcast.settle(feed)
         self.broadcast.soon(feed, time.time())
 
+    def poll_now(self) -> None:
+        """What no message announced is looked for at once: Redis came back, or went."""
+        self.catch_up.poll_now()
+
     async def run(self) -> None:
         """Keeps the feeds up to the log, until cancelled. Survives every error."""
         await self.catch_up.run()

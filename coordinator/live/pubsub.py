@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event, FeedKey
+from coordinator.live.lease import Lease
 from coordinator.metrics import REDIS_UP
 
 log = structlog.get_logger()
@@ -40,7 +41,7 @@ _WireEvent = tuple[str, str, int, str, str, dict[str, Any]]
 class _Batch(msgspec.Struct, array_like=True, tag="e"):
     """Events of one node, with its wall clock at the commit."""
 
-    boot: str
+    node_epoch: str
     committed: float
     events: list[_WireEvent]
 
@@ -48,7 +49,7 @@ class _Batch(msgspec.Struct, array_like=True, tag="e"):
 class _Close(msgspec.Struct, array_like=True, tag="c"):
     """Sessions to close, wherever they are."""
 
-    boot: str
+    node_epoch: str
     code: int
     sessions: list[str]
 
@@ -56,7 +57,7 @@ class _Close(msgspec.Struct, array_like=True, tag="c"):
 class _Probe(msgspec.Struct, array_like=True, tag="p"):
     """A node's sign of life, and whether it reaches Postgres."""
 
-    boot: str
+    node_epoch: str
     sent: float
     reaches_postgres: bool
 
@@ -67,44 +68,50 @@ _decoder = msgspec.json.Decoder(_Batch | _Close | _Probe)
 _AWAY = (RedisError, OSError, TimeoutError)
 
 
+class Feeds(Protocol):
+    """The node's feeds, as the bus needs them. Nothing here may block or raise."""
+
+    def offer(self, events: Sequence[Event], committed: float) -> None:
+        """Events that another node committed, with its wall clock then."""
+
+    def poll_now(self) -> None:
+        """Redis came or went: what no message announced is looked for at once."""
+
+
+class Sessions(Protocol):
+    """The node's live connections, as the bus needs them."""
+
+    def close_sessions(self, session_ids: Sequence[str], code: CloseCode) -> None:
+        """Another node asks to close them, wherever they are."""
+
+
 class Bus:
     """This node's end of the bus. Nothing here raises because Redis is away.
 
     Args:
         url: `redis://…`
         channel: the deployment's channel; other deployments may share the Redis.
-        boot: this process's id on the bus: it does not listen to itself.
-        on_events, on_close: what others announce; must not block or raise.
-        on_change: called when `is_up` has changed.
-        reaches_postgres: told to the others in each probe.
+        lease: tells the others, in each probe, whether this node reaches Postgres.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        channel: str,
-        boot: str,
-        on_events: Callable[[Sequence[Event], float], None],
-        on_close: Callable[[Sequence[str], CloseCode], None],
-        on_change: Callable[[], None],
-        reaches_postgres: Callable[[], bool],
-    ) -> None:
+    def __init__(self, url: str, *, channel: str, lease: Lease) -> None:
         self._url = url
         self._channel = channel
-        self._boot = boot
-        self._on_events = on_events
-        self._on_close = on_close
-        self._on_change = on_change
-        self._reaches_postgres = reaches_postgres
+        self._lease = lease
+        self._id = lease.node_epoch
+        """This process's id on the bus: it does not listen to itself."""
+        self._feeds: Feeds | None = None
+        self._sessions: Sessions | None = None
         self._outbox: list[bytes] = []
         self._pending: list[_WireEvent] = []
         self._pending_since = 0.0
         self._filled = asyncio.Event()
         self._heard_at = 0.0
-        self.others_reach_postgres_at = float("-inf")
-        """Monotonic time at which another node last said that it reaches Postgres."""
         self.is_up = False
+
+    def is_down(self) -> bool:
+        """True while the bus does not carry this node's own probe."""
+        return not self.is_up
 
     def publish(self, events: Sequence[Event], committed: float) -> None:
         """Announces a committed batch; lost where Redis is away."""
@@ -121,11 +128,12 @@ class Bus:
     def close_sessions(self, sessions: Sequence[str], code: CloseCode) -> None:
         """Asks whichever node has these sessions to close them; lost where Redis is away."""
         if self.is_up and len(self._outbox) < OUTBOX:
-            self._outbox.append(_encode(_Close(self._boot, code, list(sessions))))
+            self._outbox.append(_encode(_Close(self._id, code, list(sessions))))
             self._filled.set()
 
-    async def run(self) -> None:
+    async def run(self, feeds: Feeds, sessions: Sessions) -> None:
         """Keeps the bus connected, until cancelled. Survives every error."""
+        self._feeds, self._sessions = feeds, sessions
         while True:
             reason = "closed"
             try:
@@ -174,23 +182,25 @@ class Bus:
             return
         if isinstance(message, _Probe):
             self._take_probe(message)
-        elif message.boot == self._boot:
+        elif message.node_epoch == self._id:
             pass  # our own echo: the hub has had it since the commit
+        elif self._feeds is None or self._sessions is None:
+            pass
         elif isinstance(message, _Batch):
             events = [
                 Event(FeedKey(kind, feed_id), seq, type_, at, data_)
                 for kind, feed_id, seq, type_, at, data_ in message.events
             ]
-            self._on_events(events, message.committed)
+            self._feeds.offer(events, message.committed)
         else:
-            self._on_close(message.sessions, CloseCode.told(message.code))
+            self._sessions.close_sessions(message.sessions, CloseCode.told(message.code))
 
     def _take_probe(self, probe: _Probe) -> None:
-        if probe.boot == self._boot:
+        if probe.node_epoch == self._id:
             self._heard_at = time.monotonic()
             self._change(True)
         elif probe.reaches_postgres:
-            self.others_reach_postgres_at = time.monotonic()
+            self._lease.note_that_others_reach_postgres()
 
     async def _send(self, redis: Redis) -> None:
         """Publishes what has gathered, many events in one message; a lone one at once."""
@@ -201,14 +211,14 @@ class Bus:
             pending, self._pending = self._pending, []
             for start in range(0, len(pending), PER_MESSAGE):
                 part = pending[start : start + PER_MESSAGE]
-                outbox.append(_encode(_Batch(self._boot, self._pending_since, part)))
+                outbox.append(_encode(_Batch(self._id, self._pending_since, part)))
             for message in outbox:
                 await redis.publish(self._channel, message)
             await asyncio.sleep(PACE_SECONDS)
 
     async def _probe(self, redis: Redis) -> None:
         while True:
-            probe = _Probe(self._boot, time.time(), self._reaches_postgres())
+            probe = _Probe(self._id, time.time(), self._lease.reaches_postgres)
             await redis.publish(self._channel, _encode(probe))
             await asyncio.sleep(PROBE_SECONDS)
             if time.monotonic() - self._heard_at > DEAD_SECONDS:
@@ -222,4 +232,5 @@ class Bus:
         self._pending.clear()
         self._outbox.clear()
         log.info("redis_up") if is_up else log.warning("redis_down", reason=reason)
-        self._on_change()
+        if self._feeds is not None:
+            self._feeds.poll_now()

@@ -23,19 +23,22 @@ class Health:
         self,
         database: Database,
         *,
-        redis_is_up: Callable[[], bool],
+        redis_is_down: Callable[[], bool],
         is_draining: Callable[[], bool],
+        trouble: Callable[[], str | None],
         node: Callable[[], str],
     ) -> None:
+        """`trouble`: why this node cannot serve although Postgres answers; None where it can."""
         self._database = database
-        self._redis_is_up = redis_is_up
+        self._redis_is_down = redis_is_down
         self._is_draining = is_draining
+        self._trouble = trouble
         self._node = node
 
     async def report(self) -> tuple[bool, dict[str, str]]:
         """Whether clients may be sent here, and why: the body of `/health/ready`."""
-        postgres = await self._postgres_answers()
-        redis = self._redis_is_up()
+        postgres = self._trouble() is None and await self._postgres_answers()
+        redis = not self._redis_is_down()
         is_draining = self._is_draining()
         serving = postgres and not is_draining
         status = ("ready" if redis else "degraded") if serving else "unavailable"
@@ -61,7 +64,9 @@ async def live() -> dict[str, str]:
 
 @get("/health/ready", summary="Whether to send clients here", tags=TAGS)
 async def ready(health: NamedDependency[Health]) -> Response[dict[str, str]]:
-    """503 without Postgres and while draining; without Redis it is `degraded`, and 200."""
+    """503 where Postgres is away or cannot be written to, where an essential task has ended, and
+    while draining; without Redis it is `degraded`, and 200.
+    """
     serving, report = await health.report()
     return Response(report, status_code=200 if serving else 503)
 

@@ -1,0 +1,70 @@
+"""Work that a node does again and again: a loop of its own for each kind, and its own trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from coordinator.domain.errors import Unavailable
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 0.3
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Loop:
+    """Does `work` every so many seconds, and sooner after a failure; survives all its errors.
+
+    Attributes:
+        trouble: what the last pass failed of, in words; None where it went well.
+        troubled_at: monotonic time of the last pass that failed.
+    """
+
+    def __init__(self, work: Work, *, name: str, seconds: float) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.trouble: str | None = None
+        self.troubled_at = float("-inf")
+        self._work = work
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(
+                self.seconds if self.trouble is None else min(self.seconds, RETRY_SECONDS)
+            )
+            await self.pass_once()
+
+    async def pass_once(self) -> None:
+        """One pass now. A failure is said once, until the next pass that ends otherwise."""
+        try:
+            await self._work()
+        except Unavailable as error:
+            self._fail(error.__cause__ or error, is_expected=True)
+        except Exception as error:
+            self._fail(error, is_expected=False)
+        else:
+            if self.trouble is not None:
+                log.info("loop_recovered", loop=self.name)
+            self.trouble = None
+
+    def _fail(self, error: BaseException, *, is_expected: bool) -> None:
+        cause = in_words(error)
+        if cause != self.trouble:
+            if is_expected:
+                log.warning("postgres_away", during=self.name, cause=cause)
+            else:
+                log.error("loop_failed", loop=self.name, exc_info=error)
+        self.trouble = cause
+        self.troubled_at = time.monotonic()
+
+
+def in_words(error: BaseException) -> str:
+    """The kind of an error and its first line, short enough for a log line."""
+    first = str(error).strip().partition("\n")[0][:200]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

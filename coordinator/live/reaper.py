@@ -1,0 +1,195 @@
+"""The reaper: dead nodes, deadlines that have passed, and rows without sockets.
+
+Any node reaps another whose lease ran out, makes the connections that it left behind drops like any
+other, and carries out deadlines that have passed; but only what happened while it was itself
+watching, so that an outage of Postgres puts nobody out: after one, a node does not judge until
+everybody has had the time to renew, or to return. No timer lives in a process that can die: if this
+one is killed between two lines, another one goes on.
+
+What is read here are candidates. Each is decided by a command of the writer, under the room's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from coordinator.domain.close_codes import CloseCode
+from coordinator.domain.errors import CoordinatorError, Unavailable
+from coordinator.domain.room import MAX_CONNECTIONS, Lifespan
+from coordinator.live.lease import LEASE, Lease
+from coordinator.live.loop import Loop
+from coordinator.metrics import PRESENCE_EXPIRED
+from coordinator.store.nodes import Nodes, StoredConnection
+from coordinator.store.room_writer.commands import Command, Disconnect, EndIfOverdue, Expire
+from coordinator.store.room_writer.queue import Writer
+
+log = structlog.get_logger()
+
+QUIET_SECONDS = 10.0
+"""How long a node judges nobody after Postgres was away: a lease, and the time to come back."""
+JUDGE_SECONDS = 0.5
+RECONCILE_SECONDS = 5.0
+BATCH = 500
+
+
+class Reaper:
+    """A node's share of judging. It speaks through the writer alone."""
+
+    def __init__(
+        self, lease: Lease, nodes: Nodes, writer: Writer, *, grace: timedelta, lifespan: Lifespan
+    ) -> None:
+        self._lease = lease
+        self._nodes = nodes
+        self._writer = writer
+        self._grace = grace
+        self._lifespan = lifespan
+        # Loops of their own: a room that somebody holds (a node that was frozen inside a
+        # transaction, for 2 s) delays what concerns it, and nothing else.
+        self._loops = [
+            Loop(self.reap, name="reap", seconds=JUDGE_SECONDS),
+            Loop(self.enforce_deadlines, name="enforce_deadlines", seconds=JUDGE_SECONDS),
+            Loop(self.end_rooms, name="end_rooms", seconds=JUDGE_SECONDS),
+        ]
+
+    async def run(self) -> None:
+        """Judges until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for loop in self._loops:
+                tasks.create_task(loop.run())
+
+    def _is_calm(self, seconds: float) -> bool:
+        """True where neither the lease nor judging has failed for so long: nothing was missed."""
+        troubled_at = max(loop.troubled_at for loop in self._loops)
+        return self._lease.was_held_calmly(seconds) and time.monotonic() - troubled_at > seconds
+
+    async def reap(self) -> None:
+        """Deletes the leases of dead nodes, and drops the connections that they left."""
+        if self._is_calm(QUIET_SECONDS):
+            dead = await self._nodes.bury_dead(self._lease.node_epoch, LEASE)
+            if dead:
+                log.warning("node_died", nodeEpochs=dead)
+        orphans = await self._nodes.orphans(BATCH)
+        while self._lease.is_good and orphans:
+            await drop(self._writer, orphans)
+            orphans = await self._nodes.orphans(BATCH) if len(orphans) == BATCH else []
+
+    async def enforce_deadlines(self) -> None:
+        """Carries out the deadlines of those who did not return."""
+        while self._is_calm(max(QUIET_SECONDS, self._grace.total_seconds())):
+            overdue = await self._nodes.overdue(self._lease.node_epoch, self._grace, BATCH)
+            left = await _carry_out(
+                self._writer, (Expire(room_id=room, user_id=user) for room, user in overdue)
+            )
+            PRESENCE_EXPIRED.inc(left.count(True))
+            if len(overdue) < BATCH:
+                return
+
+    async def end_rooms(self) -> None:
+        """Ends rooms whose time has passed."""
+        lifespan = self._lifespan
+        has_limits = lifespan.host_absent or lifespan.empty or lifespan.age
+        if has_limits and self._is_calm(QUIET_SECONDS):
+            rooms = await self._nodes.overdue_rooms(lifespan, BATCH)
+            await _carry_out(
+                self._writer, (EndIfOverdue(room_id=room, lifespan=lifespan) for room in rooms)
+            )
+
+
+class Sessions(Protocol):
+    """The node's live connections, as `Reconciler` needs them."""
+
+    def claimed(self) -> set[str]:
+        """Session ids that have a row or are about to."""
+
+    def confirmed(self) -> dict[str, tuple[str, str]]:
+        """Sessions that certainly have a row, unless somebody took it: id -> (room, user)."""
+
+    def close_session(self, session_id: str, code: CloseCode) -> None:
+        """Closes one connection, where it is here."""
+
+
+class Reconciler:
+    """Compares this node's rows with its sockets: each without the other is put right.
+
+    It is what writes disconnects that happened while Postgres was away, and what closes a socket
+    whose row somebody took.
+    """
+
+    def __init__(self, lease: Lease, nodes: Nodes, writer: Writer, sessions: Sessions) -> None:
+        self._lease = lease
+        self._nodes = nodes
+        self._writer = writer
+        self._sessions = sessions
+        self._loop = Loop(self.reconcile, name="reconcile", seconds=0)
+
+    async def run(self) -> None:
+        """Every 5 s, and at once when a lease that had run out is held again; until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await self._lease.was_regained.wait()
+            except TimeoutError:
+                pass
+            self._lease.was_regained.clear()
+            await self._loop.pass_once()
+
+    async def reconcile(self) -> None:
+        """One comparison.
+
+        Raises:
+            Unavailable: Postgres is away.
+        """
+        confirmed = self._sessions.confirmed()
+        node_epoch = self._lease.node_epoch
+        rows = await self._nodes.connections(node_epoch)
+        if node_epoch != self._lease.node_epoch:
+            return
+        stored = {row.session_id for row in rows}
+        now_confirmed = self._sessions.confirmed()
+        lost = {s: who for s, who in confirmed.items() if s not in stored and s in now_confirmed}
+        crowded = await self._nodes.crowded(list(lost.values()), MAX_CONNECTIONS) if lost else set()
+        for session_id, who in lost.items():
+            # Where its participant has as many as it may, newer ones pushed it out: back at once,
+            # it would push out the next one. (Mostly it has been told so by their node.)
+            code = CloseCode.REPLACED if who in crowded else CloseCode.CANNOT_CONTINUE
+            self._sessions.close_session(session_id, code)
+        claimed = self._sessions.claimed()
+        await drop(self._writer, [row for row in rows if row.session_id not in claimed])
+
+
+async def drop(writer: Writer, connections: Iterable[StoredConnection]) -> None:
+    """Writes that connections have gone; a row that is gone already changes nothing.
+
+    Raises:
+        Unavailable: Postgres is away.
+    """
+    await _carry_out(
+        writer,
+        (
+            Disconnect(room_id=c.room_id, user_id=c.user_id, session_id=c.session_id)
+            for c in connections
+        ),
+    )
+
+
+async def _carry_out(writer: Writer, commands: Iterable[Command[Any]]) -> list[Any]:
+    """Waits for all; a refusal (somebody else was faster) is an answer, too.
+
+    Raises:
+        Unavailable: Postgres is away.
+    """
+    results = await asyncio.gather(
+        *[writer.submit(command) for command in commands], return_exceptions=True
+    )
+    for result in results:
+        if isinstance(result, Unavailable) or (
+            isinstance(result, BaseException) and not isinstance(result, CoordinatorError)
+        ):
+            raise result
+    return results

@@ -1,0 +1,156 @@
+"""The reaper in this process, on real tables: whom it judges, and what it does not let stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest_asyncio
+
+from coordinator.domain.errors import Unavailable
+from coordinator.domain.ids import new_guest_id, new_session_id
+from coordinator.domain.people import Staff
+from coordinator.domain.room import Lifespan, Policy
+from coordinator.live.housekeeping import Housekeeping
+from coordinator.live.lease import Lease
+from coordinator.live.loop import Loop
+from coordinator.live.reaper import Reaper
+from coordinator.live.registry import ConnectionRegistry
+from coordinator.store.database import Database
+from coordinator.store.nodes import Nodes
+from coordinator.store.room_writer.commands import Connect, Disconnect, Join
+from coordinator.store.room_writer.queue import Writer
+from coordinator.store.rooms import Rooms
+from tests.people import new_room_id
+
+FOR_EVER = Lifespan(host_absent=None, empty=None, age=None)
+GRACE = timedelta(seconds=0.1)
+
+
+class Site:
+    """One node's presence, as `Node` builds it, without its loops running."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.nodes = Nodes(database)
+        self.lease = Lease(self.nodes, ConnectionRegistry(), name="test")
+        self.writer = Writer(database, Policy(500, GRACE), lambda events, replaced: None)
+        self.reaper = Reaper(
+            self.lease, self.nodes, self.writer, grace=GRACE, lifespan=FOR_EVER
+        )
+
+    async def enter(self) -> None:
+        """Takes a lease that counts as held for an hour."""
+        await self.lease.enter()
+        await self.database.execute(
+            "UPDATE nodes SET held_since = clock_timestamp() - interval '1 h' WHERE boot = $1",
+            self.lease.node_epoch,
+        )
+
+    async def guest(self) -> tuple[str, str, str]:
+        """Somebody connected to a new room by this node: room, user and session."""
+        room, user, session = new_room_id(), new_guest_id(), new_session_id()
+        host = Staff(1, "openid", "hr", "张经理")
+        await Rooms(self.database).create(
+            room_id=room, room_name="面试", host_name="张经理", host=host
+        )
+        await self.writer.submit(
+            Join(room_id=room, user_id=user, user_name="李明", identity=None)
+        )
+        await self.writer.submit(
+            Connect(
+                room_id=room, user_id=user, session_id=session, boot=self.lease.node_epoch
+            )
+        )
+        return room, user, session
+
+    async def is_in_the_room(self, room: str, user: str) -> bool:
+        return bool(
+            await self.database.fetchval(
+                "SELECT left_at IS NULL FROM interview_participants"
+                " WHERE room_id = $1 AND user_id = $2",
+                room,
+                user,
+            )
+        )
+
+
+@pytest_asyncio.fixture
+async def site(database: Database) -> AsyncIterator[Site]:
+    made = Site(database)
+    await made.enter()
+    writing = asyncio.create_task(made.writer.run())
+    yield made
+    await made.lease.leave()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_a_deadline_that_has_passed_is_carried_out(site: Site) -> None:
+    room, user, session = await site.guest()
+    await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
+    await asyncio.sleep(GRACE.total_seconds() + 0.05)
+
+    await site.reaper.enforce_deadlines()
+
+    assert not await site.is_in_the_room(room, user)
+
+
+async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
+    """Somebody locks the log of an old room: the purge fails, and people leave all the same."""
+    old, _, _ = await site.guest()
+    await site.database.execute(
+        "UPDATE interview_rooms SET status = 'ended', ended_at = now() - interval '90 d'"
+        " WHERE room_id = $1",
+        old,
+    )
+    room, user, session = await site.guest()
+    await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
+    purging = Loop(Housekeeping(Rooms(site.database), events_keep_days=30).purge, name="purge",
+                   seconds=60)  # fmt: skip
+    other = await asyncpg.connect(site.database.url)
+    await other.execute("BEGIN")
+    await other.execute("SELECT FROM room_events WHERE room_id = $1 FOR UPDATE", old)
+    try:
+        await purging.pass_once()
+
+        await site.reaper.enforce_deadlines()
+    finally:
+        await other.close()
+
+    assert not await site.is_in_the_room(room, user)
+
+
+async def test_a_judge_that_was_troubled_waits(site: Site) -> None:
+    """It may have missed that somebody returned."""
+    room, user, session = await site.guest()
+    await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
+
+    async def fails() -> None:
+        raise Unavailable
+
+    site.reaper._loops[0]._work = fails
+    await site.reaper._loops[0].pass_once()
+    await asyncio.sleep(GRACE.total_seconds() + 0.05)
+    await site.reaper.enforce_deadlines()
+
+    assert await site.is_in_the_room(room, user)
+
+
+async def test_a_loop_says_its_own_trouble_until_a_pass_goes_well() -> None:
+    faults = [Unavailable(), Unavailable(), None]
+
+    async def work() -> None:
+        if fault := faults.pop(0):
+            raise fault
+
+    failing, other = Loop(work, name="failing", seconds=1), Loop(work, name="other", seconds=1)
+    await failing.pass_once()
+    await failing.pass_once()
+
+    assert failing.trouble is not None
+    assert other.trouble is None
+    await failing.pass_once()
+    assert failing.trouble is None
