@@ -28,6 +28,7 @@ from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
 from coordinator.settings import Settings
 from coordinator.store.database import Database
+from coordinator.store.room_pages import RoomPages
 from coordinator.web.app import rest_app
 from coordinator.web.handshake import Handshake
 from coordinator.web.health import Health
@@ -103,11 +104,13 @@ class Node:
         settings, store, live = self.settings, self.store, self.live
         room_service = RoomService(
             store.rooms,
+            RoomPages(store.database),
             live.writer,
             access,
             live.publisher.publish,
             proof_required=settings.identity_proof == "required",
             events_keep_days=settings.events_keep_days,
+            participants_keep_days=settings.participants_keep_days,
         )
         return {
             "base_url": settings.base_url,

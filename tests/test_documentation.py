@@ -77,6 +77,7 @@ def test_no_endpoint_that_reads_a_body_is_silent_about_it(document: Any) -> None
     assert {name for name in silent if name.startswith(("post", "patch"))} == {
         "post /api/interview/room/{room_id}/end",
         "post /api/interview/room/{room_id}/participants/{user_id}/remove",
+        "post /api/interview/room/{room_id}/participants/remove-unconnected",
         "post /api/console/tickets",
     }
 

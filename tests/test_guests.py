@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
 from tests.people import Api, Guest, Host, aged, moment, refusal
-from tests.product import Deployment, data
+from tests.product import JWT_SECRET, Deployment, data
 
 JOIN = "/api/interview/guest/join"
 LEAVE = "/api/interview/guest/leave"
@@ -283,3 +285,127 @@ async def test_where_proof_is_required_bare_ids_do_nothing(
 
     assert refusal(await guest.leaves()) == (401, "UNAUTHORIZED")
     assert (await guest.leaves(token=guest.token)).status_code == 200
+
+
+# -- joining again after a lost answer ------------------------------------------------------------
+
+
+async def joins_with_key(api: Api, room: str, key: object, **members: Any) -> Any:
+    body = {"roomId": room, "userName": "李明", "joinKey": key, **members}
+    return await api.post(JOIN, body)
+
+
+async def test_the_same_key_is_the_same_guest(a: Api, b: Api, host: Host, room: str) -> None:
+    key = secrets.token_urlsafe(24)
+    first = data(await joins_with_key(a, room, key))
+    again = data(await joins_with_key(b, room, key, userName="别的名字"))
+    assert {**again, "guestToken": ""} == {**first, "guestToken": ""}
+    assert len((await a.room(room))["participants"]) == 2
+    assert [e["type"] for e in await host.log(room)] == ["room_created", "participant_joined"]
+
+
+async def test_two_nodes_that_get_the_key_at_once_make_one_guest(
+    a: Api, b: Api, room: str
+) -> None:
+    for _ in range(5):
+        key = secrets.token_urlsafe(24)
+        calls = [joins_with_key(api, room, key) for api in (a, b) * 4]
+        joined = [data(answer) for answer in await asyncio.gather(*calls)]
+        assert len({guest["guestId"] for guest in joined}) == 1
+        assert len({guest["seq"] for guest in joined}) == 1
+    assert (await a.room(room))["participantCount"] == 6
+
+
+async def test_a_key_is_another_guest_in_another_room(a: Api, host: Host, room: str) -> None:
+    key = secrets.token_urlsafe(24)
+    here = data(await joins_with_key(a, room, key))
+    there = data(await joins_with_key(a, await host.creates(), key))
+    assert here["guestId"] != there["guestId"]
+
+
+async def test_who_left_comes_back_by_its_key(a: Api, room: str) -> None:
+    key = secrets.token_urlsafe(24)
+    first = data(await joins_with_key(a, room, key))
+    left = await a.post(LEAVE, {"roomId": room, "guestId": first["guestId"]})
+    assert left.status_code == 200
+    back = data(await joins_with_key(a, room, key))
+    assert back["guestId"] == first["guestId"]
+    assert back["seq"] > first["seq"]
+
+
+async def test_a_key_used_again_is_a_proof(a: Api, room: str) -> None:
+    """From then on nobody speaks for the guest by its public id alone."""
+    key = secrets.token_urlsafe(24)
+    guest = data(await joins_with_key(a, room, key))
+    await joins_with_key(a, room, key)
+    bare = {"roomId": room, "guestId": guest["guestId"]}
+    assert refusal(await a.post(LEAVE, bare)) == (401, "UNAUTHORIZED")
+    proven = await a.post(LEAVE, bare | {"guestToken": guest["guestToken"]})
+    assert proven.status_code == 200
+
+
+async def test_a_return_by_token_is_a_proof(a: Api, room: str) -> None:
+    guest = await Guest(a).joins(room)
+    await guest.joins(room)
+    assert refusal(await guest.leaves()) == (401, "UNAUTHORIZED")
+    assert (await guest.leaves(token=guest.token)).status_code == 200
+
+
+async def test_a_removed_guest_is_refused_by_its_key(a: Api, host: Host, room: str) -> None:
+    key = secrets.token_urlsafe(24)
+    guest = data(await joins_with_key(a, room, key))
+    await host.removes(room, guest["guestId"])
+    assert refusal(await joins_with_key(a, room, key)) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 15, "x" * 65, "x" * 15 + "!", "李" * 20, 5, ["x"]])
+async def test_a_key_of_a_wrong_form(a: Api, room: str, key: object) -> None:
+    assert refusal(await joins_with_key(a, room, key)) == (400, "INVALID_PARAMS")
+
+
+async def test_a_blank_key_is_none(a: Api, room: str) -> None:
+    first, second = [data(await joins_with_key(a, room, "  "))["guestId"] for _ in range(2)]
+    assert first != second
+
+
+async def test_a_key_finds_its_guest_after_the_secret_was_rotated(
+    a: Api, deployment: Deployment, room: str
+) -> None:
+    newer = Api(deployment.node(JWT_SECRET=f"{'n' * 40},{JWT_SECRET}"))
+    key = secrets.token_urlsafe(24)
+    guest = data(await joins_with_key(a, room, key))
+    assert data(await joins_with_key(newer, room, key))["guestId"] == guest["guestId"]
+    await newer.aclose()
+
+
+# -- guests who never connected -------------------------------------------------------------------
+
+
+async def test_guests_who_never_connected_are_removed_and_may_come_back(
+    a: Api, b: Api, host: Host, room: str
+) -> None:
+    silent = [await Guest(a).joins(room) for _ in range(3)]
+    connected = await Guest(a).joins(room)
+    await connected.connects()
+    path = f"/api/interview/room/{room}/participants/remove-unconnected"
+    assert data(await b.post(path, token=host.token)) == {"removed": 3}
+    assert data(await a.post(path, token=host.token)) == {"removed": 0}
+    here = [p["userId"] for p in (await a.room(room))["participants"]]
+    assert here == [host.user_id, connected.user_id]
+    left = [e for e in await host.log(room) if e["type"] == "participant_left"]
+    assert [e["reason"] for e in left] == ["removed"] * 3
+    await silent[0].joins(room)
+    assert len((await a.room(room))["participants"]) == 3
+
+
+async def test_only_the_host_removes_the_unconnected(
+    a: Api, database: Database, host: Host, room: str
+) -> None:
+    other = await Host.hired(database, a)
+    path = f"/api/interview/room/{room}/participants/remove-unconnected"
+    assert refusal(await a.post(path)) == (401, "UNAUTHORIZED")
+    assert refusal(await a.post(path, token=other.token)) == (403, "FORBIDDEN")
+    nowhere = "/api/interview/room/nowhere/participants/remove-unconnected"
+    assert refusal(await a.post(nowhere, token=host.token)) == (404, "ROOM_NOT_FOUND")
+    await host.ends(room)
+    assert refusal(await a.post(path, token=host.token)) == (400, "ROOM_ENDED")

@@ -144,7 +144,9 @@ async def test_a_room_shows_who_is_in_it_in_order_of_joining(a: Api, room: str) 
 
     seen = await a.room(room)
 
-    assert set(seen) == {"roomId", "roomName", "hostName", "status", "participants", "createdAt"}
+    assert set(seen) == {
+        "roomId", "roomName", "hostName", "status", "participants", "participantCount", "createdAt",
+    }  # fmt: skip
     assert [p["userId"] for p in seen["participants"]][1:] == [first.user_id, second.user_id]
     assert gone.user_id not in str(seen)
     shown = seen["participants"][1]
@@ -293,6 +295,28 @@ async def test_an_admin_sees_everybodys(a: Api, admin: Host, host: Host, room: s
     assert room in [entry["roomId"] for entry in listed["list"]]
     assert listed["total"] >= 1
     assert data(await a.get(ROOMS, host.token))["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "part", ["产品", "ROOM_q_", "room_Q_", "q_1\n产", "  产品经理  ", "%", "_q_"]
+)
+async def test_a_list_is_searched_by_a_part_of_id_or_name(
+    a: Api, host: Host, part: str
+) -> None:
+    room_id = f"room_q_{new_room_id()}"
+    body = {"roomId": room_id, "roomName": "产品经理 100%", "hostName": "张经理"}
+    data(await a.post(CREATE, body, host.token))
+    await host.creates()
+    listed = data(await a.get("/api/interview/rooms", host.token, q=part))
+    found = part != "q_1\n产"
+    assert [r["roomId"] for r in listed["list"]] == ([room_id] if found else [])
+    assert listed["total"] == len(listed["list"])
+
+
+@pytest.mark.parametrize("part", ["x" * 201, "a\0b"])
+async def test_a_search_for_what_cannot_be(a: Api, host: Host, part: str) -> None:
+    response = await a.get("/api/interview/rooms", host.token, q=part)
+    assert refusal(response) == (400, "INVALID_PARAMS")
 
 
 async def test_who_is_not_staff_sees_no_list(a: Api, room: str) -> None:

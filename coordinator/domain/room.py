@@ -157,9 +157,12 @@ def room_view(room: Room) -> dict[str, Any]:
 
 
 def join(
-    room: Room, policy: Policy, *, user_id: str, user_name: str, identity: str | None
-) -> Participant:
+    room: Room, policy: Policy, *, user_id: str, user_name: str, identity: str | None,
+    proven: bool = False,
+) -> Participant:  # fmt: skip
     """A guest joins over REST, or returns: already in the room = nothing happens.
+
+    `proven`: who comes under an id that is known here has shown that it is its own.
 
     Raises:
         RoomEnded, RoomFull, Removed
@@ -170,11 +173,14 @@ def join(
     if guest is not None and guest.removed:
         raise Removed
     if guest is not None and guest.present:
+        _note_proof(room, guest, proven=proven)
         return guest
     _ensure_seat(room, policy)
     if guest is None:
         guest = Participant(user_id, user_name, "guest", identity, room.now, 0, left_at=room.now)
         room.participants[user_id] = guest
+    else:
+        _note_proof(room, guest, proven=proven)
     guest.user_name, guest.identity = user_name, identity
     _enter(room, guest)
     return guest
@@ -344,6 +350,23 @@ def remove(room: Room, *, user_id: str) -> None:
         _depart(room, guest, "removed")
     guest.removed = True
     room.touched.add(user_id)
+
+
+def remove_unconnected(room: Room, *, user_id: str) -> bool:
+    """Puts out a guest who has not connected since it joined; it may come back.
+
+    False where there is no such guest (any more).
+
+    Raises:
+        RoomEnded
+    """
+    if room.is_ended:
+        raise RoomEnded
+    guest = room.participants.get(user_id)
+    if guest is None or guest.is_host or not guest.present or guest.connection != "none":
+        return False
+    _depart(room, guest, "removed")
+    return True
 
 
 def end(room: Room, *, by: str, reason: str) -> datetime:

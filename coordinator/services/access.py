@@ -53,6 +53,18 @@ class Access:
         """A `guestToken` of one room."""
         return self._issue(GUEST_LIFETIME, room=room_id, guest=guest_id)
 
+    def guest_ids(self, room_id: str, join_key: str) -> list[str]:
+        """The ids that a guest with this secret key of its own has in a room, one per secret.
+
+        The first is that of a new guest; by the others it may have joined before `JWT_SECRET` was
+        rotated. Without the secret nobody finds the key of a guest by trying keys.
+        """
+        joining = f"join:{room_id}:{join_key}".encode()
+        return [
+            "guest_" + _base64(hmac.digest(secret.encode(), joining, "sha256")[:16]).decode()
+            for secret in self._secrets
+        ]
+
     def _issue(self, lifetime: timedelta, **claims: Any) -> str:
         now = int(time.time())
         claims |= {"iat": now, "exp": now + int(lifetime.total_seconds())}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from coordinator.domain.errors import (
     CoordinatorError,
     Forbidden,
+    RoomEnded,
     RoomNotFound,
     Unauthorized,
     Unavailable,
@@ -16,6 +18,7 @@ from coordinator.domain.ids import is_room_id, new_guest_id
 from coordinator.domain.people import Guest, Proof, Staff
 from coordinator.domain.room import Room
 from coordinator.services.access import Access
+from coordinator.store.room_pages import RoomPage, RoomPages
 from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
     End,
@@ -23,10 +26,11 @@ from coordinator.store.room_writer.commands import (
     Joined,
     LeaveById,
     Remove,
+    RemoveUnconnected,
     Return,
 )
 from coordinator.store.room_writer.queue import OnCommit, Writer
-from coordinator.store.rooms import Attendance, ListedRoom, Rooms, StoredRoom
+from coordinator.store.rooms import ListedRoom, Rooms, StoredRoom
 
 
 class RoomService:
@@ -37,15 +41,23 @@ class RoomService:
     """
 
     def __init__(
-        self, rooms: Rooms, writer: Writer, access: Access, on_commit: OnCommit, *,
-        proof_required: bool, events_keep_days: float,
+        self, rooms: Rooms, pages: RoomPages, writer: Writer, access: Access, on_commit: OnCommit,
+        *, proof_required: bool, events_keep_days: float, participants_keep_days: float,
     ) -> None:  # fmt: skip
+        """Does no I/O.
+
+        Args:
+            events_keep_days: how long after its end a room's log is told; 0 = for ever.
+            participants_keep_days: how long its people are; 0 = for ever.
+        """
         self._rooms = rooms
+        self._pages = pages
         self._writer = writer
         self._access = access
         self._on_commit = on_commit
         self._proof_required = proof_required
         self._events_keep = timedelta(days=events_keep_days)
+        self._participants_keep = timedelta(days=participants_keep_days)
 
     async def create(self, staff: Staff, *, room_id: str, room_name: str, host_name: str) -> Room:
         """Makes a room; the caller is its host and at once its first participant.
@@ -59,24 +71,37 @@ class RoomService:
         self._on_commit(room.events, ())
         return room
 
-    async def view(self, room_id: str) -> tuple[StoredRoom, list[Attendance]]:
-        """The room, and who is in it (ended: who attended)."""
-        found = await self._rooms.room_with_people(_checked(room_id))
-        if found is None:
-            raise RoomNotFound
-        return found
+    async def view(self, room_id: str) -> RoomPage:
+        """The room, and who is in it (ended: who attended): at most the first 500 of them."""
+        page = await self._pages.first(_checked(room_id), kept_since=self._people_kept_since())
+        return _found(page)
+
+    async def participants(self, room_id: str, *, limit: int, offset: int) -> RoomPage:
+        """The room with one page of those whom `view` shows, however many they are."""
+        page = await self._pages.page(
+            _checked(room_id), limit=limit, offset=offset, kept_since=self._people_kept_since()
+        )
+        return _found(page)
+
+    def _people_kept_since(self) -> datetime | None:
+        keep = self._participants_keep
+        return datetime.now(UTC) - keep if keep else None
 
     async def end(self, staff: Staff, room_id: str) -> datetime:
         """Ends the room, once; when it (first) ended. `staff` may (`require_host`)."""
         return await self._writer.submit(End(room_id=room_id, by=staff.user_id))
 
     async def listed(
-        self, staff: Staff, *, status: str | None, page: int, page_size: int
+        self, staff: Staff, *, status: str | None, part: str | None, page: int, page_size: int
     ) -> tuple[int, list[ListedRoom]]:
-        """How many rooms the caller sees, and one page of them: its own, an admin everybody's."""
+        """How many rooms the caller sees, and one page of them: its own, an admin everybody's.
+
+        `part`: of the id or the name, in capital or small letters; None = any.
+        """
         return await self._rooms.listed(
             host=None if staff.is_admin else staff.number,
             status=status,
+            part=part,
             limit=page_size,
             offset=min((page - 1) * page_size, 2**62),
         )
@@ -91,10 +116,15 @@ class RoomService:
         """
         room = await self._room(room_id)
         await self._require_reader(room, proof.holder)
-        if room.ended_at is not None and room.ended_at < datetime.now(UTC) - self._events_keep:
+        if self._log_is_gone(room):
             return [], room.last_seq
         events = await self._rooms.events_after(room_id, min(after, 2**62), limit)
         return events, max(room.last_seq, events[-1].seq if events else 0)
+
+    def _log_is_gone(self, room: StoredRoom) -> bool:
+        if room.ended_at is None or not self._events_keep:
+            return False
+        return room.ended_at < datetime.now(UTC) - self._events_keep
 
     async def remove(self, room_id: str, user_id: str) -> None:
         """Puts a guest out for good, for somebody who may (`require_host`).
@@ -105,29 +135,58 @@ class RoomService:
         """
         await self._writer.submit(Remove(room_id=room_id, user_id=_clean(user_id)))
 
+    async def remove_unconnected(self, room_id: str) -> int:
+        """Puts out every guest who has not connected; how many. They may come back.
+
+        Raises:
+            RoomEnded
+        """
+        if (await self._room(room_id)).is_ended:
+            raise RoomEnded
+        commands = [
+            RemoveUnconnected(room_id=room_id, user_id=user_id)
+            for user_id in await self._pages.unconnected(room_id)
+        ]
+        return sum(await asyncio.gather(*(self._writer.submit(each) for each in commands)))
+
     async def join(
-        self, *, room_id: str, user_name: str, identity: str | None, tokens: list[str]
-    ) -> Joined:
-        """A guest comes; with a token of this room among `tokens` it is a return.
+        self, *, room_id: str, user_name: str, identity: str | None, tokens: list[str],
+        join_key: str | None = None,
+    ) -> Joined:  # fmt: skip
+        """A guest comes.
+
+        With a token of this room among `tokens` it is a return; so it is with a `join_key` that it
+        has used in this room before, even while that call is still under way on another node.
 
         Raises:
             RoomEnded, RoomFull, Removed
         """
         _checked(room_id)
-        for token in tokens:
-            guest = self._access.returning_guest(token)
-            if guest is not None and guest.room_id == room_id:
-                return await self._writer.submit(
-                    Return(
-                        room_id=room_id,
-                        user_id=guest.user_id,
-                        user_name=user_name,
-                        identity=identity,
-                    )
-                )
+        user_id = self._returning(room_id, tokens)
+        if user_id is None and join_key is not None:
+            user_id = await self._id_of_key(room_id, join_key)
+        kind = Join if user_id is None else Return
         return await self._writer.submit(
-            Join(room_id=room_id, user_id=new_guest_id(), user_name=user_name, identity=identity)
+            kind(
+                room_id=room_id,
+                user_id=user_id or new_guest_id(),
+                user_name=user_name,
+                identity=identity,
+            )
         )
+
+    def _returning(self, room_id: str, tokens: list[str]) -> str | None:
+        """Whom one of the tokens lets return into this room."""
+        guests = (self._access.returning_guest(token) for token in tokens)
+        return next((g.user_id for g in guests if g is not None and g.room_id == room_id), None)
+
+    async def _id_of_key(self, room_id: str, join_key: str) -> str:
+        """The id of the guest with this key, whether it has joined before or not."""
+        newest, *older = self._access.guest_ids(room_id, join_key)
+        for user_id in older:
+            if await self._rooms.is_participant(room_id, user_id):
+                return user_id
+        return newest
 
     async def leave(self, *, room_id: str, guest_id: str, token: str | None) -> None:
         """A guest leaves by its ids; a token is looked at where it is presented or due.
@@ -205,6 +264,12 @@ class RoomService:
         if room is None:
             raise RoomNotFound
         return room
+
+
+def _found(page: RoomPage | None) -> RoomPage:
+    if page is None:
+        raise RoomNotFound
+    return page
 
 
 def _checked(room_id: str) -> str:

@@ -217,13 +217,22 @@ class Rooms:
         )
 
     async def listed(
-        self, *, host: int | None, status: str | None, limit: int, offset: int
+        self, *, host: int | None, status: str | None, part: str | None, limit: int, offset: int
     ) -> tuple[int, list[ListedRoom]]:
-        """How many rooms there are, and a page of them, newest first; `host` None = all hosts."""
-        wanted = {"host_id": host, "status": status}
+        """How many rooms there are, and a page of them, newest first.
+
+        Args:
+            host: only rooms of this host; None = of all.
+            part: only rooms whose id or name holds it, in capital or small letters; None = all.
+        """
+        wanted = {
+            "host_id = {}": host,
+            "status = {}": status,
+            "strpos(lower(room_id || chr(10) || room_name), lower({})) > 0": part,
+        }
         # Only what is asked for stands in the statement, so that its index is used.
-        asked = {column: value for column, value in wanted.items() if value is not None}
-        conditions = [f"{column} = ${place}" for place, column in enumerate(asked, start=1)]
+        asked = {rule: value for rule, value in wanted.items() if value is not None}
+        conditions = [rule.format(f"${place}") for place, rule in enumerate(asked, start=1)]
         where = " AND ".join(conditions) or "true"
         total = await self.database.fetchval(
             f"SELECT count(*) FROM interview_rooms WHERE {where}", *asked.values()
@@ -231,8 +240,8 @@ class Rooms:
         rows = await self.database.fetch(
             f"""
             SELECT room_id, room_name, host_name, status, created_at,
-                CASE WHEN status = 'active' THEN present ELSE
-                    (SELECT count(*) FROM interview_participants p WHERE p.room_id = r.room_id)
+                CASE WHEN status = 'active' THEN present ELSE coalesce(attended,
+                    (SELECT count(*) FROM interview_participants p WHERE p.room_id = r.room_id))
                 END AS people
             FROM interview_rooms r WHERE {where}
             ORDER BY created_at DESC, id DESC

@@ -46,6 +46,7 @@ class InterviewRooms(Table, tablename="interview_rooms"):
     participants with a live connection. `host_absent_since` and `empty_since` are null while the
     host is connected, and while there is a live connection or a guest. `creation` is made by the
     creator before the statement, so that a repeat after a lost answer knows its own room.
+    `attended` says how many people were ever in an ended room whose people are no longer kept.
     """
 
     id = Serial(primary_key=True)
@@ -64,6 +65,7 @@ class InterviewRooms(Table, tablename="interview_rooms"):
     host_absent_since = Timestamptz(null=True, default=None)
     empty_since = Timestamptz(null=True, default=None)
     creation = UUID()
+    attended = Integer(null=True, default=None)
 
 
 class InterviewParticipants(Table, tablename="interview_participants"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from litestar import Request, post
@@ -9,6 +10,7 @@ from litestar.di import NamedDependency
 
 from coordinator.domain.errors import (
     Forbidden,
+    InvalidParams,
     NotFound,
     RateLimited,
     Removed,
@@ -28,6 +30,7 @@ from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
 
 _LONGEST_TOKEN = 4096
+_JOIN_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 TAGS = ["guests"]
 
 
@@ -36,12 +39,16 @@ class JoinBody(Body):
     user_name: str
     identity: str = ""
     guest_token: str = ""
+    join_key: str = ""
 
     def __post_init__(self) -> None:
         self.room_id = required("roomId", self.room_id, 1000)
         self.user_name = required("userName", self.user_name, 100)
         self.identity = optional("identity", self.identity, 50)
         self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
+        self.join_key = self.join_key.strip()
+        if self.join_key and not _JOIN_KEY.fullmatch(self.join_key):
+            raise InvalidParams.wrong("joinKey", "应为16到64个字母、数字、_或-")
 
 
 class JoinedView(View, frozen=True, kw_only=True):
@@ -77,6 +84,7 @@ async def join_room(
         user_name=body.user_name,
         identity=body.identity or None,
         tokens=[token for token in presented if token],
+        join_key=body.join_key or None,
     )
     view = JoinedView(
         guest_id=joined.user_id,
@@ -120,7 +128,11 @@ async def join(
     access: NamedDependency[Access],
     limits: NamedDependency[Limits],
 ) -> Answer[JoinedView]:
-    """Public. With a `guestToken` of this room it is a return: the same guest."""
+    """Public. With a `guestToken` of this room it is a return: the same guest.
+
+    `joinKey`, a secret that the client makes, lets it join again after a lost answer: the same key
+    and room is the same guest.
+    """
     return await join_room(request.scope, await request.body(), rooms, access, limits)
 
 

@@ -69,13 +69,15 @@ def number_of(query: Mapping[str, str], name: str, *, default: int, least: int, 
     return int(digits)
 
 
-def filter_of(query: Mapping[str, str], name: str) -> str | None:
+def filter_of(query: Mapping[str, str], name: str, *, limit: int = 1000) -> str | None:
     """A text to filter by; None where it is absent or blank.
 
     Raises:
-        InvalidParams: it holds what no stored text can hold.
+        InvalidParams: longer than `limit` characters, or with what no stored text can hold.
     """
-    text = query.get(name, "")
+    text = query.get(name, "").strip()
+    if len(text) > limit:
+        raise InvalidParams.wrong(name, f"不能超过{limit}个字符")
     if _FORBIDDEN.search(text):
         raise InvalidParams.wrong(name, "含有不允许的字符")
-    return text if text.strip() else None
+    return text or None

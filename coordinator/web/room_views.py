@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
 from coordinator.domain.events import timestamp
-from coordinator.store.rooms import Attendance, ListedRoom, StoredRoom
+from coordinator.store.room_pages import RoomPage
+from coordinator.store.rooms import ListedRoom
 from coordinator.web.views import View
 
 ROOM_EXAMPLE = {
@@ -61,8 +62,16 @@ class RoomView(View, frozen=True, kw_only=True):
     host_name: str
     status: str
     participants: list[ParticipantView]
+    participant_count: int
     created_at: str
     ended_at: str | None = None
+
+
+class ParticipantListView(View, frozen=True, kw_only=True):
+    total: int
+    page: int
+    page_size: int
+    list: Sequence[ParticipantView]
 
 
 class EndedView(View, frozen=True, kw_only=True):
@@ -93,35 +102,33 @@ class EventsView(View, frozen=True, kw_only=True):
     has_more: bool
 
 
+class RemovedUnconnectedView(View, frozen=True, kw_only=True):
+    removed: Annotated[int, msgspec.Meta(ge=0, description="移出的访客人数")]
+
+
 class RemovedView(View, frozen=True, kw_only=True):
     room_id: str
     user_id: str
     removed: bool
 
 
-def shown_room(room: StoredRoom, people: list[Attendance]) -> RoomView:
+def shown_room(room: RoomPage) -> RoomView:
     """A room as it is shown to everybody."""
     return RoomView(
         room_id=room.room_id,
         room_name=room.room_name,
         host_name=room.host_name,
         status=room.status,
-        participants=[_shown_participant(person, room.is_ended) for person in people],
+        participants=shown_people(room),
+        participant_count=room.count,
         created_at=timestamp(room.created_at),
         ended_at=timestamp(room.ended_at) if room.ended_at else None,
     )
 
 
-def _shown_participant(person: Attendance, has_ended: bool) -> ParticipantView:
-    return ParticipantView(
-        user_id=person.user_id,
-        user_name=person.user_name,
-        role=person.role,
-        identity=person.identity,
-        joined_at=timestamp(person.joined_at),
-        connection=None if has_ended else person.connection,
-        left_at=timestamp(person.left_at) if has_ended and person.left_at else None,
-    )
+def shown_people(room: RoomPage) -> list[ParticipantView]:
+    """The people of a page; they come out of Postgres as the JSON of these views."""
+    return cast("list[ParticipantView]", msgspec.Raw(room.people.encode()))
 
 
 def shown_listed(room: ListedRoom) -> ListedRoomView:

@@ -27,7 +27,7 @@ from coordinator.web import guards
 from coordinator.web.bodies import Body, read, required
 from coordinator.web.http_request import bearer
 from coordinator.web.openapi.operation import STAFF, Documentation, Parameter, documented
-from coordinator.web.pages import PAGES, number_of, page_of
+from coordinator.web.pages import PAGES, filter_of, number_of, page_of
 from coordinator.web.room_views import (
     GUEST_EXAMPLE,
     HOST_EXAMPLE,
@@ -35,10 +35,13 @@ from coordinator.web.room_views import (
     CreatedView,
     EndedView,
     EventsView,
+    ParticipantListView,
+    RemovedUnconnectedView,
     RemovedView,
     RoomListView,
     RoomView,
     shown_listed,
+    shown_people,
     shown_room,
 )
 from coordinator.web.views import Answer
@@ -104,7 +107,11 @@ async def create_room(
 GET_ROOM = Documentation(
     answer=RoomView,
     errors=[RoomNotFound],
-    response_example={**ROOM_EXAMPLE, "participants": [HOST_EXAMPLE, GUEST_EXAMPLE]},
+    response_example={
+        **ROOM_EXAMPLE,
+        "participants": [HOST_EXAMPLE, GUEST_EXAMPLE],
+        "participantCount": 2,
+    },
 )
 
 
@@ -115,13 +122,44 @@ GET_ROOM = Documentation(
     operation_class=documented(GET_ROOM),
 )
 async def get_room(room_id: PathText, rooms: NamedDependency[RoomService]) -> Answer[RoomView]:
-    """Public. An ended room shows everybody who attended."""
+    """Public. An ended room shows who attended; never more than the first 500 are shown."""
     return await view_room(room_id, rooms)
 
 
 async def view_room(room_id: str, rooms: RoomService) -> Answer[RoomView]:
     """A room as it is shown: from its id to the answer."""
-    return Answer(data=shown_room(*await rooms.view(room_id)))
+    return Answer(data=shown_room(await rooms.view(room_id)))
+
+
+GET_PARTICIPANTS = Documentation(
+    parameters=PAGES,
+    answer=ParticipantListView,
+    errors=[InvalidParams, RoomNotFound],
+    response_example={
+        "total": 2,
+        "page": 1,
+        "pageSize": 10,
+        "list": [HOST_EXAMPLE, GUEST_EXAMPLE],
+    },
+)
+
+
+@get(
+    "/api/interview/room/{room_id:str}/participants",
+    summary="获取房间参与者列表",
+    tags=TAGS,
+    operation_class=documented(GET_PARTICIPANTS),
+)
+async def get_participants(
+    request: Request[Any, Any, Any], room_id: PathText, rooms: NamedDependency[RoomService]
+) -> Answer[ParticipantListView]:
+    """Public, as the room is: all of its people, in pages, in order of joining."""
+    page = page_of(request.query_params)
+    shown = await rooms.participants(room_id, limit=page.size, offset=page.offset)
+    view = ParticipantListView(
+        total=shown.count, page=page.number, page_size=page.size, list=shown_people(shown)
+    )
+    return Answer(data=view)
 
 
 END_ROOM = Documentation(
@@ -158,6 +196,7 @@ LIST_ROOMS = Documentation(
     parameters=[
         *PAGES,
         Parameter("status", "状态筛选", {"type": "string", "enum": ["active", "ended"]}),
+        Parameter("q", "房间号或房间名称的一部分，不分大小写", {"type": "string"}),
     ],
     answer=RoomListView,
     security=STAFF,
@@ -183,14 +222,18 @@ async def list_rooms(
     caller: NamedDependency[Staff],
     rooms: NamedDependency[RoomService],
 ) -> Answer[RoomListView]:
-    """Newest first: one's own, an admin everybody's. Query: `page`, `pageSize`, `status`."""
+    """Newest first: one's own, an admin everybody's. Query: `page`, `pageSize`, `status`, `q`."""
     query = request.query_params
     page = page_of(query)
     status = query.get("status") or None
     if status not in (None, "active", "ended"):
         raise InvalidParams.wrong("status", "只能是active或ended")
     total, listed = await rooms.listed(
-        caller, status=status, page=page.number, page_size=page.size
+        caller,
+        status=status,
+        part=filter_of(query, "q", limit=200),
+        page=page.number,
+        page_size=page.size,
     )
     view = RoomListView(
         total=total,
@@ -278,6 +321,30 @@ async def remove_participant(
     return Answer(data=RemovedView(room_id=room_id, user_id=user_id, removed=True))
 
 
+REMOVE_UNCONNECTED = Documentation(
+    answer=RemovedUnconnectedView,
+    security=STAFF,
+    errors=[RoomEnded, *STAFF_ERRORS, Forbidden, RoomNotFound],
+    response_example={"removed": 3},
+)
+
+
+@post(
+    "/api/interview/room/{room_id:str}/participants/remove-unconnected",
+    guards=[guards.room_host],
+    status_code=200,
+    summary="移出从未连接的访客",
+    tags=TAGS,
+    operation_class=documented(REMOVE_UNCONNECTED),
+)
+async def remove_unconnected(
+    room_id: PathText, rooms: NamedDependency[RoomService]
+) -> Answer[RemovedUnconnectedView]:
+    """Its host or an admin: every guest without a connection leaves, and may come back."""
+    removed = await rooms.remove_unconnected(room_id)
+    return Answer(data=RemovedUnconnectedView(removed=removed))
+
+
 @get(
     "/api/interview/room/{room_id:str}/live",
     summary="房间实时事件（WebSocket）",
@@ -292,10 +359,12 @@ async def live_needs_websocket(room_id: PathText) -> None:
 HANDLERS = [
     create_room,
     get_room,
+    get_participants,
     end_room,
     list_rooms,
     room_events,
     remove_participant,
+    remove_unconnected,
     live_needs_websocket,
 ]
 """Everything under /api/interview/room…"""

@@ -49,16 +49,18 @@ class Joined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Return(Command[Joined]):
-    """A known guest comes over REST."""
+    """A guest comes over REST under an id that it has proven to be its own."""
 
     user_id: str
     user_name: str
     identity: str | None
+    proves: ClassVar[bool] = True
 
     def decide(self, room: Room, policy: Policy) -> Joined:
         guest = rules.join(
-            room, policy, user_id=self.user_id, user_name=self.user_name, identity=self.identity
-        )
+            room, policy, user_id=self.user_id, user_name=self.user_name, identity=self.identity,
+            proven=self.proves,
+        )  # fmt: skip
         return Joined(
             guest.user_id, guest.user_name, guest.identity, guest.joined_at, guest.joined_seq
         )
@@ -69,6 +71,7 @@ class Join(Return):
     """A new guest comes over REST, under an id made for it."""
 
     is_fresh: ClassVar[bool] = True
+    proves: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +140,16 @@ class Remove(Command[None]):
 
     def decide(self, room: Room, policy: Policy) -> None:
         rules.remove(room, user_id=self.user_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveUnconnected(Command[bool]):
+    """The host puts out a guest who has not connected, where there is one of that id."""
+
+    user_id: str
+
+    def decide(self, room: Room, policy: Policy) -> bool:
+        return rules.remove_unconnected(room, user_id=self.user_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
