@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import runpy
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -103,18 +102,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--repeat", type=int, default=3)
     one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")
     one.add_argument("--only", nargs="+", default=[], choices=["ours", "socketio", "channels"])
-    commands.add_parser(
-        "chaos", help="nodes and servers are killed under load (see `python -m loadtest.chaos -h`)"
-    )
     return top
 
 
 def main() -> int:
     """Exit status 0: measured, every promise held; 1: one did not; 2: it could not be measured."""
-    if sys.argv[1:2] == ["chaos"]:
-        sys.argv[0:2] = ["python -m loadtest.chaos"]  # it has arguments of its own
-        runpy.run_module("loadtest.chaos", run_name="__main__", alter_sys=True)
-        return 0
     arguments = parser().parse_args()
     if arguments.url and not arguments.token:
         parser().error("--url needs --token (`coordinator token user_001` prints one)")

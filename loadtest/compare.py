@@ -27,7 +27,7 @@ from loadtest.figures import Result, median
 from loadtest.http import Lines
 from loadtest.measure import Bench, Run, Window, refusals, window
 from loadtest.usage import Cores, Parties, machine, pin
-from loadtest.watch import Opened, Seat
+from loadtest.watch import Opened, Place
 
 NODE_PACKAGES = ("socket.io@4.8", "@socket.io/redis-adapter@8", "redis@4")
 PEERS = Path(__file__).parent / "peers"
@@ -190,7 +190,7 @@ async def _one_shape(
             await run.deployment.make_rooms(lines, rooms)
             headers = (f"Authorization: Bearer {run.deployment.watch_token}",)
         places = [
-            Seat(room, one.path.format(room=room), headers)
+            Place(room, one.path.format(room=room), headers)
             for room in rooms
             for _ in range(shape.people)
         ]

@@ -26,7 +26,8 @@ import httpx
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
 from loadtest.http import Answered, Lines
 from loadtest.usage import Cores, Parties, pin
-from loadtest.watch import Address, Seat
+from loadtest.watch import Place
+from tests.harness.wire import Address
 
 START_SECONDS = 30.0
 OPEN_API_KEY = "loadtest-key-loadtest-key"
@@ -74,9 +75,9 @@ class Deployment:
             f" synchronous_commit=on) and Valkey; {self.cores.text}"
         )
 
-    def seat(self, room: str, token: str, **more: Any) -> Seat:
+    def place(self, room: str, token: str, **more: Any) -> Place:
         """A connection to a room's live feed."""
-        return Seat(
+        return Place(
             room=room,
             path=f"/api/interview/room/{room}/live",
             headers=(f"Authorization: Bearer {token}",),

@@ -16,7 +16,8 @@ from typing import Any, cast
 import msgspec
 
 from loadtest.figures import Histogram
-from loadtest.watch import SLOT_NS, Address
+from loadtest.watch import SLOT_NS
+from tests.harness.wire import Address
 
 
 class Answered(Exception):

@@ -9,7 +9,7 @@ from loadtest.figures import Result
 from loadtest.http import Lines
 from loadtest.measure import Bench, Run, describe, guests, refusals
 from loadtest.usage import Usage, memory_kib
-from loadtest.watch import Seat
+from loadtest.watch import Place
 
 PER_ROOM = 10
 PER_SOURCE = 20_000
@@ -84,9 +84,9 @@ async def _hold(run: Run, result: Result, lines: Lines, rooms: list[str], second
         await watchers.leave()
 
 
-def _place(run: Run, number: int, room: str, token: str) -> Seat:
+def _place(run: Run, number: int, room: str, token: str) -> Place:
     deployment = run.deployment
     node = number % len(deployment.urls)
     is_local = deployment.addresses[node].host == "127.0.0.1"
     source = f"127.0.0.{1 + number // PER_SOURCE}" if is_local else None
-    return deployment.seat(room, token, node=node, source=source)
+    return deployment.place(room, token, node=node, source=source)

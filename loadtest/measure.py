@@ -17,8 +17,9 @@ from loadtest.figures import Result, rates
 from loadtest.http import Answered, Drive, Driven, Line, Lines, exchange, joins
 from loadtest.screen import Screen
 from loadtest.usage import Cores, Usage, machine, pin
-from loadtest.watch import SLOT_NS, Address, Heard, Opened, Seat
+from loadtest.watch import SLOT_NS, Heard, Opened, Place
 from loadtest.watchers import Watchers
+from tests.harness.wire import Address
 
 QUIET_SECONDS = 20.0
 """How long after the last answer everybody may take to get their last events."""
@@ -138,7 +139,7 @@ def refusals(opened: Opened, wanted: int) -> None:
     )
 
 
-async def seats(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list[Seat]:
+async def seats(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list[Place]:
     """`per_room` places to watch each room from: an admin's, who is on no roster; where there is no
     such token, those of guests, who join first.
     """
@@ -146,10 +147,10 @@ async def seats(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list
     nodes = len(deployment.urls)
     if token := deployment.watch_token:
         return [
-            deployment.seat(room, token, node=i % nodes) for room in rooms for i in range(per_room)
+            deployment.place(room, token, node=i % nodes) for room in rooms for i in range(per_room)
         ]
     tokens = await guests(run, lines, rooms, per_room)
-    return [deployment.seat(room, token, node=i % nodes) for i, (room, token) in enumerate(tokens)]
+    return [deployment.place(room, token, node=i % nodes) for i, (room, token) in enumerate(tokens)]
 
 
 async def guests(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list[tuple[str, str]]:

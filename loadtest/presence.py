@@ -20,10 +20,10 @@ import msgspec
 from loadtest.figures import Histogram, Result, rates
 from loadtest.http import Answered, Lines, exchange
 from loadtest.measure import Bench, Run, describe, not_let_in
-from loadtest.sockets import Frame, LiveSocket
 from loadtest.usage import Usage, memory_kib
 from loadtest.watch import SLOT_NS
-from loadtest.wire import NAME
+from tests.harness.live_client import Frame, LiveClient
+from tests.harness.wire import NAME
 
 SHORT_GRACE = "3"
 LONGEST_WAIT = 5.0
@@ -73,7 +73,7 @@ class Person:
         self.seq = -1
         self.roster: dict[str, str] = {}
         self.saw: dict[int, tuple[str, str]] = {}
-        self.socket: LiveSocket | None = None
+        self.socket: LiveClient | None = None
         self.welcome: asyncio.Future[None] | None = None
         self.opened_ns = 0
         self.moved = asyncio.Event()
@@ -246,7 +246,7 @@ class _Crowd:
         addresses = self.run.deployment.addresses
         person.welcome = asyncio.get_running_loop().create_future()
         person.opened_ns = time.monotonic_ns()
-        person.socket = await LiveSocket.open(
+        person.socket = await LiveClient.open(
             dice.choice(addresses), path, person.token, person.takes, person.ended
         )
         await asyncio.wait_for(person.welcome, 20)

@@ -82,7 +82,7 @@ async def _all_return(
     with run.watchers() as watchers:
         async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
             tokens = await guests(run, lines, rooms, min(20, people))
-            places = [deployment.seat(room, token, node=0) for room, token in tokens]
+            places = [deployment.place(room, token, node=0) for room, token in tokens]
             opened = await watchers.open(places)
             refusals(opened, len(places))
         result.add(

@@ -25,7 +25,7 @@ from typing import Any
 
 from loadtest.figures import Histogram
 from loadtest.usage import pin
-from loadtest.wire import CLOSE, Reader, Stream, WireError, frame, upgrade
+from tests.harness.wire import CLOSE, Address, Reader, Stream, WireError, frame, upgrade
 
 SLOT_NS = 100_000_000
 """Width of a slot of the timeline."""
@@ -36,16 +36,7 @@ _LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a node listens."""
-
-    host: str
-    port: int
-    tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
+class Place:
     """One connection to hold: which room (for `until`), which path, as whom, from where."""
 
     room: str
@@ -97,7 +88,7 @@ class Held:
 
     __slots__ = ("header", "opened_ns", "ready", "rest", "seat", "seq", "sock")
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: Place) -> None:
         self.seat = seat
         self.sock: socket.socket | None = None
         self.seq = -1
@@ -136,7 +127,7 @@ class Held:
         return upgrade(f"{address.host}:{address.port}", self.seat.path + since, self.seat.headers)
 
 
-class Watch:
+class Watcher:
     """The process's whole state and its loop."""
 
     def __init__(self, pipe: Pipe, addresses: list[Address], dialect: str) -> None:
@@ -193,7 +184,7 @@ class Watch:
     def _command(self, name: str, *arguments: Any) -> None:
         getattr(self, f"do_{name}")(*arguments)
 
-    def do_open(self, seats: list[Seat], in_flight: int) -> None:
+    def do_open(self, seats: list[Place], in_flight: int) -> None:
         """Opens new connections; answers `Opened` when each stands or was refused."""
         new = [Held(seat) for seat in seats]
         self.held += new
@@ -412,4 +403,4 @@ class Watch:
 def main(pipe: Pipe, addresses: list[Address], dialect: str, cores: frozenset[int]) -> None:
     """Where the process starts."""
     pin(cores)
-    Watch(pipe, addresses, dialect).run()
+    Watcher(pipe, addresses, dialect).run()

@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from loadtest import watch
 from loadtest.usage import Cores
-from loadtest.watch import Address, Heard, Opened, Seat
+from loadtest.watch import Heard, Opened, Place
+from tests.harness.wire import Address
 
 
 class WatchError(Exception):
@@ -117,12 +118,14 @@ class Watchers:
         """Deliveries of this window so far, as far as told."""
         return sum(one.deliveries for one in self._all)
 
-    async def open(self, seats: list[Seat], *, in_flight: int = 64, seconds: float = 120) -> Opened:
-        """Opens a connection for each seat; returns when each stands or was refused."""
+    async def open(
+        self, places: list[Place], *, in_flight: int = 64, seconds: float = 120
+    ) -> Opened:
+        """Opens a connection for each place; returns when each stands or was refused."""
         share = len(self._all)
         return _opened(
             await asyncio.gather(*(
-                one.ask(seconds, "open", seats[i::share], max(1, in_flight // share))
+                one.ask(seconds, "open", places[i::share], max(1, in_flight // share))
                 for i, one in enumerate(self._all)
             ))
         )  # fmt: skip

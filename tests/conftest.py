@@ -47,7 +47,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def worker(request: pytest.FixtureRequest) -> str:
     """`gw0`, `gw1` … or `main` where the tests run in one process."""
-    return getattr(request.config, "workerinput", {"workerid": "main"})["workerid"]
+    return str(getattr(request.config, "workerinput", {"workerid": "main"})["workerid"])
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,8 @@ def answered(index: int, text: str = "我是...") -> dict[str, Any]:
 async def create(client: httpx.AsyncClient, user_id: str, **members: Any) -> dict[str, Any]:
     """A new interview of that user."""
     body = {"userId": user_id, "jobId": JOB_ID, "outline": [question(1), question(2)], **members}
-    return shown(await client.post(INTERVIEWS, json=body))
+    made: dict[str, Any] = shown(await client.post(INTERVIEWS, json=body))
+    return made
 
 
 async def change(
@@ -57,7 +58,8 @@ async def change(
 
 async def read(client: httpx.AsyncClient, interview: dict[str, Any]) -> dict[str, Any]:
     """The interview as it stands."""
-    return shown(await client.get(f"{INTERVIEWS}/{interview['id']}"))
+    found: dict[str, Any] = shown(await client.get(f"{INTERVIEWS}/{interview['id']}"))
+    return found
 
 
 def shown(response: httpx.Response) -> Any:

@@ -1,6 +1,6 @@
 """A short run of chaos, and the verdict itself: it must see what is broken.
 
-Long runs: `python -m loadtest.chaos --seed 7 --minutes 5`.
+Long runs: `python -m tests.chaos.run --seed 7 --minutes 5`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtest.chaos import chaos, plan
-from loadtest.crowd import Memory, Run, Stay
 from loadtest.screen import Screen
-from loadtest.verdict import EndState, ghosts, judge
+from tests.chaos.client import History, Observations, Stay
+from tests.chaos.faults import plan
+from tests.chaos.run import chaos
+from tests.chaos.verdict import EndState, ghosts, judge
 
 HOST = {"userId": "user_001", "userName": "张经理", "role": "host"}
 GUEST = {"userId": "guest_1", "userName": "李明", "role": "guest"}
@@ -75,18 +76,21 @@ def end_of(log: list[dict[str, Any]], connection: str = "online") -> EndState:
 
 
 def judged(
-    state: EndState, memory: Memory | None = None, outages: list[tuple[float, float]] | None = None
+    state: EndState,
+    observed: Observations | None = None,
+    outages: list[tuple[float, float]] | None = None,
 ) -> list[str]:
     """Node 0 was well all the time, other nodes never."""
-    return judge(
-        [state], memory or Memory(), 5.0, lambda node, since, until: node == 0, outages or []
-    )
+    seen = observed or Observations()
+    return judge([state], seen, 5.0, lambda node, since, until: node == 0, outages or [])
 
 
 def test_a_whole_history_is_not_complained_about() -> None:
     log = log_of_a_return()
-    memory = Memory(runs={"r": [Run(2, None, log[2:])]}, joins=[("r", "guest_1", "李明", 2)])
-    assert judged(end_of(log), memory) == []
+    observed = Observations(
+        histories={"r": [History(2, None, log[2:])]}, joins=[("r", "guest_1", "李明", 2)]
+    )
+    assert judged(end_of(log), observed) == []
 
 
 @pytest.mark.parametrize("missing", [2, 3, 4])
@@ -99,14 +103,14 @@ def test_a_hole_in_the_log_is_seen(missing: int) -> None:
 def test_a_client_that_was_told_something_else_is_seen() -> None:
     log = log_of_a_return()
     for told in (log[3:], [log[2], log[2]], [*log[2:], event(6, "participant_away", GUEST, 5)]):
-        memory = Memory(runs={"r": [Run(2, None, told)]})
-        assert any("was told" in sentence for sentence in judged(end_of(log), memory))
+        observed = Observations(histories={"r": [History(2, None, told)]})
+        assert any("was told" in sentence for sentence in judged(end_of(log), observed))
 
 
 def test_a_snapshot_that_is_not_its_log_is_seen() -> None:
     snapshot = {"room": ROOM, "participants": [{**HOST, "connection": "online"}]}
-    memory = Memory(runs={"r": [Run(1, snapshot, [])]})
-    assert any("the snapshot of seq 1" in s for s in judged(end_of(log_of_a_return()), memory))
+    observed = Observations(histories={"r": [History(1, snapshot, [])]})
+    assert any("the snapshot of seq 1" in s for s in judged(end_of(log_of_a_return()), observed))
 
 
 def test_a_ghost_is_seen() -> None:
@@ -132,7 +136,7 @@ def test_a_departure_before_its_deadline_or_in_spite_of_a_return_is_seen() -> No
     stay = Stay("guest_1", node=0, welcomed=midnight + 5)
     assert any("before its deadline" in s for s in judged(end_of(early)))
     assert not any("deadline" in s for s in judged(end_of(late)))
-    assert any("welcomed" in s for s in judged(end_of(late), Memory(stays={"r": [stay]})))
+    assert any("welcomed" in s for s in judged(end_of(late), Observations(stays={"r": [stay]})))
 
 
 def test_a_departure_right_after_an_outage_is_seen() -> None:
@@ -152,17 +156,17 @@ def test_an_absence_of_somebody_connected_is_seen_where_its_node_was_well(
 ) -> None:
     midnight = 1767225600.0
     stay = Stay("guest_1", node, welcomed=midnight + 2, ended=midnight + 9)
-    found = judged(end_of(log_of_a_return()), Memory(stays={"r": [stay]}))
+    found = judged(end_of(log_of_a_return()), Observations(stays={"r": [stay]}))
     assert any("who was connected" in sentence for sentence in found) is is_seen
 
 
 def test_an_answered_join_that_is_not_in_the_log_is_seen() -> None:
-    memory = Memory(joins=[("r", "guest_2", "王", 3)])
-    assert any("guest_2" in sentence for sentence in judged(end_of(log_of_a_return()), memory))
+    observed = Observations(joins=[("r", "guest_2", "王", 3)])
+    assert any("guest_2" in sentence for sentence in judged(end_of(log_of_a_return()), observed))
 
 
 def test_a_refused_join_that_is_in_the_room_is_seen_unless_its_node_was_killed() -> None:
-    memory = Memory(refused=[("r", "李明", 0, 1000.0)])
+    observed = Observations(refused=[("r", "李明", 0, 1000.0)])
     states = [end_of(log_of_a_return())]
-    assert len(ghosts(states, memory, {0: []})[0]) == 1
-    assert ghosts(states, memory, {0: [1005.0]}) == ([], 1)
+    assert len(ghosts(states, observed, {0: []})[0]) == 1
+    assert ghosts(states, observed, {0: [1005.0]}) == ([], 1)

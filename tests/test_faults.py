@@ -29,9 +29,9 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
-from loadtest.cables import Cable
-from loadtest.site import signal_family, steady_ports
-from loadtest.wire import upgrade
+from tests.harness.cluster import signal_family, steady_ports
+from tests.harness.tcp_proxy import TcpProxy
+from tests.harness.wire import upgrade
 from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, new_room_id, refusal
 from tests.product import Deployment, Node
 
@@ -407,7 +407,7 @@ async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
     """Its COMMIT arrives, the answer does not, and Postgres stays away for longer than we wait."""
     room = await boss.creates()
     assert postgres.port is not None
-    cable = Cable(postgres.port)
+    cable = TcpProxy(postgres.port)
     await cable.start()
     database = Database(f"postgresql://postgres@127.0.0.1:{cable.port}/coordinator")
     writer = Writer(database, Policy(10, timedelta(seconds=GRACE)), lambda events, replaced: None)
@@ -575,8 +575,8 @@ class Wired:
     def __init__(self, ground: Deployment, postgres: EmbeddedPostgres, redis: EmbeddedRedis):
         assert postgres.port is not None
         self.ground = ground
-        self.postgres = Cable(postgres.port)
-        self.redis = Cable(redis.port)
+        self.postgres = TcpProxy(postgres.port)
+        self.redis = TcpProxy(redis.port)
 
     async def start(self) -> Node:
         await self.postgres.start()

@@ -441,16 +441,16 @@ async def test_a_gap_that_shows_just_when_the_reader_ends_is_read_too() -> None:
             found = await super().events_after(feed_id, seq, limit)
             if len(self.events) == 7:
                 self.append()
-                asyncio.get_running_loop().call_soon(hub.offer, [self.append()], 0.0)
+                asyncio.get_running_loop().call_soon(racing.offer, [self.append()], 0.0)
             return found
 
     log = Racing(5)
-    hub = Hub([log], lambda: False)
-    listener = await attached(hub)
+    racing = Hub([log], lambda: False)
+    listener = await attached(racing)
     log.append()
 
     log.append()
-    await hub.catch_up.poll()  # starts the reader
+    await racing.catch_up.poll()  # starts the reader
     await soon(lambda: listener.stands_at == 9)
 
     listener.was_told_all(9)

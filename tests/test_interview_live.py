@@ -43,7 +43,7 @@ async def watch(
     return Watcher(socket)
 
 
-GOOD = {"X_API_Key": KEY["X-API-Key"]}
+GOOD: dict[str, Any] = {"X_API_Key": KEY["X-API-Key"]}
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ async def test_watchers_that_come_during_changes_lose_and_double_nothing(
             shown(await change(coze, interview, suggestions=f"version {number}"))
 
     changing = asyncio.create_task(change_often())
-    watchers = []
+    watchers: list[Watcher] = []
     while not changing.done():
         watchers.append(await watch((node, other_node)[len(watchers) % 2], interview["id"], **GOOD))
     await changing
@@ -230,7 +230,7 @@ async def test_another_tenants_interview_is_4004(
 
 @pytest.mark.parametrize("headers", [{"X_API_Key": "wrong"}, {"Authorization": "Bearer wrong"}])
 async def test_a_wrong_key_or_token_is_4301(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], headers: dict[str, str]
+    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], headers: dict[str, Any]
 ) -> None:
     assert await (await watch(node, interview["id"], **headers)).is_put_out() == 4301
 

@@ -20,8 +20,18 @@ from loadtest.fanout import SHAPES, scaled
 from loadtest.figures import Figure, Histogram, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
-from loadtest.watch import Address, Held, Seat, Watch
-from loadtest.wire import PING, TEXT, Reader, Stream, WireError, frame, frames, upgrade
+from loadtest.watch import Held, Place, Watcher
+from tests.harness.wire import (
+    PING,
+    TEXT,
+    Address,
+    Reader,
+    Stream,
+    WireError,
+    frame,
+    frames,
+    upgrade,
+)
 from tests.product import Deployment, Node
 
 ROOT = Path(__file__).parent.parent
@@ -208,8 +218,8 @@ class TestStream:
 
 def test_what_arrives_in_the_turn_of_a_leave_is_nobodys() -> None:
     ours, theirs = Pipe()
-    watch = Watch(theirs, [Address("127.0.0.1", 1)], "live")
-    held = Held(Seat("r", "/live"))
+    watch = Watcher(theirs, [Address("127.0.0.1", 1)], "live")
+    held = Held(Place("r", "/live"))
     watch.held.append(held)
     watch.do_leave()
     watch._readable(held)

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
@@ -131,7 +131,7 @@ def app_with(
 
 def calling(app: Litestar, headers: dict[str, str] = KEY) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://node", headers=headers
+        transport=httpx.ASGITransport(cast(Any, app)), base_url="http://node", headers=headers
     )
 
 
@@ -159,7 +159,7 @@ def user() -> str:
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "wehan_open_api_key_202", "密钥"])
 async def test_without_a_good_key_nothing_is_told(app: Litestar, key: str | None) -> None:
-    headers = {} if key is None else {"X-API-Key": key.encode()}
+    headers = [] if key is None else [(b"X-API-Key", key.encode())]
     async with calling(app, {}) as client:
         response = await client.get(f"/api/open/jobs/{JOB_ID}", headers=headers)
     refused(response, 401, "UNAUTHORIZED")
@@ -517,7 +517,7 @@ async def test_the_largest_records_do_not_hold_the_loop_up(
 ) -> None:
     """The loop's longest turn, in CPU time of its thread: 20 ms is the promise."""
     turns: list[float] = []
-    run = asyncio.Handle._run  # type: ignore[attr-defined]
+    run = asyncio.Handle._run
 
     def timed(handle: asyncio.Handle) -> None:
         began = time.thread_time()

@@ -7,7 +7,7 @@ import base64
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -181,13 +181,17 @@ async def test_a_colour_that_does_not_count_makes_no_other_picture(caller: Calle
     )
 
 
+def each(member: str, *values: Any) -> list[tuple[str, Any]]:
+    return [(member, value) for value in values]
+
+
 WRONG: list[tuple[str, Any]] = [
-    *(("scene", bad) for bad in (None, 5, "", " ", [], "x" * 33, "a b", "a%20b", "房间", 'a"b')),
-    *(("page", bad) for bad in (5, None, [], "pages/other/other", "/pages/interview/guest/guest")),
-    *(("width", bad) for bad in (279, 1281, "430", 430.5, True, None, 10**40, -1)),
-    *(("autoColor", bad) for bad in (0, 1, "true", None, [])),
-    *(("isHyaline", bad) for bad in (0, "false", None)),
-    *(("envVersion", bad) for bad in ("", "prod", 5, None)),
+    *each("scene", None, 5, "", " ", [], "x" * 33, "a b", "a%20b", "房间", 'a"b'),
+    *each("page", 5, None, [], "pages/other/other", "/pages/interview/guest/guest"),
+    *each("width", 279, 1281, "430", 430.5, True, None, 10**40, -1),
+    *each("autoColor", 0, 1, "true", None, []),
+    *each("isHyaline", 0, "false", None),
+    *each("envVersion", "", "prod", 5, None),
     *(
         ("lineColor", bad)
         for bad in (
@@ -275,7 +279,7 @@ async def test_what_wechat_refuses_is_told_and_not_stored(
 
 
 async def test_a_code_of_development_leads_to_a_page_whose_script_is_the_only_one_to_run() -> None:
-    served = httpx.ASGITransport(Litestar(mini_program.routes()))
+    served = httpx.ASGITransport(cast(Any, Litestar(mini_program.routes())))
     async with httpx.AsyncClient(transport=served, base_url="http://localhost") as browser:
         page = await browser.get(mini_program.PATH, params={"scene": "<script>alert(1)</script>"})
         again = await browser.get(mini_program.PATH)

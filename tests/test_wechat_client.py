@@ -321,7 +321,7 @@ async def test_no_failure_is_chained_to_what_has_a_secret_in_it(
 ) -> None:
     """A stack trace prints what an error is chained to; httpx's errors hold the URL."""
     for how in ({"html": 503}, {"errcode": 40125}, {"hang": 30.0}):
-        standin.misbehave("jscode2session", **how)  # type: ignore[arg-type]
+        standin.misbehave("jscode2session", **how)
         wechat._http.timeout = 0.3
         with pytest.raises(Unavailable) as raised:
             await wechat.openid(code("li"))

@@ -21,6 +21,15 @@ _REMEMBERED = 512  # chunks; more than one turn of the loop ever shares
 _LONGEST_STREAM = 32 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a node listens."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+
 class WireError(Exception):
     """The server sent what no websocket server may send; the message says what."""
 

@@ -1,8 +1,7 @@
-"""People who come, connect, drop, return and go while everything around them breaks.
+"""One client as the contract asks of clients, and all that it was told.
 
-A `Tab` is one client's chain of connections, as the contract asks of clients: it resumes by
-`since`, backs off as each close code says, and remembers all that it was told. A `Visitor` is a
-person who uses tabs and REST. What they remember is judged in `verdict.py`.
+It resumes by `since`, backs off as each close code says, and remembers everything; `verdict.py`
+judges that.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
-
 from loadtest.figures import Histogram
-from loadtest.site import Site
-from loadtest.sockets import Frame, LiveSocket
+from tests.harness.cluster import Cluster
+from tests.harness.live_client import Frame, LiveClient
 
 WELCOME_SECONDS = 10.0
 SILENCE_SECONDS = 6.0
@@ -41,12 +38,8 @@ def seconds_of(text: str) -> float:
     return datetime.strptime(text, LOG_TIME).replace(tzinfo=UTC).timestamp()
 
 
-_NO_ANSWER = (httpx.HTTPError, AttributeError)
-"""The second is what comes out of httpx (by anyio) where a connection dies as it is made."""
-
-
 @dataclass(slots=True)
-class Run:
+class History:
     """What a client was told from a `welcome` with a snapshot (or from seq 0) on, without a break.
 
     Attributes:
@@ -86,7 +79,7 @@ class Slow:
 
 
 @dataclass(slots=True)
-class Memory:
+class Observations:
     """What all people together were told and did.
 
     Attributes:
@@ -98,7 +91,7 @@ class Memory:
         late_refusals: (node, asked, answered) of each 503 that took too long.
     """
 
-    runs: dict[str, list[Run]] = field(default_factory=dict)
+    histories: dict[str, list[History]] = field(default_factory=dict)
     stays: dict[str, list[Stay]] = field(default_factory=dict)
     joins: list[tuple[str, str, str, int]] = field(default_factory=list)
     refused: list[tuple[str, str, int, float]] = field(default_factory=list)
@@ -110,7 +103,7 @@ class Memory:
     broken: list[str] = field(default_factory=list)
 
 
-class Tab:
+class Client:
     """A client's chain of connections to one room.
 
     Attributes:
@@ -119,21 +112,27 @@ class Tab:
     """
 
     def __init__(
-        self, site: Site, memory: Memory, rng: random.Random, room: str, user_id: str, token: str
+        self,
+        cluster: Cluster,
+        observed: Observations,
+        rng: random.Random,
+        room: str,
+        user_id: str,
+        token: str,
     ) -> None:
-        self.site = site
-        self.memory = memory
+        self.cluster = cluster
+        self.observed = observed
         self.rng = rng
         self.room = room
         self.user_id = user_id
         self.token = token
         self.seq: int | None = None
         self.ended_by: int | None = None
-        self.run: Run | None = None
+        self.history: History | None = None
         self.stay: Stay | None = None
         self.hold_off = 0.0
         """Seconds without network after the next loss of the connection."""
-        self._socket: LiveSocket | None = None
+        self._socket: LiveClient | None = None
         self._asked_since: int | None = None
         self._bye: Frame | None = None
         self._heard_at = 0.0
@@ -162,12 +161,12 @@ class Tab:
             return hold_off
         if bye is not None and bye["retry"] == "soon":
             return self.rng.uniform(0, bye.get("afterMs", 1000) / 1000)
-        self.memory.did["back-offs"] += 1
+        self.observed.did["back-offs"] += 1
         return self.rng.uniform(0.05, min(LONGEST_BACKOFF, 0.5 * 2**attempt))
 
     async def _one_connection(self) -> bool:
         """From opening to its end; True where it was welcomed."""
-        node = self.rng.choice(self.site.nodes)
+        node = self.rng.choice(self.cluster.nodes)
         self._gone, self._welcomed = asyncio.Event(), asyncio.Event()
         self._bye = None
         self._returning = False
@@ -178,7 +177,7 @@ class Tab:
         gone = self._gone
         try:
             async with asyncio.timeout(3):
-                self._socket = await LiveSocket.open(
+                self._socket = await LiveClient.open(
                     node.address, path, self.token, self._take, gone.set
                 )
         except (OSError, TimeoutError):
@@ -190,7 +189,7 @@ class Tab:
         self._socket = None
         code = self._bye["code"] if self._bye else 0
         if self.stay.welcomed or code:
-            self.memory.codes[code] += 1
+            self.observed.codes[code] += 1
         if self._bye is not None and self._bye["retry"] == "no":
             self.ended_by = code
         return self.stay.welcomed > 0
@@ -202,7 +201,7 @@ class Tab:
             silent = time.monotonic() - self._heard_at
             limit = SILENCE_SECONDS if self.is_connected else WELCOME_SECONDS
             if silent > limit:
-                self.memory.did["silences"] += 1
+                self.observed.did["silences"] += 1
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(gone.wait(), 1.5)
@@ -236,35 +235,35 @@ class Tab:
             now = time.time()
             self.stay.ended = now
             self.stay = Stay(self.user_id, self.stay.node, now)
-            self.memory.stays.setdefault(self.room, []).append(self.stay)
+            self.observed.stays.setdefault(self.room, []).append(self.stay)
 
     def _take_welcome(self, frame: Frame) -> None:
         stay = self.stay
         assert stay is not None
         if not stay.welcomed:
             stay.welcomed = time.time()
-            self.memory.stays.setdefault(self.room, []).append(stay)
-            self.memory.did["connects"] += 1
+            self.observed.stays.setdefault(self.room, []).append(stay)
+            self.observed.did["connects"] += 1
         self._welcomed.set()
         if frame["resumed"]:
             if frame["seq"] != self._asked_since:
                 self._complain(f"resumed at {frame['seq']}, asked for {self._asked_since}")
-            self.memory.did["resumed"] += 1
+            self.observed.did["resumed"] += 1
             return
         self.seq = frame["seq"]
         snapshot = {"room": frame["room"], "participants": frame["participants"]}
-        self.run = Run(frame["seq"], snapshot)
-        self.memory.runs.setdefault(self.room, []).append(self.run)
+        self.history = History(frame["seq"], snapshot)
+        self.observed.histories.setdefault(self.room, []).append(self.history)
 
     def _take_event(self, frame: Frame) -> None:
-        if self.run is None or self.seq is None or not self._welcomed.is_set():
+        if self.history is None or self.seq is None or not self._welcomed.is_set():
             self._complain(f"event {frame.get('seq')} before a welcome")
             return
         if frame["seq"] != self.seq + 1:
             self._complain(f"event {frame['seq']} at seq {self.seq}")
         self.seq = frame["seq"]
-        self.run.events.append(frame)
-        self.memory.did["deliveries"] += 1
+        self.history.events.append(frame)
+        self.observed.did["deliveries"] += 1
         self._note_delay(frame)
 
     def _note_delay(self, frame: Frame) -> None:
@@ -272,14 +271,14 @@ class Tab:
         at, now = seconds_of(frame["at"]), time.time()
         if self.stay is not None and at > self.stay.welcomed:
             late = max(0.0, now - at)
-            self.memory.late.add(int(late * 1e9))
+            self.observed.late.add(int(late * 1e9))
             if late > SLOW_SECONDS:
                 slow = Slow(at, now, self.stay.node, self.room, frame["seq"])
-                self.memory.slow.append(slow)
+                self.observed.slow.append(slow)
 
     def _complain(self, what: str) -> None:
         node = self.stay.node if self.stay else "?"
-        self.memory.broken.append(f"{self.room} {self.user_id} on node {node}: {what}")
+        self.observed.broken.append(f"{self.room} {self.user_id} on node {node}: {what}")
 
     # -- what it does
 
@@ -318,195 +317,3 @@ class Tab:
         await asyncio.gather(self._task, return_exceptions=True)
         if self.stay is not None and not self.stay.ended:
             self.stay.ended = time.time()
-
-
-class Crowd:
-    """All rooms and people of a run."""
-
-    def __init__(self, site: Site, memory: Memory, seed: int, rooms: int, people: int) -> None:
-        self.site = site
-        self.memory = memory
-        self.seed = seed
-        self.rooms: list[str] = []
-        """The room that each director keeps open now."""
-        self.all_rooms: list[str] = []
-        self.tabs: set[Tab] = set()
-        self.stopping = asyncio.Event()
-        self._count = rooms
-        self._people = people
-        self._names = iter(range(10**9))
-        self._http = httpx.AsyncClient(
-            trust_env=False, timeout=12, limits=httpx.Limits(max_keepalive_connections=0)
-        )
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        for slot in range(self._count):
-            self.rooms.append(await self._make_room())
-            self._tasks.append(asyncio.create_task(self._directs(slot)))
-            for person in range(self._people):
-                rng = random.Random(f"{self.seed}:{slot}:{person}")
-                self._tasks.append(asyncio.create_task(self._visits(slot, rng)))
-
-    async def stop(self) -> None:
-        """Nobody does anything any more; who is connected stays."""
-        self.stopping.set()
-        for task in self._tasks:
-            task.cancel()
-        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                self.memory.broken.append(f"the test itself failed: {result!r}")
-
-    async def close(self) -> None:
-        await asyncio.gather(*(tab.close() for tab in self.tabs))
-        await self._http.aclose()
-
-    # -- REST
-
-    async def call(
-        self, rng: random.Random, method: str, path: str, body: Any = None, token: str = ""
-    ) -> tuple[int, Any, int]:
-        """Status (0: no answer), decoded answer, and the node that was asked."""
-        node = rng.choice(self.site.nodes)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        start = time.time()
-        try:
-            answer = await self._http.request(
-                method, f"{node.url}/api/interview{path}", json=body, headers=headers
-            )
-        except _NO_ANSWER:
-            self.memory.did["calls without answer"] += 1
-            return 0, None, node.number
-        if answer.status_code == 503 and time.time() - start > REFUSAL_SECONDS:
-            self.memory.late_refusals.append((node.number, start, time.time()))
-        if answer.status_code >= 500 and answer.status_code != 503:
-            self.memory.broken.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
-        return answer.status_code, answer.json(), node.number
-
-    async def _make_room(self) -> str:
-        rng = random.Random(f"{self.seed}:rooms:{len(self.all_rooms)}")
-        while True:
-            name = f"chaos_{next(self._names)}"
-            self.all_rooms.append(name)
-            body = {"roomId": name, "roomName": "混沌", "hostName": "张经理"}
-            status, _, _ = await self.call(rng, "POST", "/create-room", body, self.site.token)
-            if status == 200:
-                return name
-            await asyncio.sleep(0.3)
-
-    # -- people
-
-    async def _directs(self, slot: int) -> None:
-        """Ends the slot's room now and then and opens another; removes guests; is its host."""
-        rng = random.Random(f"{self.seed}:{slot}:host")
-        while True:
-            room = self.rooms[slot]
-            tab = self._open(rng, room, "host", self.site.token)
-            for _ in range(rng.randrange(4, 12)):
-                await asyncio.sleep(rng.uniform(1, 5))
-                await self._acts_as_host(rng, room, tab)
-            await self._ends(rng, room)
-            self.rooms[slot] = await self._make_room()
-            await asyncio.sleep(rng.uniform(0, 1))
-            await self._forget(tab)
-
-    async def _acts_as_host(self, rng: random.Random, room: str, tab: Tab) -> None:
-        what = rng.random()
-        if what < 0.3:
-            tab.drop(rng.uniform(0.1, self.site.grace * 1.5))
-        elif what < 0.5:
-            guests = [guest for r, guest, _, _ in self.memory.joins[-200:] if r == room]
-            if guests:
-                path = f"/room/{room}/participants/{rng.choice(guests)}/remove"
-                await self.call(rng, "POST", path, token=self.site.token)
-                self.memory.did["removes"] += 1
-
-    async def _ends(self, rng: random.Random, room: str) -> None:
-        while True:
-            status, _, _ = await self.call(rng, "POST", f"/room/{room}/end", token=self.site.token)
-            if status in (200, 404):
-                self.memory.did["ends"] += 1
-                return
-            await asyncio.sleep(0.5)
-
-    async def _visits(self, slot: int, rng: random.Random) -> None:
-        """One guest after the other."""
-        while True:
-            await asyncio.sleep(rng.uniform(0.05, 1.5))
-            room = self.rooms[slot]
-            joined = await self._joins(rng, room)
-            if joined is None:
-                await asyncio.sleep(rng.uniform(0.1, 1.5))
-                continue
-            guest_id, token = joined
-            if rng.random() < 0.15:
-                await asyncio.sleep(rng.uniform(0, 4))
-                if rng.random() < 0.7:
-                    await self._leaves(rng, room, guest_id, token)
-                continue
-            tab = self._open(rng, room, guest_id, token)
-            await tab.until_welcomed(20)
-            for _ in range(rng.randrange(1, 6)):
-                await asyncio.sleep(rng.uniform(0.1, 4))
-                if tab.ended_by is not None:
-                    break
-                await self._acts(rng, room, guest_id, token, tab)
-            if rng.random() < 0.3:
-                await self._leaves(rng, room, guest_id, token)
-            await self._forget(tab)
-
-    async def _joins(self, rng: random.Random, room: str) -> tuple[str, str] | None:
-        name = f"guest {next(self._names)}"
-        body = {"roomId": room, "userName": name, "identity": "求职者"}
-        status, answer, node = await self.call(rng, "POST", "/guest/join", body)
-        if status == 200:
-            joined = answer["data"]
-            self.memory.joins.append((room, joined["guestId"], name, joined["seq"]))
-            self.memory.did["joins"] += 1
-            return joined["guestId"], joined["guestToken"]
-        if status == 503:
-            self.memory.refused.append((room, name, node, time.time()))
-        return None
-
-    async def _leaves(self, rng: random.Random, room: str, guest_id: str, token: str) -> None:
-        body = {"roomId": room, "guestId": guest_id, "guestToken": token}
-        await self.call(rng, "POST", "/guest/leave", body)
-        self.memory.did["leaves"] += 1
-
-    async def _acts(
-        self, rng: random.Random, room: str, guest_id: str, token: str, tab: Tab
-    ) -> None:
-        grace, what = self.site.grace, rng.random()
-        if what < 0.35:
-            self.memory.did["drops"] += 1
-            tab.drop(rng.uniform(0.05, grace * 0.7))
-        elif what < 0.45:
-            self.memory.did["late returns"] += 1
-            tab.drop(grace + rng.uniform(0, 3))
-            await asyncio.sleep(grace)
-        elif what < 0.55:
-            second = self._open(rng, room, guest_id, token)
-            await second.until_welcomed(5)
-            if rng.random() < 0.5:
-                tab.drop(rng.uniform(0, grace))
-            await asyncio.sleep(rng.uniform(0, 2))
-            await self._forget(second)
-        elif what < 0.70:
-            if tab.says(type="away"):
-                self.memory.did["away marks"] += 1
-                await asyncio.sleep(rng.choice((0, 0, rng.uniform(0.1, grace * 1.3))))
-                tab.says(type="ping")
-        elif what < 0.78:
-            if tab.says(type="leave"):
-                self.memory.did["leaves by frame"] += 1
-        elif what < 0.88:
-            tab.drop(0.01)
-
-    def _open(self, rng: random.Random, room: str, user_id: str, token: str) -> Tab:
-        tab = Tab(self.site, self.memory, random.Random(rng.random()), room, user_id, token)
-        self.tabs.add(tab)
-        return tab
-
-    async def _forget(self, tab: Tab) -> None:
-        self.tabs.discard(tab)
-        await tab.close()

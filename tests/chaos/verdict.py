@@ -13,8 +13,8 @@ from typing import Any
 
 from coordinator.domain.events import ROOM, Event, FeedKey
 from coordinator.domain.roster import Roster
-from loadtest.crowd import Memory, Run, Stay, seconds_of
-from loadtest.sockets import Frame
+from tests.chaos.client import History, Observations, Stay, seconds_of
+from tests.harness.live_client import Frame
 
 CLOCK_SECONDS = 0.005
 """Event times are cut to milliseconds, and read on another clock of the same machine."""
@@ -46,15 +46,15 @@ class EndState:
 
     Attributes:
         log: all its events. views: GET room of each node, in the order of the nodes.
-        connected: users with a tab that is connected and not marked away.
-        tabs: (user, seq) of each of those.
+        connected: users with a client that is connected and not marked away.
+        clients: (user, seq) of each of those.
     """
 
     room: str
     log: list[Frame]
     views: list[dict[str, Any]]
     connected: set[str]
-    tabs: list[tuple[str, int | None]]
+    clients: list[tuple[str, int | None]]
 
 
 WasWell = Callable[[int, float, float], bool]
@@ -63,13 +63,13 @@ WasWell = Callable[[int, float, float], bool]
 
 def judge(
     states: list[EndState],
-    memory: Memory,
+    observed: Observations,
     grace: float,
     was_well: WasWell,
     outages: list[tuple[float, float]],
 ) -> list[str]:
     """One sentence per broken promise, with the room that it was broken in."""
-    broken = list(memory.broken)
+    broken = list(observed.broken)
     for state in states:
         name = state.room
         if any(event["seq"] != number for number, event in enumerate(state.log, 1)):
@@ -77,12 +77,12 @@ def judge(
             continue  # nothing else can be said of it
         checks = (
             _log(state.log, grace),
-            _histories(state.log, memory.runs.get(name, [])),
+            _histories(state.log, observed.histories.get(name, [])),
             _rosters(state),
-            _leaves(state.log, memory.stays.get(name, [])),
+            _leaves(state.log, observed.stays.get(name, [])),
             _hasty(state.log, outages),
-            _absences(state.log, memory.stays.get(name, []), was_well),
-            _joins(state.log, [j for j in memory.joins if j[0] == name]),
+            _absences(state.log, observed.stays.get(name, []), was_well),
+            _joins(state.log, [j for j in observed.joins if j[0] == name]),
         )
         broken += [f"{name}: {sentence}" for check in checks for sentence in check]
     return broken
@@ -120,9 +120,9 @@ def _log(log: list[Frame], grace: float) -> Iterator[str]:
             yield f"{kind} {seq} of {user} comes before its deadline"
 
 
-def _histories(log: list[Frame], runs: list[Run]) -> Iterator[str]:
+def _histories(log: list[Frame], runs: list[History]) -> Iterator[str]:
     """Each client's history is a piece of the log, and begins with the state of its seq."""
-    at_seq: dict[int, list[Run]] = defaultdict(list)
+    at_seq: dict[int, list[History]] = defaultdict(list)
     for run in runs:
         if run.snapshot is not None:
             at_seq[run.seq].append(run)
@@ -161,7 +161,7 @@ def _rosters(state: EndState) -> Iterator[str]:
     for person in people:
         if person["connection"] == "away":
             yield f"{person['userId']} is away for longer than the grace"
-    for user, seq in state.tabs:
+    for user, seq in state.clients:
         if seq != len(state.log):
             yield f"a connection of {user} stands at {seq}, the log at {len(state.log)}"
 
@@ -227,7 +227,7 @@ def _joins(log: list[Frame], joins: list[tuple[str, str, str, int]]) -> Iterator
 
 
 def ghosts(
-    states: list[EndState], memory: Memory, killed: dict[int, list[float]]
+    states: list[EndState], observed: Observations, killed: dict[int, list[float]]
 ) -> tuple[list[str], int]:
     """Joins that were answered 503 and are in their room all the same; how many are excused.
 
@@ -240,7 +240,7 @@ def ghosts(
         if "leftAt" not in person
     }
     broken, excused = [], 0
-    for room, name, node, when in memory.refused:
+    for room, name, node, when in observed.refused:
         if (room, name) not in here:
             continue
         if any(0 < kill - when < KILL_HIDES_UNDO_SECONDS for kill in killed[node]):
@@ -264,7 +264,7 @@ def lateness(log: list[Frame]) -> float:
 
 
 def _public(user_id: str, log: list[Frame]) -> str:
-    """The host is known to its tabs as `host`."""
+    """The host is known to its clients as `host`."""
     return log[0]["participant"]["userId"] if user_id == "host" and log else user_id
 
 

@@ -1,6 +1,6 @@
 """How long it takes until a fault is noticed and repaired: figures, one fault at a time.
 
-`python -m loadtest.chaos --measure` runs it. Each figure is the time that a person in the room
+`python -m tests.chaos.run --measure` runs it. Each figure is the time that a person in the room
 sees, on a connection to another node where the fault takes one away.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from loadtest.crowd import Memory, Tab, seconds_of
 from loadtest.figures import median
 from loadtest.screen import Screen
-from loadtest.site import Site
+from tests.chaos.client import Client, Observations, seconds_of
+from tests.harness.cluster import Cluster
 
 GRACE = 5.0
 
@@ -26,15 +26,15 @@ GRACE = 5.0
 class Bench:
     """Two nodes, a room, its host on node 0, and who comes to be hurt."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
         self.rng = random.Random(1)
-        self.memory = Memory()
+        self.observed = Observations()
         self.took: dict[str, list[float]] = {}
         self._http = httpx.AsyncClient(trust_env=False, timeout=15)
         self._rooms = iter(range(1000))
         self.room = ""
-        self.host: Tab | None = None
+        self.host: Client | None = None
 
     async def close(self) -> None:
         await self.leave_room()
@@ -44,33 +44,33 @@ class Bench:
         self.took.setdefault(what, []).append(seconds)
 
     async def call(self, node: int, path: str, body: Any = None) -> Any:
-        url = f"{self.site.nodes[node].url}/api/interview{path}"
-        headers = {"Authorization": f"Bearer {self.site.token}"}
+        url = f"{self.cluster.nodes[node].url}/api/interview{path}"
+        headers = {"Authorization": f"Bearer {self.cluster.token}"}
         answer = await self._http.post(url, json=body, headers=headers)
         answer.raise_for_status()
         return answer.json()["data"]
 
-    async def new_room(self) -> Tab:
+    async def new_room(self) -> Client:
         """A new room; its host watches from node 0."""
         await self.leave_room()
         self.room = f"repair_{next(self._rooms)}"
         body = {"roomId": self.room, "roomName": "repair", "hostName": "host"}
         await self.call(0, "/create-room", body)
-        self.host = await self.open(0, "host", self.site.token)
+        self.host = await self.open(0, "host", self.cluster.token)
         return self.host
 
     async def leave_room(self) -> None:
         if self.host is not None:
             await self.host.close()
 
-    async def open(self, node: int, user_id: str, token: str) -> Tab:
+    async def open(self, node: int, user_id: str, token: str) -> Client:
         """A welcomed connection to one node, which does not return by itself."""
-        only = _OnlyNode(self.site, node)
-        tab = Tab(only, self.memory, self.rng, self.room, user_id, token)
-        assert await tab.until_welcomed(15), f"nobody was welcomed at node {node}"
-        return tab
+        only = _OnlyNode(self.cluster, node)
+        client = Client(only, self.observed, self.rng, self.room, user_id, token)
+        assert await client.until_welcomed(15), f"nobody was welcomed at node {node}"
+        return client
 
-    async def guest(self, node: int) -> Tab:
+    async def guest(self, node: int) -> Client:
         joined = await self.join(node)
         return await self.open(node, joined["guestId"], joined["guestToken"])
 
@@ -80,27 +80,27 @@ class Bench:
     async def sees(self, kind: str, user_id: str, *, within: float) -> float:
         """The wall-clock time at which the host was told of it."""
         assert self.host is not None
-        assert self.host.run is not None
+        assert self.host.history is not None
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            for frame in self.host.run.events:
+            for frame in self.host.history.events:
                 if frame["type"] == kind and frame["participant"]["userId"] == user_id:
                     return time.time()
             await asyncio.sleep(0.002)
         raise TimeoutError(f"the host never saw {kind} of {user_id}")
 
 
-class _OnlyNode(Site):
-    """The site as a tab sees it that always goes to the same node."""
+class _OnlyNode(Cluster):
+    """The cluster as a client sees it that always goes to the same node."""
 
-    def __init__(self, site: Site, node: int) -> None:
-        self.nodes = [site.nodes[node]]
+    def __init__(self, cluster: Cluster, node: int) -> None:
+        self.nodes = [cluster.nodes[node]]
 
 
 async def measure(screen: Screen, *, times: int) -> dict[str, tuple[float, float]]:
     """Figure -> (median, worst) in seconds."""
-    async with Site(nodes=2, grace=GRACE) as site:
-        bench = Bench(site)
+    async with Cluster(nodes=2, grace=GRACE) as cluster:
+        bench = Bench(cluster)
         try:
             for number in range(times):
                 async with screen.step(f"round {number + 1} of {times}"):
@@ -128,7 +128,7 @@ async def _node_dies(bench: Bench) -> None:
     host = await bench.new_room()
     guest = await bench.guest(1)
     await asyncio.sleep(bench.rng.uniform(0, 2.5))  # anywhere between two renewals
-    victim = bench.site.nodes[1]
+    victim = bench.cluster.nodes[1]
     start = time.time()
     await asyncio.to_thread(victim.kill)
     away = await bench.sees("participant_away", guest.user_id, within=15)
@@ -136,11 +136,11 @@ async def _node_dies(bench: Bench) -> None:
     left = await bench.sees("participant_left", guest.user_id, within=15)
     bench.note("kill -9 of a node -> its people away", away - start)
     bench.note(f"kill -9 of a node -> left, with a grace of {GRACE:g} s", left - start)
-    assert host.run is not None
-    deadline = next(f["leaveAt"] for f in host.run.events if "leaveAt" in f)
+    assert host.history is not None
+    deadline = next(f["leaveAt"] for f in host.history.events if "leaveAt" in f)
     bench.note("deadline of an absent person -> left seen", left - seconds_of(deadline))
-    bench.site.start_node(victim)
-    await bench.site.ready(victim)
+    bench.cluster.start_node(victim)
+    await bench.cluster.ready(victim)
 
 
 async def _joins_are_seen(bench: Bench, within: float) -> float:
@@ -153,25 +153,25 @@ async def _joins_are_seen(bench: Bench, within: float) -> float:
 async def _redis_dies(bench: Bench) -> None:
     await bench.new_room()
     start = time.time()
-    await asyncio.to_thread(bench.site.redis.kill)
+    await asyncio.to_thread(bench.cluster.redis.kill)
     await _joins_are_seen(bench, 5)
     bench.note("Redis killed -> first join seen on another node", time.time() - start)
     for _ in range(3):
         took = await _joins_are_seen(bench, 5)
         bench.note("while Redis is away: join -> seen on another node", took)
-    await asyncio.to_thread(bench.site.redis.start)
+    await asyncio.to_thread(bench.cluster.redis.start)
     await _until_normal(bench, "Redis is back -> both nodes use it again")
 
 
 async def _redis_hangs(bench: Bench) -> None:
     await bench.new_room()
     start = time.time()
-    bench.site.signal_redis(signal.SIGSTOP)
+    bench.cluster.signal_redis(signal.SIGSTOP)
     await _joins_are_seen(bench, 6)
     bench.note("Redis hangs, half open -> first join seen on another node", time.time() - start)
     await _until(bench, lambda status: status == "degraded", within=6)
     bench.note("Redis hangs, half open -> both nodes have noticed", time.time() - start)
-    bench.site.signal_redis(signal.SIGCONT)
+    bench.cluster.signal_redis(signal.SIGCONT)
     await _until_normal(bench, "Redis goes on -> both nodes use it again")
 
 
@@ -184,7 +184,7 @@ async def _until_normal(bench: Bench, what: str) -> None:
 
 async def _until(bench: Bench, holds: Callable[[str], bool], *, within: float) -> None:
     async with httpx.AsyncClient(trust_env=False, timeout=3) as http, asyncio.timeout(within):
-        for node in bench.site.nodes:
+        for node in bench.cluster.nodes:
             while True:
                 answer = await http.get(f"{node.url}/health/ready")
                 if holds(answer.json()["status"]):

@@ -1,4 +1,4 @@
-"""A whole deployment on this machine that can be hurt: PostgreSQL, Valkey, nodes, and the cables
+"""A whole deployment on this machine that can be hurt: PostgreSQL, Valkey, nodes, and the proxies
 between them.
 
 Every process is a real one and is ended when the run is over; nothing else is touched.
@@ -23,21 +23,23 @@ from typing import Self
 import httpx
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
-from loadtest.cables import Cable
-from loadtest.watch import Address
+from tests.harness.tcp_proxy import TcpProxy
+from tests.harness.wire import Address
 
 START_SECONDS = 30.0
 _SECRET = "chaos-secret-chaos-secret-chaos-secret-chaos"
 
 
-class SiteNode:
-    """One `coordinator serve`, with a cable of its own to each server.
+class ClusterNode:
+    """One `coordinator serve`, with a proxy of its own to each server.
 
     Attributes:
         killed: wall-clock times at which it was killed with -9.
     """
 
-    def __init__(self, number: int, port: int, folder: Path, postgres: Cable, redis: Cable) -> None:
+    def __init__(
+        self, number: int, port: int, folder: Path, postgres: TcpProxy, redis: TcpProxy
+    ) -> None:
         self.number = number
         self.port = port
         self.postgres = postgres
@@ -91,8 +93,8 @@ class SiteNode:
         return self.log.read_text(errors="replace")
 
 
-class Site:
-    """`async with Site(nodes=3, grace=6) as site`: everything runs, and staff has a token."""
+class Cluster:
+    """`async with Cluster(nodes=3, grace=6) as cluster`: everything runs, and staff has a token."""
 
     def __init__(self, *, nodes: int, grace: float, **settings: str) -> None:
         self.grace = grace
@@ -102,7 +104,7 @@ class Site:
             self.folder / "postgres", port=postgres_port, options=("fsync=off",)
         )
         self.redis = EmbeddedRedis(self.folder / "redis", port=redis_port)
-        self.nodes: list[SiteNode] = []
+        self.nodes: list[ClusterNode] = []
         self.token = self.admin_token = ""
         self._settings = settings
 
@@ -126,19 +128,19 @@ class Site:
         self.admin_token = await asyncio.to_thread(self._staff, "watch", "admin")
         assert self.postgres.port is not None
         for number, port in enumerate(self._node_ports):
-            postgres, redis = Cable(self.postgres.port), Cable(self.redis.port)
+            postgres, redis = TcpProxy(self.postgres.port), TcpProxy(self.redis.port)
             await postgres.start()
             await redis.start()
-            self.nodes.append(SiteNode(number, port, self.folder, postgres, redis))
+            self.nodes.append(ClusterNode(number, port, self.folder, postgres, redis))
         for node in self.nodes:
             self.start_node(node)
         for node in self.nodes:
             await self.ready(node)
 
-    def start_node(self, node: SiteNode) -> None:
+    def start_node(self, node: ClusterNode) -> None:
         node.start(self._environment(node.postgres.port, node.redis.port))
 
-    async def ready(self, node: SiteNode, *, within: float = START_SECONDS) -> float:
+    async def ready(self, node: ClusterNode, *, within: float = START_SECONDS) -> float:
         """Seconds until `/health/ready` answered 200 with both servers well.
 
         Raises:

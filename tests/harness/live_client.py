@@ -9,13 +9,12 @@ from typing import Any, cast
 
 import msgspec
 
-from loadtest.watch import Address
-from loadtest.wire import CLOSE, PING, PONG, TEXT, frame, frames, upgrade
+from tests.harness.wire import CLOSE, PING, PONG, TEXT, Address, frame, frames, upgrade
 
 Frame = dict[str, Any]
 
 
-class LiveSocket(asyncio.Protocol):
+class LiveClient(asyncio.Protocol):
     """A connection to a room's feed.
 
     Attributes:
@@ -40,7 +39,7 @@ class LiveSocket(asyncio.Protocol):
         token: str,
         on_frame: Callable[[Frame], None],
         on_end: Callable[[], None],
-    ) -> LiveSocket:
+    ) -> LiveClient:
         """Connects; the welcome comes as the first frame."""
         request = upgrade(
             f"{address.host}:{address.port}", path, (f"Authorization: Bearer {token}",)

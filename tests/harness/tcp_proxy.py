@@ -1,8 +1,8 @@
-"""TCP cables that can be cut: a node reaches a server through one, and a test does harm to it.
+"""TCP proxies that can be cut: a node reaches a server through one, and a test does harm to it.
 
 `whole` carries bytes both ways. `hung` is a network that swallows everything and says nothing: the
 connections stand, new ones are accepted, no byte moves. `cut` resets what stands and refuses what
-comes. A cable that is mended carries what waited in it, as a network does.
+comes. A proxy that is mended carries what waited in it, as a network does.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ WHOLE, HUNG, CUT = "whole", "hung", "cut"
 class _End(asyncio.Protocol):
     """One of the two connections of a pair; what it reads is written to the other."""
 
-    def __init__(self, cable: Cable, other: _End | None = None) -> None:
-        self.cable = cable
+    def __init__(self, proxy: TcpProxy, other: _End | None = None) -> None:
+        self.proxy = proxy
         self.other = other
         self.transport: asyncio.Transport | None = None
         self.waiting: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.cable.ends.add(self)
+        self.proxy.ends.add(self)
         if self.other is None:
-            self.cable.accept(self)
+            self.proxy.accept(self)
         else:
             self.other.other = self
             for data in self.other.waiting:
@@ -40,7 +40,7 @@ class _End(asyncio.Protocol):
             self.other.transport.write(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.cable.ends.discard(self)
+        self.proxy.ends.discard(self)
         self.transport = None
         other, self.other = self.other, None
         if other is not None and other.transport is not None:
@@ -51,11 +51,11 @@ class _End(asyncio.Protocol):
             self.transport.abort()
 
 
-class Cable:
+class TcpProxy:
     """A way to a server at `port` on this machine.
 
     Attributes:
-        port: where the cable's near end listens, once started.
+        port: where the proxy's near end listens, once started.
         state: `whole`, `hung` or `cut`.
     """
 
@@ -75,7 +75,7 @@ class Cable:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def accept(self, near: _End) -> None:
-        """A node connects: the far end is connected when the cable is whole."""
+        """A node connects: the far end is connected when the proxy is whole."""
         if self.state == CUT:
             near.abort()
             return
