@@ -713,7 +713,7 @@ async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
     a = apis(await asyncio.to_thread(ground.node))
     boss = await Host.hired(own, a)
     room = await boss.creates()
-    silent = [await _raw_socket(a.node, room, None) for _ in range(1000)]
+    silent = await asyncio.gather(*(_raw_socket(a.node, room, None) for _ in range(1000)))
     try:
         for _ in range(3):
             refused = await a.watch(room, None)
