@@ -25,5 +25,5 @@ async def start(node: Node) -> None:
 
 
 if __name__ == "__main__":
-    Node.start = start  # type: ignore[method-assign]
+    Node.start = start  # type: ignore[method-assign, assignment]
     main.main(sys.argv[1:])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coordinator.domain import room as rules
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import (
     CoordinatorError,
     Forbidden,
@@ -602,5 +603,6 @@ def test_an_event_says_whom_it_puts_out() -> None:
     departures = [roster.apply(event) for event in room.events[1:]]
 
     assert [d for d in departures if d] == [
-        Departure("a", 4009), Departure("b", 4005), Departure("c", 4009), Departure(None, 4010)
+        Departure("a", CloseCode.LEFT), Departure("b", CloseCode.REMOVED),
+        Departure("c", CloseCode.LEFT), Departure(None, CloseCode.ENDED),
     ]  # fmt: skip

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomFull
 from coordinator.domain.events import Event
-from coordinator.domain.ids import new_boot_id, new_session_id
+from coordinator.domain.ids import new_node_epoch, new_session_id
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Policy
 from coordinator.domain.roster import Roster
@@ -97,7 +97,7 @@ class Lane:
 
 @asynccontextmanager
 async def running(database: Database, database_url: str) -> AsyncIterator[Lane]:
-    boot = new_boot_id()
+    boot = new_node_epoch()
     await Nodes(database).enter(boot, "test", timedelta(minutes=10))
     lane = Lane(database_url, boot)
     task = asyncio.create_task(lane.writer.run())
