@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,6 +38,9 @@ from coordinator.web.limits import Limits
 from coordinator.web.room_live import RoomEndpoint
 
 log = structlog.get_logger()
+
+SEEN_SECONDS = 2.0
+"""How long a proxy has to see that a draining node is not ready."""
 
 class Node:
     """Builds the parts, floor by floor; `start` and `stop` run them.
@@ -180,16 +184,23 @@ class Node:
         log.info("node_started", nodeEpoch=self.node_epoch(), pid=os.getpid())
 
     async def drain(self) -> None:
-        """Sends the clients elsewhere and writes that they are away; nobody has left by it."""
+        """Sends the clients elsewhere and writes that they are away; nobody has left by it.
+
+        The node goes on serving meanwhile. First it waits until a proxy has seen that it is not
+        ready: who is sent away before would be sent here again.
+        """
         self.is_draining = True
-        await self.live.registry.drain(self.settings.drain_seconds * 0.7)
-        await self.live.writer.drained(within=2.5)
+        seconds = self.settings.drain_seconds
+        if seconds:
+            await asyncio.sleep(SEEN_SECONDS)
+        await self.live.registry.drain(max(0.0, seconds - SEEN_SECONDS))
+        await self.live.writer.drained(within=0.8)
 
     async def stop(self) -> None:
         """Gives the lease back and closes everything."""
         self.is_draining = True
         await self.handshake.close()
-        await self.live.writer.drained(within=0.5)
+        await self.live.writer.drained(within=0.2)
         await self.tasks.end()
         await self.live.hub.close()
         await self.live.lease.leave()

@@ -56,17 +56,16 @@ class Server(uvicorn.Server):
         """The node cannot go on: its clients are sent elsewhere, and status 1 asks for a new one.
         """
         self.exit_status = 1
-        self.should_exit = True
+        self.should_exit = self.node.is_draining = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second one does not wait."""
         if self.should_exit:
             self.force_exit = True
-        self.should_exit = True
+        self.should_exit = self.node.is_draining = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
+        """Drains while the listener is open, then closes it; what is asked now is answered yet."""
         draining = asyncio.create_task(self.node.drain())
         while not draining.done() and not self.force_exit:
             await asyncio.wait([draining], timeout=0.1)

@@ -37,6 +37,9 @@ class Handler:
     def __init__(self, accept: Callable[[LiveSocket], None]) -> None:
         self.accept = accept
 
+    def is_moving(self) -> bool:
+        return False
+
     def matches(self, path: str) -> bool:
         return path.startswith("/live")
 

@@ -108,6 +108,7 @@ def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
         "ZEGO_SERVER_SECRET": _kept_secret(data / "zego-secret")[:32],
         "WX_CONSOLE_PAGE": CONSOLE_PAGE,
         "LOG_FORMAT": "text",
+        "DRAIN_SECONDS": "0",  # no proxy has to see it, and Ctrl-C is for now
     }
     return defaults | {name: value for name, value in values.items() if value}
 

@@ -81,7 +81,7 @@ class _Supervisor:
     def _stop(self, drain_seconds: float) -> None:
         for process in self.processes:
             process.terminate()
-        deadline = time.monotonic() + drain_seconds + 4
+        deadline = time.monotonic() + max(drain_seconds, 2.0) + 3.5
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))

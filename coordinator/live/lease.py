@@ -30,7 +30,7 @@ log = structlog.get_logger()
 LEASE = timedelta(seconds=8)
 RENEW_SECONDS = 2.5
 WATCH_SECONDS = 0.5
-LEAVE_SECONDS = 1.0
+LEAVE_SECONDS = 0.5
 REACHED_SECONDS = 3.0
 """How fresh an answer to a renewal must be for this node to say that it reaches Postgres."""
 HEARD_SECONDS = 2.0

@@ -10,8 +10,8 @@ from coordinator.domain.close_codes import CloseCode
 from coordinator.live.connection import Connection
 from coordinator.live.participant import ParticipantConnection
 
-DRAIN_PER_SECOND = 500
-"""How fast a draining node sends its clients elsewhere, where the window allows it."""
+GONE_SECONDS = 2.5
+"""How long a drained connection may take to close, or to be aborted."""
 
 
 class ConnectionRegistry:
@@ -61,19 +61,18 @@ class ConnectionRegistry:
         for connection in list(self._connections.values()):
             connection.say_bye(code, after_ms=random.randrange(2000))
 
-    async def drain(self, window_seconds: float) -> None:
-        """Sends every client elsewhere (4200), paced over at most `window_seconds`."""
+    async def drain(self, seconds: float) -> None:
+        """Sends every client elsewhere (4200), spread over `seconds`."""
         connections = list(self._connections.values())
         random.shuffle(connections)
-        seconds = min(window_seconds, len(connections) / DRAIN_PER_SECOND)
         loop = asyncio.get_running_loop()
         start = loop.time()
         for position, connection in enumerate(connections):
             due = start + seconds * position / len(connections)
             if due > loop.time() + 0.02:
                 await asyncio.sleep(due - loop.time())
-            connection.say_bye(
-                CloseCode.DRAINING, after_ms=random.randrange(int(seconds * 1000) + 500)
-            )
-        while self._connections and loop.time() < start + seconds + 2.5:  # noqa: ASYNC110
+            # The pace is ours already: a client need not wait to be one of few.
+            connection.say_bye(CloseCode.DRAINING, after_ms=random.randrange(500))
+        told_at = loop.time()
+        while self._connections and loop.time() < told_at + GONE_SECONDS:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # until the peers have answered or were aborted; rarely run

@@ -287,6 +287,9 @@ class LiveSocket(asyncio.Protocol):
 class UpgradeHandler(Protocol):
     """Decides about new websockets. Its methods must not block or raise."""
 
+    def is_moving(self) -> bool:
+        """True where clients are better off on another node."""
+
     def matches(self, path: str) -> bool:
         """True where a path is a live endpoint; others are answered by HTTP."""
 

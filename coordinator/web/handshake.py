@@ -123,6 +123,9 @@ class Handshake:
         self._openings: set[asyncio.Task[None]] = set()
         self._unauthenticated = 0
 
+    def is_moving(self) -> bool:
+        return self._is_moving()
+
     def matches(self, path: str) -> bool:
         return any(endpoint.path.fullmatch(path.rstrip("/")) for endpoint in self._endpoints)
 
@@ -158,7 +161,7 @@ class Handshake:
     async def _greet(self, socket: LiveSocket) -> None:
         early = _EarlyFrames()
         socket.receiver = early
-        if self._is_moving():
+        if self.is_moving():
             raise Refusal(CloseCode.DRAINING)
         if self._registry.count() >= self._max_connections:
             raise Refusal(CloseCode.OVER_CAPACITY)
@@ -184,7 +187,7 @@ class Handshake:
         """From the decision to the greeting; what the client says meanwhile waits."""
         if socket.is_lost:
             return
-        if self._is_moving():  # since the handshake began; the drain has not seen this one
+        if self.is_moving():  # since the handshake began; the drain has not seen this one
             raise Refusal(CloseCode.DRAINING)
         socket.receiver = connection
         connection.hold(early.frames)

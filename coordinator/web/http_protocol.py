@@ -97,6 +97,10 @@ def http_protocol(handler: UpgradeHandler) -> type[HttpToolsProtocol]:
             super().on_headers_complete()
             extensions: dict[str, Any] = {ANSWER: self.answer}
             self.scope["extensions"] = extensions
+            if handler.is_moving() and not self.parser.should_upgrade():
+                # A proxy that keeps this connection would use it until the very end.
+                self.headers.append((b"connection", b"close"))
+                self.cycle.keep_alive = False
 
         def answer(self, scope: Any, status: int, headers: Headers, body: bytes) -> bool:
             """Sends a whole answer by one write; False where `send` has to do it by and by."""
