@@ -28,6 +28,7 @@ from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
 from coordinator.settings import Settings
+from coordinator.store import migrations
 from coordinator.store.database import Database
 from coordinator.store.room_pages import RoomPages
 from coordinator.web.app import rest_app
@@ -251,7 +252,7 @@ async def deployment_id(database_url: str) -> str:
     database = Database(database_url)
     await database.open()
     try:
-        if not await database.schema_is_current():
+        if not await migrations.is_current(database):
             raise SchemaMissing
         return f"coordinator:{await database.fetchval('SELECT id FROM deployment')}"
     finally:

@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
+from coordinator.store.migrations import migrate
 from tests.people import Api, Host, everybody_hangs_up
 from tests.product import Deployment
 
@@ -71,7 +72,7 @@ def empty_database_url(worker: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def database_url(empty_database_url: str) -> str:
     """The same, with every migration run."""
-    asyncio.run(Database(empty_database_url).migrate())
+    asyncio.run(migrate(Database(empty_database_url)))
     return empty_database_url
 
 

@@ -27,6 +27,7 @@ from coordinator.domain.errors import Unavailable
 from coordinator.domain.room import Policy
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
+from coordinator.store.migrations import migrate
 from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from tests.harness.cluster import signal_family, steady_ports
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.timeout(60)
 def postgres() -> Iterator[EmbeddedPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="coordinator-faults-"))
     with EmbeddedPostgres(folder, port=steady_ports(1)[0], options=("fsync=off",)) as server:
-        asyncio.run(Database(server.url).migrate())
+        asyncio.run(migrate(Database(server.url)))
         yield server
     shutil.rmtree(folder, ignore_errors=True)
 

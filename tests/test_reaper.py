@@ -61,7 +61,7 @@ class Site:
         )
         await self.writer.submit(
             Connect(
-                room_id=room, user_id=user, session_id=session, boot=self.lease.node_epoch
+                room_id=room, user_id=user, session_id=session, node_epoch=self.lease.node_epoch
             )
         )
         return room, user, session

@@ -54,7 +54,7 @@ def join(room: Room, user_id: str = "g") -> Participant:
 
 def connect(room: Room, user_id: str, session: str, *, returning: bool = False) -> None:
     rules.connect(
-        room, POLICY, user_id=user_id, session_id=session, boot="boot", returning=returning
+        room, POLICY, user_id=user_id, session_id=session, node_epoch="run", returning=returning
     )
 
 
@@ -119,7 +119,7 @@ def test_the_same_session_twice_is_one_connection() -> None:
 
     connect(room, HOST, "s1")
 
-    assert room.opened == [("s1", HOST, "boot")]
+    assert room.opened == [("s1", HOST, "run")]
     assert room.participants[HOST].connections == ["s1"]
 
 

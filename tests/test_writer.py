@@ -178,7 +178,7 @@ async def test_a_room_that_one_node_changes_is_written_by_one_statement(
         await lane.joins(room, name)
     assert len(lane.database.queries) == 3
     (connected,) = await lane.does(
-        Connect(room_id=room, user_id="guest_a", session_id=new_session_id(), boot=lane.boot)
+        Connect(room_id=room, user_id="guest_a", session_id=new_session_id(), node_epoch=lane.boot)
     )
 
     assert len(lane.database.queries) == 4, "who has just joined is remembered with the room"
@@ -222,7 +222,7 @@ async def test_a_room_that_two_nodes_change_in_turn_costs_no_vain_attempt(
 
     for lane in lanes:
         asked = Counter(" ".join(query.split()[:2]) for query in lane.database.queries)
-        assert (asked["BEGIN"], asked["WITH alive"], asked["COMMIT"]) == (3, 3, 3)
+        assert (asked["BEGIN"], asked["WITH given"], asked["COMMIT"]) == (3, 3, 3)
     await is_consistent(database, room)
 
 
@@ -233,7 +233,7 @@ async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
     await database.execute("DELETE FROM nodes WHERE boot = $1", lane.boot)
 
     (answer,) = await lane.does(
-        Connect(room_id=room, user_id="guest_a", session_id=new_session_id(), boot=lane.boot)
+        Connect(room_id=room, user_id="guest_a", session_id=new_session_id(), node_epoch=lane.boot)
     )
 
     assert isinstance(answer, LeaseLost)
@@ -275,7 +275,7 @@ async def test_a_commit_that_takes_long_shortens_nobodys_grace(
     session = new_session_id()
     await lane.joins(room, "a")
     await lane.does(
-        Connect(room_id=room, user_id="guest_a", session_id=session, boot=lane.boot)
+        Connect(room_id=room, user_id="guest_a", session_id=session, node_epoch=lane.boot)
     )
     async with _slow_commits(database, "%slow%", seconds=0.3):
         await lane.joins(room, "slow")
@@ -329,7 +329,7 @@ async def test_an_ended_room_is_remembered_no_more(
     session = new_session_id()
     await lane.joins(room, "a")
     for command in (
-        Connect(room_id=room, user_id="guest_a", session_id=session, boot=lane.boot),
+        Connect(room_id=room, user_id="guest_a", session_id=session, node_epoch=lane.boot),
         End(room_id=room, by="user_001"),
         Disconnect(room_id=room, user_id="guest_a", session_id=session),
     ):
@@ -398,7 +398,7 @@ def _anything(chance: random.Random, lane: Lane, room: str, sessions: list[Any])
     if kind is Connect:
         session = new_session_id()
         sessions.append((room, user_id, session))
-        return Connect(room_id=room, user_id=user_id, session_id=session, boot=lane.boot)
+        return Connect(room_id=room, user_id=user_id, session_id=session, node_epoch=lane.boot)
     if kind is Disconnect and sessions:
         its_room, its_user, session = sessions.pop(chance.randrange(len(sessions)))
         return Disconnect(room_id=its_room, user_id=its_user, session_id=session)

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from coordinator.domain.errors import Unavailable
 from coordinator.settings import Settings
+from coordinator.store import migrations
 from coordinator.store.database import Database
 
 SECONDS = 4.0
@@ -72,7 +73,7 @@ async def _migrations(settings: Settings) -> str:
     database = Database(settings.database_url)
     await database.open()
     try:
-        if not await database.schema_is_current():
+        if not await migrations.is_current(database):
             raise _Failed("not all have run: `coordinator migrate`")
     finally:
         await database.close()

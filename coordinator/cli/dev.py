@@ -32,6 +32,7 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.standins.wechat import DOCUMENTED_OPENID, WechatStandin
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
+from coordinator.store.migrations import migrate
 from coordinator.store.people import People
 
 ADMIN_OPENID = "oDevelopmentAdmin"
@@ -139,7 +140,7 @@ class _Greeting:
 
 async def _prepare(settings: Settings) -> _Greeting:
     """Schema, the documents' people and test data; what signs them in."""
-    await Database(settings.database_url).migrate()
+    await migrate(Database(settings.database_url))
     database = Database(settings.database_url)
     await database.open()
     try:

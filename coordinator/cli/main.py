@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
+import structlog
 from rich.console import Console
 from rich.progress import Progress
 
@@ -28,6 +29,7 @@ from coordinator.server import server
 from coordinator.services.access import Access
 from coordinator.settings import Settings, SettingsError
 from coordinator.standins.seed import seed
+from coordinator.store import migrations
 from coordinator.store.database import Database
 from coordinator.store.people import People
 
@@ -35,6 +37,8 @@ from coordinator.store.people import People
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; ends the process with its status."""
     try:
+        # A command prints its answer on stdout: what happens beside it is told on stderr.
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
         sys.exit(_run(_parser().parse_args(arguments)))
     except SettingsError as error:
         _fail(str(error))
@@ -169,7 +173,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _migrate(settings: Settings) -> int:
-    done = await Database(settings.database_url).migrate()
+    done = await migrations.migrate(Database(settings.database_url), say=print)
     print(f"{len(done)} migrations run" if done else "the schema is up to date")
     return 0
 
@@ -181,7 +185,7 @@ async def _with_database(settings: Settings, work: Work) -> int:
     database = Database(settings.database_url)
     await database.open()
     try:
-        if not await database.schema_is_current():
+        if not await migrations.is_current(database):
             raise SchemaMissing
         return await work(database)
     finally:

@@ -23,6 +23,17 @@ class FeedKey(NamedTuple):
     id: str
 
 
+class Head(NamedTuple):
+    """The identity of a log's last event, as somebody was told it.
+
+    `seq` alone may name another event after the database was set back and has grown again.
+    """
+
+    seq: int
+    epoch: str
+    at: str
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One change, as the log, the bus and the clients have it.
@@ -33,6 +44,8 @@ class Event:
         type: `participant_joined`, `room_ended` …
         at: when, as clients read it (`timestamp`).
         data: the members beside type, id, seq and at; ready for JSON.
+        epoch: the history of the database that it was written in; '' where a version that knew
+            none wrote it.
     """
 
     feed: FeedKey
@@ -40,6 +53,12 @@ class Event:
     type: str
     at: str
     data: Mapping[str, Any]
+    epoch: str = ""
+
+    @property
+    def head(self) -> Head:
+        """Its identity in its log."""
+        return Head(self.seq, self.epoch, self.at)
 
     def body(self) -> dict[str, Any]:
         """The event as one JSON object: how a frame and the REST log show it."""

@@ -90,11 +90,12 @@ class Room:
 
     Attributes:
         now: Postgres's clock, never before the log's last event.
-        version: of the row that this state was read or written as; 0 where it has none yet.
+        epoch: the history that new events belong to.
+        version: of the row that this state was read or written as.
         participants: those whom the commands name, by user id.
         events: what happened, in order, numbered.
         touched: ids of participants whose rows changed.
-        opened: live connections to add: (session id, user id, boot id).
+        opened: live connections to add: (session id, user id, node epoch).
         closed: session ids of live connections to delete.
         replaced: session ids among `closed` that a newer connection pushed out.
         is_marked: its row is written although nothing about it changed.
@@ -114,7 +115,8 @@ class Room:
     host_absent_since: datetime | None
     empty_since: datetime | None
     now: datetime
-    version: int = 0
+    epoch: str = ""
+    version: tuple[int, int] = (0, 0)
     participants: dict[str, Participant] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)
@@ -142,8 +144,24 @@ class Room:
         self.last_seq += 1
         self.last_at = self.now
         feed = FeedKey(ROOM, self.room_id)
-        self.events.append(Event(feed, self.last_seq, kind, timestamp(self.now), data))
+        self.events.append(Event(feed, self.last_seq, kind, timestamp(self.now), data, self.epoch))
         return self.last_seq
+
+
+def create(
+    *, room_id: str, room_name: str, host_id: str, host_name: str, now: datetime, epoch: str
+) -> Room:
+    """A new room, its host in it, and its first event; nobody is connected yet."""
+    room = Room(
+        room_id=room_id, room_name=room_name, host_name=host_name, status="active", created_at=now,
+        ended_at=None, last_seq=0, last_at=now, present=1, guests=0, online=0,
+        host_absent_since=now, empty_since=now, now=now, epoch=epoch,
+    )  # fmt: skip
+    host = Participant(host_id, host_name, "host", None, joined_at=now, joined_seq=1)
+    room.participants[host_id] = host
+    room.touched.add(host_id)
+    room.record("room_created", {"room": room_view(room), "participant": host.view()})
+    return room
 
 
 def room_view(room: Room) -> dict[str, Any]:
@@ -187,8 +205,9 @@ def join(
 
 
 def connect(
-    room: Room, policy: Policy, *, user_id: str, session_id: str, boot: str, returning: bool = False
-) -> None:
+    room: Room, policy: Policy, *, user_id: str, session_id: str, node_epoch: str,
+    returning: bool = False,
+) -> None:  # fmt: skip
     """A live connection of a participant opens; one who had gone is in again.
 
     `returning`: an open connection that was marked away is in use again; then somebody who has gone
@@ -213,17 +232,17 @@ def connect(
             raise NotFound
         if not participant.is_host:
             _ensure_seat(room, policy)
-    _open(room, participant, session_id, boot)
+    _open(room, participant, session_id, node_epoch)
 
 
-def _open(room: Room, participant: Participant, session_id: str, boot: str) -> None:
+def _open(room: Room, participant: Participant, session_id: str, node_epoch: str) -> None:
     participant.connections.append(session_id)
     participant.proven = True
     room.touched.add(participant.user_id)
     if session_id in room.closed:
         room.closed.remove(session_id)  # marked away a moment ago: its row is still there
     else:
-        room.opened.append((session_id, participant.user_id, boot))
+        room.opened.append((session_id, participant.user_id, node_epoch))
     if len(participant.connections) > MAX_CONNECTIONS:
         oldest = participant.connections.pop(0)
         room.closed.append(oldest)

@@ -93,7 +93,7 @@ class ParticipantConnection(Connection):
                     room_id=self.room_id,
                     user_id=self.user_id,
                     session_id=self.session_id,
-                    boot=self.boot,
+                    node_epoch=self.boot,
                     returning=returning,
                 )
             )

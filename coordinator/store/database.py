@@ -1,98 +1,92 @@
-"""The connection to Postgres: one pool, one transaction of our own, one word for "it is away".
+"""The connection to Postgres: a pool, lines kept for one purpose, a transaction of our own.
 
-Piccolo's quiet queries and the prepared SQL of the hot paths share Piccolo's asyncpg pool. Nobody
-opens a transaction but `Database.transaction`: it refuses nesting, and always gives its connection
-back.
+Piccolo's queries (`run`) and prepared SQL (`fetch` …) share the pool. What a node lives by has
+connections of its own (`line`), so that no number of callers keeps it from its lease. Nobody opens
+a transaction but `Database.transaction`: it refuses nesting, and always gives its connection back.
+
+A query that is given up (too slow, its caller gone) ends its connection, and Postgres is not asked
+to cancel it: while a COMMIT waits for a synchronous standby, a cancel would end the wait and show
+everybody what may yet be lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
-from piccolo.apps.migrations.commands.forwards import ForwardsMigrationManager
-from piccolo.apps.migrations.tables import Migration
+import structlog
+from piccolo.query import Query
 
-import piccolo_conf
 from coordinator.domain.errors import Unavailable
 from coordinator.postgres_url import parse_postgres_url
+from coordinator.store import outages
 from coordinator.store.connect import Connector
-from coordinator.store.engine import Engine
-from coordinator.store.piccolo_app import APP_CONFIG
+from coordinator.store.engine import ENGINE
+from coordinator.store.epochs import Epochs
 
-COMMAND_SECONDS = 4.0
-ACQUIRE_SECONDS = 4.0
-"""How long one waits for a connection at most: so that a silent host leaves time for the next."""
-POOL_SIZE = 16
+log = structlog.get_logger()
 
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 4.5
+"""How long a caller waits for a connection and for its queries, together."""
+POOL_SIZE = 14
+POOLED_SIZE = 3
+"""Connections of the pool behind a pooler in transaction mode: a node uses at most six at once."""
+MOST_WAITING = 2_000
+"""Callers that wait for a connection; beyond it they are told at once."""
+TRIES = 3
+REFUSED_SECONDS = 5.0
+"""How long one refusal to write (disk full) counts, unless something has been written since."""
+QUIET_SECONDS = 60.0
+"""A cause that has not been met for so long is told to the log anew."""
+MOST_CAUSES = 100
+
+# A node that is frozen while it holds a room's row must not hold the room up: Postgres ends its
+# transaction after 2 s. Set after connecting: PgBouncer knows no such parameters at the start.
 SESSION = {
-    # A node that is frozen while it holds a room's row must not hold the room up:
-    # Postgres ends its transaction after 2 s.
     "idle_in_transaction_session_timeout": "2s",
     "lock_timeout": "2s",
     "statement_timeout": "5s",
-    "application_name": "coordinator",
 }
-
-_MIGRATION_LOCK = 7_238_114  # any constant: the advisory lock of "somebody is migrating"
-
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.exceptions.CannotConnectNowError,
-    asyncpg.exceptions.AdminShutdownError,
-    asyncpg.exceptions.CrashShutdownError,
-    asyncpg.exceptions.TooManyConnectionsError,
-    asyncpg.exceptions.QueryCanceledError,
-    asyncpg.exceptions.LockNotAvailableError,
-    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    asyncpg.exceptions.ReadOnlySQLTransactionError,
+_SET_SESSION = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', false)" for name, value in SESSION.items()
 )
-"""What asyncpg raises when Postgres is gone, going, coming, or too slow."""
+BEGIN = "BEGIN"
+BEGIN_POOLED = "; ".join(
+    ["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in SESSION.items())]
+)
 
 _inside: ContextVar[bool] = ContextVar("inside a transaction", default=False)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """Goes back to the pool as it is: our transactions end themselves, resetting costs a trip."""
+    """Goes back to the pool as it is, and ends where a query on it is given up."""
 
     def get_reset_query(self) -> str:
-        return ""
+        return ""  # our transactions end themselves; resetting costs a round trip
 
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turns every way in which Postgres can be away into `Unavailable`."""
-    try:
-        yield
-    except AWAY as error:
-        raise Unavailable(retry_after=1) from error
-
-
-def _options() -> dict[str, Any]:
-    return {
-        "command_timeout": COMMAND_SECONDS,
-        "server_settings": SESSION,
-        "connection_class": _Connection,
-    }
+    def _cancel_current_command(self, waiter: Any, cancel_waiter: Any = None) -> None:
+        self._loop.call_soon(self.terminate)
 
 
 class Database:
     """One deployment's Postgres. Safe to use from many tasks.
 
-    Every method raises `Unavailable` where Postgres is away; the pool heals by itself when it
-    returns.
+    Every method raises `Unavailable` where Postgres cannot serve (`outages.is_outage`), and tells
+    the cause to the log once; the pool heals by itself.
+
+    Attributes:
+        epochs: which history it is in.
+        is_pooled: a pooler in transaction mode stands between (`DATABASE_POOLER=transaction`).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pooler: str = "session") -> None:
         """Does no I/O.
 
         Raises:
@@ -100,10 +94,17 @@ class Database:
         """
         self.url = url
         self._connect = Connector(parse_postgres_url(url))
-        self.engine = Engine(self._connect, _options())
-        tables: list[Any] = [*APP_CONFIG.table_classes, Migration]
-        for table in tables:
-            table._meta.db = self.engine
+        self.is_pooled = pooler == "transaction"
+        self.begin = BEGIN_POOLED if self.is_pooled else BEGIN
+        self.epochs = Epochs(self.connection)
+        self.epochs.on_change(self._leave_history)
+        self._pool: Any = None
+        self._waiting = 0
+        self._causes: dict[str, float] = {}
+        self._is_troubled = False
+        self._refused_at = float("-inf")
+        self._lines: list[Line] = []
+        self._ping = self.line()
 
     async def open(self) -> None:
         """Connects.
@@ -111,51 +112,158 @@ class Database:
         Raises:
             Unavailable: it cannot.
         """
-        with translated():
-            # No floor: asyncpg would keep it up by itself, with a traceback for each try.
-            await self.engine.start_connection_pool(min_size=0, max_size=POOL_SIZE)
+        # No floor: asyncpg would keep it up by itself, with a traceback for each try.
+        self._pool = await asyncpg.create_pool(
+            **self.options(),
+            connect=self._connect,
+            min_size=0,
+            max_size=POOLED_SIZE if self.is_pooled else POOL_SIZE,
+            init=self._begin_session,
+        )
         async with self.connection():
             pass  # it can be reached
 
     async def close(self) -> None:
-        """Closes the pool within 1 s, by force where a connection does not end."""
-        pool = self.engine.pool
+        """Closes all connections within 1 s, by force where one does not end."""
+        for line in self._lines:
+            line.close()
+        pool, self._pool = self._pool, None
         if pool is None:
             return
         try:
             await asyncio.wait_for(pool.close(), 1)
-        except AWAY:
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
-        self.engine.pool = None
 
-    @property
-    def _pool(self) -> Any:
-        if self.engine.pool is None:
-            raise Unavailable
-        return self.engine.pool
+    def options(self) -> dict[str, Any]:
+        """asyncpg's, beside where to connect to."""
+        cache = {"statement_cache_size": 0} if self.is_pooled else {}
+        return {
+            "server_settings": {"application_name": "coordinator"},
+            "connection_class": _Connection,
+            **cache,
+        }
+
+    async def connect_plainly(self) -> Any:
+        """A connection without our limits and without a proof of its history: for migrations."""
+        return await self._connect(**self.options())
+
+    async def _begin_session(self, connection: Any) -> None:
+        """Each new connection: our limits, and the proof of its history."""
+        if not self.is_pooled:
+            await connection.fetch(_SET_SESSION)
+        await self.epochs.prove(connection)
+
+    def _leave_history(self, epoch: str) -> None:
+        """Another history: what was connected to the one before is ended."""
+        for line in self._lines:
+            line.close()
+        if self._pool is not None:
+            # Each goes when it is released or would be lent next.
+            asyncio.get_running_loop().create_task(self._pool.expire_connections())
 
     async def connect(self) -> Any:
         """A connection outside of the pool, the caller's own to close (the writer keeps one)."""
-        with translated():
-            return await self._connect(**_options())
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                connection = await self.connect_plainly()
+                try:
+                    await self._begin_session(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
+                return connection
+        except Exception as error:
+            raise self.translated(error) from error
+
+    def line(self) -> Line:
+        """A connection for one purpose, made when it is first needed."""
+        line = Line(self)
+        self._lines.append(line)
+        return line
+
+    # -- errors -------------------------------------------------------------------------------
+
+    def translated(self, error: BaseException) -> BaseException:
+        """`Unavailable` for whatever means that Postgres cannot serve; the log hears why, once.
+
+        Other errors are given as they are.
+        """
+        if isinstance(error, Unavailable) or not outages.is_outage(error):
+            return error
+        self.note_outage(error)
+        return Unavailable(retry_after=1)
+
+    def note_outage(self, error: BaseException) -> None:
+        """Tells the log what keeps Postgres from serving, once for each cause."""
+        cause, now = outages.cause(error), time.monotonic()
+        if outages.is_refusal(error):
+            self._refused_at = now
+        else:
+            self._is_troubled = True
+        if now - self._causes.get(cause, float("-inf")) > QUIET_SECONDS:
+            log.warning("postgres_unavailable", cause=cause)
+        if len(self._causes) > MOST_CAUSES:
+            self._causes.clear()
+        self._causes[cause] = now
+
+    def note_success(self) -> None:
+        """Postgres has served."""
+        if self._is_troubled:
+            self._is_troubled = False
+            log.info("postgres_serves_again")
+
+    def note_written(self) -> None:
+        """Something has been written: a refusal of writing is over."""
+        self._refused_at = float("-inf")
+
+    async def ping(self) -> None:
+        """Whether Postgres serves this node, asked on a line of its own.
+
+        Raises:
+            Unavailable: it does not answer, is read-only, or has just refused to write.
+        """
+        if time.monotonic() - self._refused_at < REFUSED_SECONDS:
+            raise Unavailable(retry_after=1)
+        if await self._ping.fetchval("SHOW transaction_read_only") == "on":
+            self.note_outage(asyncpg.ReadOnlySQLTransactionError("Postgres is read-only"))
+            raise Unavailable(retry_after=1)
+
+    # -- queries ------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """A pooled connection, outside of any transaction.
-
-        One whose query was given up is ended at once: the pool would first wait for the server to
-        confirm that, and lose a cancellation on the way.
-        """
+        """A pooled connection, outside of any transaction, for `PATIENCE_SECONDS` in all."""
         pool = self._pool
-        with translated():
-            connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
-            try:
+        if pool is None or self._waiting >= MOST_WAITING:
+            raise Unavailable(retry_after=1)
+        connection = None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                self._waiting += 1
+                try:
+                    connection = await pool.acquire()
+                finally:
+                    self._waiting -= 1
                 yield connection
-            except (asyncio.CancelledError, *AWAY):
-                connection.terminate()
+            self.note_success()
+        except (Exception, asyncio.CancelledError) as error:
+            is_away = isinstance(error, asyncio.CancelledError) or outages.is_outage(error)
+            if connection is not None and is_away:
+                connection.terminate()  # the pool would wait for the server to say so
+            translated = self.translated(error)
+            if translated is error:
                 raise
-            finally:
+            raise translated from error
+        finally:
+            if connection is not None:
                 await pool.release(connection)
+
+    async def run(self, query: Query[Any, Any]) -> Any:
+        """Runs one of Piccolo's queries; its answer as Piccolo gives it."""
+        async with self.connection() as connection:
+            with ENGINE.on(connection):
+                return await query.run()
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         """All rows of one prepared statement."""
@@ -179,6 +287,23 @@ class Database:
             tag: str = await connection.execute(sql, *values)
             return tag
 
+    async def fetch_told(self, sql: str, *values: Any, key: str) -> list[Any]:
+        """Rows that clients are told, from a history that is proven to be `epochs.current`.
+
+        A direct connection has proven it once. Behind a pooler in transaction mode the statement
+        does; a row whose `key` is null is not of the answer there.
+        """
+        if not self.is_pooled or self.epochs.is_hidden:
+            return await self.fetch(sql, *values)
+        rows = await self.fetch(self.epochs.fenced(sql), *values)
+        await self._note(rows[0]["proven_epoch"])
+        return [row for row in rows if row[key] is not None]
+
+    async def _note(self, epoch: str | None) -> None:
+        if epoch != self.epochs.current:
+            await self.epochs.check()
+            raise Unavailable(retry_after=1)
+
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """A transaction on a connection of the pool: commits at the end, rolls back on any error.
@@ -194,58 +319,94 @@ class Database:
         token = _inside.set(True)
         try:
             async with self.connection() as connection:
-                await connection.execute("BEGIN")
+                await connection.execute(self.begin)
                 try:
                     yield connection
                     await connection.execute("COMMIT")
-                except (asyncio.CancelledError, *AWAY):
-                    raise  # the connection is ended, and the transaction with it
-                except BaseException:
+                except (Exception, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) or outages.is_outage(error):
+                        raise  # the connection is ended, and the transaction with it
                     await _rollback(connection)
                     raise
         finally:
             _inside.reset(token)
 
-    async def migrate(self) -> list[str]:
-        """Brings the schema to the newest version, in one transaction; the ids that it ran.
+    async def in_transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """`work(connection)` in a transaction, done again where Postgres took it back for another's
+        sake (a deadlock, a serialization failure).
 
-        Safe from several nodes at once: they queue on an advisory lock. Needs no open pool.
+        Raises:
+            Unavailable: as of `transaction`.
         """
-        piccolo_conf.DB = self.engine  # Piccolo's migrations look their engine up there
-        with translated():
-            connection = await self._connect(command_timeout=120)
-        # The lock is held by a session of its own, so that no time limit touches it.
+        for _ in range(TRIES - 1):
+            try:
+                async with self.transaction() as connection:
+                    return await work(connection)
+            except Unavailable as error:
+                if not outages.is_worth_repeating(error.__cause__ or error):
+                    raise
+        async with self.transaction() as connection:
+            return await work(connection)
+
+
+class Line:
+    """One connection that nobody else uses: its callers wait for each other and for nobody else.
+
+    Its methods are those of `Database`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Any = None
+        self._free = asyncio.Lock()
+
+    def close(self) -> None:
+        """Ends the connection, also under a query; the next query makes another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """The connection, outside of any transaction, for `PATIENCE_SECONDS` in all."""
         try:
-            with translated():
-                await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
-            return await self._run_migrations()
-        finally:
-            await connection.close(timeout=2)
+            async with asyncio.timeout(PATIENCE_SECONDS), self._free:
+                try:
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await self._database.connect()
+                    yield self._connection
+                except (Exception, asyncio.CancelledError) as error:
+                    if isinstance(error, asyncio.CancelledError) or outages.is_outage(error):
+                        self.close()
+                    raise
+            self._database.note_success()
+        except Exception as error:
+            translated = self._database.translated(error)
+            if translated is error:
+                raise
+            raise translated from error
 
-    async def _run_migrations(self) -> list[str]:
-        with translated(), contextlib.redirect_stdout(io.StringIO()) as printed:
-            before = set(await _migrations_run())
-            async with self.engine.transaction():
-                manager = ForwardsMigrationManager(app_name=APP_CONFIG.app_name)
-                await manager.create_migration_table()
-                result = await manager.run_migrations(APP_CONFIG)
-            if not result.success:
-                raise RuntimeError(f"the migrations failed:\n{printed.getvalue()}")
-            return sorted(set(await _migrations_run()) - before)
+    async def fetch(self, sql: str, *values: Any) -> list[Any]:
+        """All rows of one prepared statement."""
+        async with self.connection() as connection:
+            rows: list[Any] = await connection.fetch(sql, *values)
+            return rows
 
-    async def schema_is_current(self) -> bool:
-        """True where every migration of this version has run."""
-        manager = ForwardsMigrationManager(app_name=APP_CONFIG.app_name)
-        modules = manager.get_migration_modules(APP_CONFIG.resolved_migrations_folder_path)
-        with translated():
-            return set(modules) <= set(await _migrations_run())
+    async def fetchrow(self, sql: str, *values: Any) -> Any:
+        """The first row, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(sql, *values)
 
+    async def fetchval(self, sql: str, *values: Any) -> Any:
+        """The first column of the first row, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchval(sql, *values)
 
-async def _migrations_run() -> list[str]:
-    if not await Migration.table_exists():
-        return []
-    names: list[str] = await Migration.get_migrations_which_ran(app_name=APP_CONFIG.app_name)
-    return names
+    async def execute(self, sql: str, *values: Any) -> str:
+        """Runs one statement; its command tag (`UPDATE 1`)."""
+        async with self.connection() as connection:
+            tag: str = await connection.execute(sql, *values)
+            return tag
 
 
 async def _rollback(connection: Any) -> None:
@@ -253,5 +414,5 @@ async def _rollback(connection: Any) -> None:
     """
     try:
         await asyncio.wait_for(asyncio.shield(connection.execute("ROLLBACK")), 2)
-    except (*AWAY, asyncpg.PostgresError, asyncio.CancelledError):
+    except (Exception, asyncio.CancelledError):
         connection.terminate()

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from coordinator.domain.errors import NotFound
-from coordinator.domain.events import INTERVIEW, Event, FeedKey, timestamp
+from coordinator.domain.events import INTERVIEW, Event, FeedKey, Head, timestamp
 from coordinator.domain.interview import (
     CREATED,
     UPDATED,
@@ -27,6 +27,7 @@ from coordinator.domain.interview import (
 from coordinator.domain.interview import progress as progress_of
 from coordinator.domain.job import Enterprise
 from coordinator.store.database import Database
+from coordinator.store.heads import Moved, heads_columns
 
 _COLUMNS = """
     i.id, i.external_user_id, i.job_id, i.status, i.outline, i.current_index, i.answers, i.report,
@@ -56,9 +57,9 @@ _INSERT = """
         FROM (SELECT clock_timestamp() AS at) AS now, job AS j
         RETURNING id, last_seq, updated_at
     )
-    INSERT INTO interview_events (interview_id, seq, type, at, payload)
-    SELECT id, last_seq, $14, updated_at, $15 FROM made
-    RETURNING seq, at
+    INSERT INTO interview_events (interview_id, seq, type, at, payload, epoch)
+    SELECT id, last_seq, $14, updated_at, $15, (SELECT epoch FROM deployment) FROM made
+    RETURNING seq, at, epoch
 """
 
 _UPDATE = """
@@ -70,9 +71,39 @@ _UPDATE = """
         WHERE id = $1
         RETURNING id, last_seq, updated_at
     )
-    INSERT INTO interview_events (interview_id, seq, type, at, payload)
-    SELECT id, last_seq, $8, updated_at, $9 FROM made
-    RETURNING seq, at
+    INSERT INTO interview_events (interview_id, seq, type, at, payload, epoch)
+    SELECT id, last_seq, $8, updated_at, $9, (SELECT epoch FROM deployment) FROM made
+    RETURNING seq, at, epoch
+"""
+
+_LOAD = f"""
+    SELECT {_COLUMNS}, last.epoch AS last_epoch FROM {_FROM}
+    LEFT JOIN interview_events last ON last.interview_id = i.id AND last.seq = i.last_seq
+    WHERE i.id = $1
+"""
+
+# As in `store/rooms.py`.
+_MOVED = """
+    SELECT known.id, i.last_seq, e.seq IS NOT NULL AS stands
+    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
+        AS known (id, seq, epoch, at)
+    LEFT JOIN interviews i ON i.id = known.id
+    LEFT JOIN LATERAL (
+        SELECT seq FROM interview_events e
+        WHERE e.interview_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
+            AND date_trunc('milliseconds', e.at) = known.at
+        OFFSET 0
+    ) e ON true
+    WHERE i.last_seq IS DISTINCT FROM known.seq
+        OR date_trunc('milliseconds', i.updated_at) IS DISTINCT FROM known.at
+"""
+
+_STANDING = """
+    SELECT known.id
+    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
+        AS known (id, seq, epoch, at)
+    JOIN interview_events e ON e.interview_id = known.id AND e.seq = known.seq
+        AND e.epoch = known.epoch AND date_trunc('milliseconds', e.at) = known.at
 """
 
 _HEADS = """
@@ -242,7 +273,7 @@ class Interviews:
             raise NotFound("岗位不存在")
         return (
             Record(interview_id, row["seq"], interview, job, row["at"], row["at"]),
-            _event(interview_id, row["seq"], CREATED, row["at"], told),
+            _event(interview_id, row, CREATED, told),
         )
 
     async def write(
@@ -268,29 +299,55 @@ class Interviews:
         )
         return (
             Record(before.id, row["seq"], interview, before.job, before.created_at, row["at"]),
-            _event(before.id, row["seq"], UPDATED, row["at"], told),
+            _event(before.id, row, UPDATED, told),
         )
 
     # -- the hub's source ---------------------------------------------------------------------
 
     async def load(self, interview_id: str) -> tuple[int, InterviewState] | None:
         """The feed's state and the seq that it reflects, of one moment; None = there is none."""
-        record = await self.record(interview_id, enterprise=None)
-        return None if record is None else (record.seq, InterviewState.of(record))
+        loaded = await self.load_head(interview_id)
+        return None if loaded is None else (loaded[0].seq, loaded[1])
+
+    async def load_head(self, interview_id: str) -> tuple[Head, InterviewState] | None:
+        """The feed's state and the event that it reflects, of one moment; None = there is none."""
+        rows = await self.database.fetch_told(_LOAD, interview_id, key="id")
+        if not rows:
+            return None
+        record = _record(rows[0])
+        head = Head(record.seq, rows[0]["last_epoch"] or "", timestamp(record.updated_at))
+        return head, InterviewState.of(record)
 
     async def events_after(self, interview_id: str, seq: int, limit: int) -> list[Event]:
         """The log after `seq`, oldest first, at most `limit` events."""
-        rows = await self.database.fetch(
+        rows = await self.database.fetch_told(
             """
-            SELECT seq, type, at, payload FROM interview_events
+            SELECT seq, type, at, payload, epoch FROM interview_events
             WHERE interview_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
             """,
-            interview_id, seq, limit,
+            interview_id, seq, limit, key="seq",
         )  # fmt: skip
         return [
-            _event(interview_id, r["seq"], r["type"], r["at"], msgspec.json.decode(r["payload"]))
-            for r in rows
+            _event(interview_id, r, r["type"], msgspec.json.decode(r["payload"])) for r in rows
         ]
+
+    async def moved(self, known: Sequence[tuple[str, Head]]) -> list[Moved]:
+        """The poll, as `Rooms.moved`."""
+        rows = await self.database.fetch_told(_MOVED, *heads_columns(known), key="id")
+        return [Moved(row["id"], row["last_seq"], row["stands"]) for row in rows]
+
+    async def vanished(self, known: Sequence[tuple[str, Head]]) -> set[str]:
+        """After a change of epoch, as `Rooms.vanished`."""
+        rows = await self.database.fetch_told(_STANDING, *heads_columns(known), key="id")
+        return {interview_id for interview_id, _ in known} - {row["id"] for row in rows}
+
+    async def epoch_at(self, interview_id: str, seq: int) -> str | None:
+        """The epoch of the event `seq`; None where the log does not have it."""
+        rows = await self.database.fetch_told(
+            "SELECT seq, epoch FROM interview_events WHERE interview_id = $1 AND seq = $2",
+            interview_id, seq, key="seq",
+        )  # fmt: skip
+        return rows[0]["epoch"] if rows else None
 
     async def head(self, interview_id: str) -> int | None:
         """The log's last seq; None = no such interview."""
@@ -310,8 +367,9 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _event(interview_id: str, seq: int, kind: str, at: datetime, told: dict[str, Any]) -> Event:
-    return Event(FeedKey(INTERVIEW, interview_id), seq, kind, timestamp(at), told)
+def _event(interview_id: str, row: Any, kind: str, told: dict[str, Any]) -> Event:
+    feed = FeedKey(INTERVIEW, interview_id)
+    return Event(feed, row["seq"], kind, timestamp(row["at"]), told, row["epoch"])
 
 
 def _brief(row: Any) -> JobBrief:

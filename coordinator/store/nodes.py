@@ -35,42 +35,49 @@ class Nodes:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._epochs = database.epochs
+        self._lease = database.line()
+        self._judge = database.line()
 
-    async def enter(self, boot: str, name: str, lease: timedelta) -> None:
+    async def enter(self, node_epoch: str, name: str, lease: timedelta) -> None:
         """A run of a node begins; its lease is good from now on."""
-        await self.database.execute(
+        await self._lease.execute(
             """
             INSERT INTO nodes (boot, name, lease_until, held_since)
             VALUES ($1, $2, clock_timestamp() + $3::interval, clock_timestamp())
             ON CONFLICT (boot) DO UPDATE SET lease_until = excluded.lease_until
             """,
-            boot, name[:100], lease,
+            node_epoch, name[:100], lease,
         )  # fmt: skip
 
-    async def renew(self, boot: str, lease: timedelta) -> bool:
+    async def renew(self, node_epoch: str, lease: timedelta) -> bool:
         """Renews the lease; False where the node has been declared dead.
 
-        One that had run out is held anew from now: the node missed what happened meanwhile.
+        One that had run out is held anew from now: the node missed what happened meanwhile. It also
+        looks whether the database is still in the epoch that is known (`Epochs.on_change`).
         """
-        tag = await self.database.execute(
+        row = await self._lease.fetchrow(
             """
             UPDATE nodes SET
                 held_since = CASE WHEN lease_until < clock_timestamp()
-                    THEN clock_timestamp() ELSE held_since END,
+                    THEN clock_timestamp() ELSE least(held_since, clock_timestamp()) END,
                 lease_until = clock_timestamp() + $2::interval
             WHERE boot = $1
+            RETURNING (SELECT epoch FROM deployment) AS epoch
             """,
-            boot, lease,
+            node_epoch, lease,
         )  # fmt: skip
-        return tag == "UPDATE 1"
+        if row is not None and (self.database.is_pooled or row["epoch"] != self._epochs.current):
+            await self._epochs.check()
+        return row is not None
 
-    async def leave(self, boot: str) -> None:
+    async def leave(self, node_epoch: str) -> None:
         """A run of a node ends in order."""
-        await self.database.execute("DELETE FROM nodes WHERE boot = $1", boot)
+        await self._lease.execute("DELETE FROM nodes WHERE boot = $1", node_epoch)
 
-    async def bury_dead(self, boot: str, lease: timedelta) -> list[str]:
+    async def bury_dead(self, node_epoch: str, lease: timedelta) -> list[str]:
         """Deletes the rows of nodes whose lease ran out while this one was watching."""
-        rows = await self.database.fetch(
+        rows = await self._judge.fetch(
             f"""
             DELETE FROM nodes WHERE boot IN (
                 SELECT boot FROM nodes WHERE lease_until < clock_timestamp() AND boot <> $1
@@ -78,14 +85,14 @@ class Nodes:
             AND {_IS_WATCHING}
             RETURNING boot
             """,
-            boot, lease,
+            node_epoch, lease,
         )  # fmt: skip
         return [row["boot"] for row in rows]
 
     async def orphans(self, limit: int) -> list[StoredConnection]:
         """Connections whose node is gone."""
         return _connections(
-            await self.database.fetch(
+            await self._judge.fetch(
                 """
                 SELECT c.id, c.room_id, c.user_id FROM connections c
                 WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.boot = c.boot)
@@ -95,18 +102,18 @@ class Nodes:
             )
         )
 
-    async def connections(self, boot: str) -> list[StoredConnection]:
+    async def connections(self, node_epoch: str) -> list[StoredConnection]:
         """The connections that this run of a node owns."""
         return _connections(
-            await self.database.fetch(
-                "SELECT id, room_id, user_id FROM connections WHERE boot = $1", boot
+            await self._judge.fetch(
+                "SELECT id, room_id, user_id FROM connections WHERE boot = $1", node_epoch
             )
         )
 
     async def crowded(self, people: list[tuple[str, str]], most: int) -> set[tuple[str, str]]:
         """Of participants (room, user), those with `most` connections or more."""
         rooms, users = zip(*people, strict=True)
-        rows = await self.database.fetch(
+        rows = await self._judge.fetch(
             """
             SELECT room_id, user_id FROM connections
             WHERE (room_id, user_id) IN (SELECT * FROM unnest($1::varchar[], $2::varchar[]))
@@ -116,21 +123,21 @@ class Nodes:
         )  # fmt: skip
         return {(row["room_id"], row["user_id"]) for row in rows}
 
-    async def overdue(self, boot: str, grace: timedelta, limit: int) -> list[tuple[str, str]]:
+    async def overdue(self, node_epoch: str, grace: timedelta, limit: int) -> list[tuple[str, str]]:
         """(room, user) whose deadline has passed, if this node has watched for a whole grace."""
-        rows = await self.database.fetch(
+        rows = await self._judge.fetch(
             f"""
             SELECT room_id, user_id FROM interview_participants
             WHERE leave_at <= clock_timestamp() AND {_IS_WATCHING}
             ORDER BY leave_at LIMIT $3
             """,
-            boot, grace, limit,
+            node_epoch, grace, limit,
         )  # fmt: skip
         return [(row["room_id"], row["user_id"]) for row in rows]
 
     async def overdue_rooms(self, lifespan: Lifespan, limit: int) -> list[str]:
         """Active rooms that may have passed a limit of their life."""
-        rows = await self.database.fetch(
+        rows = await self._judge.fetch(
             """
             SELECT room_id FROM interview_rooms WHERE status = 'active' AND (
                 host_absent_since < clock_timestamp() - $1::interval

@@ -1,4 +1,4 @@
-"""Rooms: what is read of them, and how one is made. Everything else is written by `writer.py`."""
+"""Rooms: what is read of them, and how one is made. `room_writer` writes everything else."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 
 import msgspec
 
+from coordinator.domain import room as rules
 from coordinator.domain.errors import RoomExists, Unavailable
-from coordinator.domain.events import ROOM, Event, FeedKey, timestamp
+from coordinator.domain.events import ROOM, Event, FeedKey, Head, timestamp
 from coordinator.domain.ids import staff_id
 from coordinator.domain.people import Staff
-from coordinator.domain.room import Participant, Room, room_view
+from coordinator.domain.room import Participant, Room
 from coordinator.domain.roster import Roster
 from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
+from coordinator.store.heads import Moved, heads_columns
+from coordinator.store.room_writer.sql import payload
 
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
@@ -43,11 +46,69 @@ _ROOM_AND_PEOPLE = f"""
     ORDER BY r.room_id, p.joined_seq
 """
 
+_LOAD = _ROOM_AND_PEOPLE.replace(
+    "FROM interview_rooms r",
+    """, last.epoch AS last_epoch FROM interview_rooms r
+    LEFT JOIN room_events last ON last.room_id = r.room_id AND last.seq = r.last_seq""",
+)
+
+# A room that has not moved costs its own row. `stands`: the event told last is still there.
+_MOVED = """
+    SELECT known.id, r.last_seq, e.seq IS NOT NULL AS stands
+    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
+        AS known (id, seq, epoch, at)
+    LEFT JOIN interview_rooms r ON r.room_id = known.id
+    LEFT JOIN LATERAL (
+        SELECT seq FROM room_events e
+        WHERE e.room_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
+            AND date_trunc('milliseconds', e.at) = known.at
+        OFFSET 0
+    ) e ON true
+    WHERE r.last_seq IS DISTINCT FROM known.seq
+        OR date_trunc('milliseconds', r.last_at) IS DISTINCT FROM known.at
+"""
+
+_STANDING = """
+    SELECT known.id
+    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
+        AS known (id, seq, epoch, at)
+    JOIN room_events e ON e.room_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
+        AND date_trunc('milliseconds', e.at) = known.at
+"""
+
 _HEADS = """
     SELECT r.room_id, r.last_seq
     FROM unnest($1::varchar[], $2::bigint[]) AS known (room_id, seq)
     JOIN interview_rooms r USING (room_id)
     WHERE r.last_seq <> known.seq
+"""
+
+_CLOCK = "SELECT clock_timestamp() AS now, epoch FROM deployment"
+
+_MADE_BEFORE = """
+    SELECT r.created_at, e.epoch FROM interview_rooms r
+    JOIN room_events e ON e.room_id = r.room_id AND e.seq = 1
+    WHERE r.room_id = $1 AND r.creation = $2
+"""
+
+# One statement: the row, its host and its event are there together, or not at all.
+_CREATE = """
+    WITH made AS (
+        INSERT INTO interview_rooms
+            (room_id, room_name, host_id, host_name, creation, created_at, present, last_seq,
+             last_at, host_absent_since, empty_since)
+        VALUES ($1, $2, $3, $4, $5, $6, 1, 1, $6, $6, $6)
+        ON CONFLICT (room_id) DO NOTHING
+        RETURNING room_id
+    ), host AS (
+        INSERT INTO interview_participants
+            (room_id, user_id, user_name, role, joined_at, joined_seq)
+        SELECT room_id, $7, $4, 'host', $6, 1 FROM made
+    ), event AS (
+        INSERT INTO room_events (room_id, seq, type, at, payload, epoch)
+        SELECT room_id, 1, 'room_created', $6, $8, $9 FROM made
+    )
+    SELECT count(*) = 1 FROM made
 """
 
 
@@ -106,12 +167,13 @@ class Rooms:
         self.database = database
         self._rooms = Coalesced(self._read_rooms)
         self._rooms_with_people = Coalesced(self._read_rooms_with_people)
+        self._loads = Coalesced(self._read_loads)
 
     async def create(self, *, room_id: str, room_name: str, host_name: str, host: Staff) -> Room:
         """Makes a room with its host as first participant, and its first event.
 
-        Where the answer to COMMIT was lost, it is done again once: the room then knows by its
-        `creation` whether it is ours.
+        Where the answer was lost, it is done again once: the room then knows by its `creation`
+        whether it is ours.
 
         Raises:
             RoomExists: the id is taken, also by an ended room. Of many creators exactly one wins.
@@ -130,51 +192,25 @@ class Rooms:
     async def _create(
         self, room_id: str, room_name: str, host_name: str, host: Staff, creation: uuid.UUID
     ) -> Room:
-        async with self.database.transaction() as connection:
-            row = await connection.fetchrow(
-                """
-                INSERT INTO interview_rooms
-                    (room_id, room_name, host_id, host_name, creation, created_at, present)
-                VALUES ($1, $2, $3, $4, $5, clock_timestamp(), 1)
-                ON CONFLICT (room_id) DO NOTHING
-                RETURNING created_at
-                """,
-                room_id, room_name, host.number, host_name, creation,
+        async with self.database.connection() as connection:
+            clock = await connection.fetchrow(_CLOCK)
+            room = rules.create(
+                room_id=room_id, room_name=room_name, host_id=host.user_id, host_name=host_name,
+                now=clock["now"], epoch=clock["epoch"],
             )  # fmt: skip
-            if row is None:
-                row = await connection.fetchrow(
-                    "SELECT created_at FROM interview_rooms WHERE room_id = $1 AND creation = $2",
-                    room_id,
-                    creation,
-                )
-                if row is None:
-                    raise RoomExists
-                return _new_room(room_id, room_name, host_name, row["created_at"])[0]
-            room, first = _new_room(room_id, room_name, host_name, row["created_at"], host.user_id)
-            await connection.execute(
-                """
-                INSERT INTO interview_participants
-                    (room_id, user_id, user_name, role, joined_at, joined_seq)
-                VALUES ($1, $2, $3, 'host', $4, 1)
-                """,
-                room_id, first.user_id, first.user_name, room.created_at,
+            is_made = await connection.fetchval(
+                _CREATE, room_id, room_name, host.number, host_name, creation, room.created_at,
+                host.user_id, payload(room.events[0]), clock["epoch"],
             )  # fmt: skip
-            await connection.execute(
-                """
-                INSERT INTO room_events (room_id, seq, type, at, payload)
-                VALUES ($1, 1, 'room_created', $2, $3)
-                """,
-                room_id, room.created_at, payload(room.events[0]),
-            )  # fmt: skip
-            await connection.execute(
-                """
-                UPDATE interview_rooms
-                SET last_seq = 1, last_at = $2, host_absent_since = $2, empty_since = $2
-                WHERE room_id = $1
-                """,
-                room_id, room.created_at,
-            )  # fmt: skip
-        return room
+            if is_made:
+                return room
+            mine = await connection.fetchrow(_MADE_BEFORE, room_id, creation)
+        if mine is None:
+            raise RoomExists
+        return rules.create(
+            room_id=room_id, room_name=room_name, host_id=host.user_id, host_name=host_name,
+            now=mine["created_at"], epoch=mine["epoch"],
+        )  # fmt: skip
 
     async def room(self, room_id: str) -> StoredRoom | None:
         """The room's own row."""
@@ -261,33 +297,63 @@ class Rooms:
 
     async def load(self, room_id: str) -> tuple[int, Roster] | None:
         """The feed's state and the seq that it reflects, of one moment; None = no such room."""
-        found = await self.room_with_people(room_id)
-        if found is None:
-            return None
-        room, people = found
-        view = {
-            "roomName": room.room_name,
-            "hostName": room.host_name,
-            "status": room.status,
-            "createdAt": timestamp(room.created_at),
-        }
-        here = {p.user_id: person_view(p) for p in people if p.left_at is None}
-        return room.last_seq, Roster(view, here)
+        loaded = await self.load_head(room_id)
+        return None if loaded is None else (loaded[0].seq, loaded[1])
+
+    async def load_head(self, room_id: str) -> tuple[Head, Roster] | None:
+        """The feed's state and the event that it reflects, of one moment; None = no such room."""
+        return await self._loads.get(room_id)
+
+    async def _read_loads(self, room_ids: list[str]) -> dict[str, tuple[Head, Roster]]:
+        rows_of: dict[str, list[Any]] = {}
+        for row in await self.database.fetch_told(_LOAD, room_ids, key="room_id"):
+            rows_of.setdefault(row["room_id"], []).append(row)
+        return {room_id: _loaded(rows) for room_id, rows in rows_of.items()}
 
     async def events_after(self, room_id: str, seq: int, limit: int) -> list[Event]:
         """The log after `seq`, oldest first, at most `limit` events."""
-        rows = await self.database.fetch(
+        rows = await self.database.fetch_told(
             """
-            SELECT seq, type, at, payload FROM room_events
+            SELECT seq, type, at, payload, epoch FROM room_events
             WHERE room_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
             """,
-            room_id, seq, limit,
+            room_id, seq, limit, key="seq",
         )  # fmt: skip
         feed = FeedKey(ROOM, room_id)
         return [
-            Event(feed, r["seq"], r["type"], timestamp(r["at"]), msgspec.json.decode(r["payload"]))
+            Event(
+                feed, r["seq"], r["type"], timestamp(r["at"]), msgspec.json.decode(r["payload"]),
+                r["epoch"],
+            )
             for r in rows
-        ]
+        ]  # fmt: skip
+
+    async def moved(self, known: Sequence[tuple[str, Head]]) -> list[Moved]:
+        """The poll: of rooms given with the last event that was told, those whose end is another.
+
+        Up to 1,000 at once; each that has not moved costs the reading of its row.
+        """
+        rows = await self.database.fetch_told(_MOVED, *heads_columns(known), key="id")
+        return [Moved(row["id"], row["last_seq"], row["stands"]) for row in rows]
+
+    async def vanished(self, known: Sequence[tuple[str, Head]]) -> set[str]:
+        """After a change of epoch: the rooms whose event that was told last is not in the log.
+
+        Compared by seq, epoch and time; up to 1,000 at once.
+        """
+        rows = await self.database.fetch_told(_STANDING, *heads_columns(known), key="id")
+        return {room_id for room_id, _ in known} - {row["id"] for row in rows}
+
+    async def epoch_at(self, room_id: str, seq: int) -> str | None:
+        """The epoch of the event `seq`; None where the log does not have it.
+
+        A client that resumes without an epoch is good only where this is the current one.
+        """
+        rows = await self.database.fetch_told(
+            "SELECT seq, epoch FROM room_events WHERE room_id = $1 AND seq = $2",
+            room_id, seq, key="seq",
+        )  # fmt: skip
+        return rows[0]["epoch"] if rows else None
 
     async def head(self, room_id: str) -> int | None:
         """The log's last seq; None = no such room."""
@@ -332,9 +398,18 @@ class Rooms:
         return row["done"], row["horizon"]
 
 
-def payload(event: Event) -> str:
-    """An event's members as the log stores them."""
-    return msgspec.json.encode(event.data).decode()
+def _loaded(rows: list[Any]) -> tuple[Head, Roster]:
+    first = rows[0]
+    view = {
+        "roomName": first["room_name"],
+        "hostName": first["host_name"],
+        "status": first["status"],
+        "createdAt": timestamp(first["created_at"]),
+    }
+    people = [_attendance(row) for row in rows if row["user_id"] is not None]
+    here = {p.user_id: person_view(p) for p in people if p.left_at is None}
+    head = Head(first["last_seq"], first["last_epoch"] or "", timestamp(first["last_at"]))
+    return head, Roster(view, here)
 
 
 def person_view(person: Attendance) -> dict[str, Any]:
@@ -343,20 +418,6 @@ def person_view(person: Attendance) -> dict[str, Any]:
         person.user_id, person.user_name, person.role, person.identity, person.joined_at, 0,
         connection=person.connection,
     ).view()  # fmt: skip
-
-
-def _new_room(
-    room_id: str, room_name: str, host_name: str, created_at: datetime, host_id: str = ""
-) -> tuple[Room, Participant]:
-    room = Room(
-        room_id=room_id, room_name=room_name, host_name=host_name, status="active",
-        created_at=created_at, ended_at=None, last_seq=0, last_at=created_at, present=1, guests=0,
-        online=0, host_absent_since=created_at, empty_since=created_at, now=created_at,
-    )  # fmt: skip
-    host = Participant(host_id, host_name, "host", None, created_at, 1)
-    if host_id:
-        room.record("room_created", {"room": room_view(room), "participant": host.view()})
-    return room, host
 
 
 def _stored(row: Any) -> StoredRoom:

@@ -23,8 +23,10 @@ from piccolo.columns import (
 )
 from piccolo.table import Table
 
+from coordinator.store.engine import ENGINE
 
-class Users(Table, tablename="users"):
+
+class Users(Table, tablename="users", db=ENGINE):
     """Staff. `id` 1 is `user_001` outside."""
 
     id = Serial(primary_key=True)
@@ -38,15 +40,17 @@ class Users(Table, tablename="users"):
     updated_at = Timestamptz()
 
 
-class InterviewRooms(Table, tablename="interview_rooms"):
+class InterviewRooms(Table, tablename="interview_rooms", db=ENGINE):
     """A room, and what its rules need without reading anybody else.
 
     `last_seq` and `last_at` are the log's end. `present` counts who is in the room, `guests` those
     of them but the host, `online` the
     participants with a live connection. `host_absent_since` and `empty_since` are null while the
     host is connected, and while there is a live connection or a guest. `creation` is made by the
-    creator before the statement, so that a repeat after a lost answer knows its own room.
-    `attended` says how many people were ever in an ended room whose people are no longer kept.
+    creator before the statement, so that a repeat after a lost answer knows its own room. `version`
+    is a random number of the last write: with the row's `xmin` it tells whether it is the row that
+    a node remembers. `attended` says how many people were ever in an ended room whose people are no
+    longer kept.
     """
 
     id = Serial(primary_key=True)
@@ -66,9 +70,10 @@ class InterviewRooms(Table, tablename="interview_rooms"):
     empty_since = Timestamptz(null=True, default=None)
     creation = UUID()
     attended = Integer(null=True, default=None)
+    version = BigInt()
 
 
-class InterviewParticipants(Table, tablename="interview_participants"):
+class InterviewParticipants(Table, tablename="interview_participants", db=ENGINE):
     """One row for each person who was ever in a room; `left_at` null = in it now.
 
     `connection` is `none`, `online` or `away`; away has a deadline, `leave_at`. `joined_seq` is the
@@ -91,27 +96,35 @@ class InterviewParticipants(Table, tablename="interview_participants"):
     removed = Boolean()
 
 
-class RoomEvents(Table, tablename="room_events"):
-    """The log: one row per change, `seq` 1, 2, 3 … in each room. Its key is (room_id, seq)."""
+class RoomEvents(Table, tablename="room_events", db=ENGINE):
+    """The log: one row per change, `seq` 1, 2, 3 … in each room. Its key is (room_id, seq).
+
+    `epoch` is the history that the event was written in; '' by a version that knew none.
+    """
 
     room_id = Varchar(100, primary_key=True)
     seq = BigInt()
     type = Varchar(30)
     at = Timestamptz()
     payload = JSON()
+    epoch = Varchar(16)
 
 
-class Connections(Table, tablename="connections"):
-    """One row per live connection of a participant, owned by a run of a node (`boot`)."""
+class Connections(Table, tablename="connections", db=ENGINE):
+    """One row per live connection of a participant, owned by a run of a node (`boot`).
+
+    `number` grows in the order in which they were opened; null: opened by a version before it.
+    """
 
     id = Varchar(32, primary_key=True)
     room_id = Varchar(100)
     user_id = Varchar(100)
     boot = Varchar(32)
     connected_at = Timestamptz()
+    number = BigInt(null=True, default=None)
 
 
-class Nodes(Table, tablename="nodes"):
+class Nodes(Table, tablename="nodes", db=ENGINE):
     """One row per running node: its lease. `held_since`: since when it has been held unbroken."""
 
     boot = Varchar(32, primary_key=True)
@@ -120,14 +133,19 @@ class Nodes(Table, tablename="nodes"):
     held_since = Timestamptz()
 
 
-class Deployment(Table, tablename="deployment"):
+class Deployment(Table, tablename="deployment", db=ENGINE):
     """One row that names this database: it sets this deployment's channels on a shared Redis apart.
+
+    `epoch` names the history that it is in, `fingerprint` the server for which that was made
+    (`store/epochs.py`).
     """
 
     id = UUID(primary_key=True)
+    epoch = Varchar(16)
+    fingerprint = Varchar(64, null=True, default=None)
 
 
-class QrImages(Table, tablename="qr_images"):
+class QrImages(Table, tablename="qr_images", db=ENGINE):
     """The picture of a mini-program code: `digest` stands for all that was asked of WeChat."""
 
     digest = Varchar(64, primary_key=True)
@@ -136,14 +154,14 @@ class QrImages(Table, tablename="qr_images"):
     created_at = Timestamptz()
 
 
-class Enterprises(Table, tablename="enterprises"):
+class Enterprises(Table, tablename="enterprises", db=ENGINE):
     """Who offers jobs; a key of the open API may be bound to one."""
 
     id = Varchar(64, primary_key=True)
     name = Varchar(200)
 
 
-class Jobs(Table, tablename="jobs"):
+class Jobs(Table, tablename="jobs", db=ENGINE):
     """What an interview is about. `number` grows: it breaks ties of `created_at` in lists."""
 
     id = Varchar(64, primary_key=True)
@@ -160,7 +178,7 @@ class Jobs(Table, tablename="jobs"):
     updated_at = Timestamptz()
 
 
-class Interviews(Table, tablename="interviews"):
+class Interviews(Table, tablename="interviews", db=ENGINE):
     """An AI interview. Its row and its log change in one transaction, while the row is locked.
 
     `created_by` and `updated_by` name keys of the open API. `enterprise_id` is its job's when it
@@ -192,7 +210,7 @@ class Interviews(Table, tablename="interviews"):
     last_seq = BigInt()
 
 
-class InterviewEvents(Table, tablename="interview_events"):
+class InterviewEvents(Table, tablename="interview_events", db=ENGINE):
     """The log of an interview, as `RoomEvents` is of a room. Its key is (interview_id, seq)."""
 
     interview_id = Varchar(64, primary_key=True)
@@ -200,9 +218,10 @@ class InterviewEvents(Table, tablename="interview_events"):
     type = Varchar(30)
     at = Timestamptz()
     payload = JSON()
+    epoch = Varchar(16)
 
 
-class ConsoleCodes(Table, tablename="console_codes"):
+class ConsoleCodes(Table, tablename="console_codes", db=ENGINE):
     """Sign-in links of the console: `digest` is that of the code in the link."""
 
     digest = Varchar(64, primary_key=True)
@@ -211,7 +230,7 @@ class ConsoleCodes(Table, tablename="console_codes"):
     expires_at = Timestamptz()
 
 
-class ConsoleTickets(Table, tablename="console_tickets"):
+class ConsoleTickets(Table, tablename="console_tickets", db=ENGINE):
     """Browsers that ask to be signed in by WeChat; `user_id` is who has confirmed it."""
 
     digest = Varchar(64, primary_key=True)
@@ -223,7 +242,7 @@ class ConsoleTickets(Table, tablename="console_tickets"):
     expires_at = Timestamptz()
 
 
-class RevokedSessions(Table, tablename="revoked_sessions"):
+class RevokedSessions(Table, tablename="revoked_sessions", db=ENGINE):
     """Sessions that were signed out before their tokens ended (`expires_at`)."""
 
     jti = Varchar(64, primary_key=True)

@@ -23,12 +23,12 @@ class Command(ABC, Generic[A]):
     """The base: whose room, and whom the decision needs to see (None: nobody).
 
     `is_fresh`: `user_id` was made for this command, so that nothing is stored under it yet.
-    `boot`: the node's run that must still be alive for it (connecting), or None.
+    `node_epoch`: the node's run that must still be alive for it (connecting), or None.
     """
 
     room_id: str
     user_id: str | None = None
-    boot: str | None = None
+    node_epoch: str | None = None
     is_fresh: ClassVar[bool] = False
 
     @abstractmethod
@@ -187,14 +187,14 @@ class Connect(Command[Connected]):
 
     user_id: str
     session_id: str
-    boot: str
+    node_epoch: str
     returning: bool = False
 
     def decide(self, room: Room, policy: Policy) -> Connected:
         replaced = len(room.replaced)
         rules.connect(
-            room, policy, user_id=self.user_id, session_id=self.session_id, boot=self.boot,
-            returning=self.returning,
+            room, policy, user_id=self.user_id, session_id=self.session_id,
+            node_epoch=self.node_epoch, returning=self.returning,
         )  # fmt: skip
         return Connected(room.last_seq, tuple(room.replaced[replaced:]))
 

@@ -1,25 +1,20 @@
 """The writer: every change of a room, many at a time, in one transaction after the other.
 
 Commands that arrive while a transaction is in flight wait together and go into the next one (group
-commit). A transaction locks its rooms in order, loads what the commands name, lets the pure rules
-decide, writes the outcome in one statement, and commits; each caller gets its own answer or its own
-error. The way of one batch:
+commit); each caller gets its own answer or its own error. A transaction is written in one of two
+ways (`transaction.py`):
 
-    lock rooms (skipping those that another node holds: their commands go to the next batch)
-    load the people named        one statement, after the lock, so it sees what the lock waited for
-    decide                       domain/room.py; a refusal fails one caller
-    write                        room rows, people, log, connections (`transaction.py`)
-    COMMIT                       then events to `on_commit`, answers to the callers
+    optimistic   of rooms that the node remembers (`room_cache.py`): decided from memory, written by
+                 one statement that compares the rows' versions and sets them. One round trip.
+    locked       lock the rooms (skipping those that another node holds: their commands go to the
+                 next batch), load the people named, decide, write, COMMIT. Four round trips.
 
-The short way: of rooms that this node alone changes the writer remembers what it wrote last
-(`room_cache.py`). A batch of such rooms is decided from memory and sent as that one write
-statement, alone. It locks and writes those rooms whose row is still the very version that is
-remembered and skips the others, whose commands then go the long way: so nothing is decided by what
-is out of date, and a change costs one round trip instead of four.
+An optimistic write falls back to a locked one for the rooms whose row was not as remembered, so
+nothing is decided by what is out of date; whatever is refused is refused under the lock.
 
 Lock order everywhere: room rows by id, then the node's own row. Nobody touches participants, events
-or connections of a room without its lock, and without writing its row too. (The one statement locks
-the node's row first: it waits for no room.)
+or connections of a room without its lock, and without writing its row too. (The optimistic write
+locks the node's row first: it waits for no room.)
 
 If we are killed: before COMMIT nothing happened; after it the events are in the log, and whoever
 was not told finds them by the next seq or the next poll.
@@ -30,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -38,10 +33,11 @@ import structlog
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event
 from coordinator.domain.room import Policy
-from coordinator.store.database import AWAY, Database
+from coordinator.store import outages
+from coordinator.store.database import Database
 from coordinator.store.room_writer.commands import Command, UndoJoin
 from coordinator.store.room_writer.room_cache import RoomCache
-from coordinator.store.room_writer.transaction import PendingCommand, Transaction
+from coordinator.store.room_writer.transaction import EpochChanged, PendingCommand, Transaction
 
 log = structlog.get_logger()
 
@@ -49,8 +45,13 @@ A = TypeVar("A")
 
 BATCH = 256
 QUEUE = 20_000
+POSTED = 100_000
+"""Commands that nobody waits for are queued beyond `QUEUE`; beyond this they are dropped, and what
+they would have done is found by reconciling."""
 PATIENCE_SECONDS = 4.0
 """How long a caller waits before it is told that the service is unavailable."""
+TRANSACTION_SECONDS = 8.0
+"""How long one round trip may take before its connection is given up."""
 
 _BUSY_SECONDS = 0.002
 _AWAY_SECONDS = 0.1
@@ -73,6 +74,8 @@ class Writer:
         self._queue: deque[PendingCommand] = deque()
         self._arrived = asyncio.Event()
         self._connection: Any = None
+        self._epoch = ""
+        """The history that the connection was proven to write to."""
         self._has_begun = False
         """The last COMMIT has begun the next transaction in the same message."""
         self._cache = RoomCache()
@@ -82,19 +85,24 @@ class Writer:
     def submit(self, command: Command[A]) -> asyncio.Future[A]:
         """Queues a command; its answer, or the error that its decision raised.
 
-        The order of submitting is kept for each room. The future fails with `Unavailable` where
-        Postgres does not answer within `PATIENCE_SECONDS`, and with `RoomNotFound`.
+        Guarantees: commands of one room are carried out in the order of submitting. A command whose
+        answer is there is committed, and has been announced to `on_commit`. One that failed with
+        `Unavailable` has not happened or may yet happen, but for a `Join`: that is undone where it
+        did.
+
+        The future fails with `RoomNotFound`, with `Unavailable` where Postgres does not answer
+        within `PATIENCE_SECONDS` or the queue is full, and with what the rule raises.
         """
-        return self._queue_up(command, PATIENCE_SECONDS)
+        return self._queue_up(command, PATIENCE_SECONDS, QUEUE)
 
     def post(self, command: Command[Any]) -> None:
         """Queues a command whose answer nobody waits for: it waits until Postgres is there."""
-        self._queue_up(command, float("inf")).add_done_callback(_unheard)
+        self._queue_up(command, float("inf"), POSTED).add_done_callback(_unheard)
 
-    def _queue_up(self, command: Command[A], patience: float) -> asyncio.Future[A]:
+    def _queue_up(self, command: Command[A], patience: float, most: int) -> asyncio.Future[A]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
-        if len(self._queue) >= QUEUE:
+        if len(self._queue) >= most:
             answer.set_exception(Unavailable(retry_after=1))
             return answer
         self._queue.append(PendingCommand(command, answer, loop.time() + patience))
@@ -120,32 +128,41 @@ class Writer:
         while True:
             await asyncio.sleep(PATIENCE_SECONDS / 16)
             now = loop.time()
-            for order in (*self._batch, *self._queue):
-                if order.deadline < now:
-                    _fail(order, Unavailable(retry_after=1))
+            for pending in self._pending():
+                if pending.deadline < now:
+                    _fail(pending, Unavailable(retry_after=1))
+
+    def _pending(self) -> Iterable[PendingCommand]:
+        return (*self._batch, *self._queue)
 
     async def drained(self, *, within: float) -> None:
         """Returns when what is queued now has been carried out, or after `within` seconds."""
-        waiting = [order.answer for order in (*self._batch, *self._queue)]
+        waiting = [pending.answer for pending in self._pending()]
         if waiting:
             await asyncio.wait(waiting, timeout=within)
 
+    # -- batches ------------------------------------------------------------------------------
+
     async def _next_batch(self) -> None:
-        orders = self._take()
-        if not orders:
+        """Takes what waits into one transaction. Afterwards each command has its answer, or stands
+        at the head of the queue again, in order.
+        """
+        commands = self._take()
+        if not commands:
             if self._has_begun:
                 await self._disconnect()  # no transaction stays open without work
             return
-        self._batch = orders
+        self._batch = commands
         try:
-            left, is_busy = await self._carry_out(orders)
-        except (Unavailable, _AnswerLost, *AWAY) as error:
-            await self._try_later(orders, error)
+            left, is_busy = await self._carry_out(commands)
         except Exception as error:
-            await self._disconnect()
-            await self._one_by_one(orders, error)
+            if _is_away(error):
+                await self._try_later(commands, error)
+            else:
+                await self._disconnect()
+                await self._one_by_one(commands, error)
         else:
-            self._is_waiting = False
+            self._note_success()
             self._queue.extendleft(reversed(left))
             if is_busy:
                 await asyncio.sleep(_BUSY_SECONDS * random.uniform(0.5, 1.5))
@@ -153,114 +170,160 @@ class Writer:
             self._batch = []
 
     def _take(self) -> list[PendingCommand]:
-        """The next orders, without those whose callers have been told that they failed."""
-        orders: list[PendingCommand] = []
-        while self._queue and len(orders) < BATCH:
-            order = self._queue.popleft()
-            if not order.is_given_up:
-                orders.append(order)
-            elif order.is_uncertain and order.is_to_undo:
-                self._undo(order.command)
-        return orders
+        """The next commands, without those whose callers have been told that they failed."""
+        commands: list[PendingCommand] = []
+        while self._queue and len(commands) < BATCH:
+            pending = self._queue.popleft()
+            if not pending.is_given_up:
+                commands.append(pending)
+            elif pending.is_uncertain and pending.is_to_undo:
+                self._undo(pending.command)
+        return commands
 
     def _undo(self, join: Command[Any]) -> None:
         assert join.user_id is not None
         self.post(UndoJoin(room_id=join.room_id, user_id=join.user_id))
 
-    async def _try_later(self, orders: list[PendingCommand], error: BaseException) -> None:
-        """Postgres is away: what is not overdue stays queued, in order."""
+    def _note_success(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._database.note_written()
+
+    async def _try_later(self, commands: list[PendingCommand], error: Exception) -> None:
+        """Postgres cannot serve: what is not overdue stays queued, in order.
+
+        A deadlock or a serialization failure is one, too: the same commands succeed at once.
+        """
         await self._disconnect()
-        self._queue.extendleft(reversed(orders))
+        self._queue.extendleft(reversed(commands))
         self._batch = []
+        cause = error.__cause__ or error
+        if outages.is_worth_repeating(cause):
+            return
+        if outages.is_outage(cause):
+            self._database.note_outage(cause)
         if not self._is_waiting:
-            reason = type(error.__cause__ or error).__name__
+            reason = type(cause).__name__
             log.warning("writer_waits", waiting=len(self._queue), reason=reason)
         self._is_waiting = True
         await asyncio.sleep(_AWAY_SECONDS)
 
-    async def _one_by_one(self, orders: list[PendingCommand], error: Exception) -> None:
+    async def _one_by_one(self, commands: list[PendingCommand], error: Exception) -> None:
         """Postgres refused a batch: each command once alone, so that one cannot fail the others."""
-        log.error("batch_refused", commands=len(orders), exc_info=error)
-        if len(orders) == 1:
-            _fail(orders[0], error)
+        log.error("batch_refused", commands=len(commands), exc_info=error)
+        if len(commands) == 1:
+            _fail(commands[0], error)
             return
         busy: list[PendingCommand] = []
-        for position, order in enumerate(orders):
-            if any(order.command.room_id == other.command.room_id for other in busy):
-                busy.append(order)  # in order
+        for position, pending in enumerate(commands):
+            if any(pending.command.room_id == other.command.room_id for other in busy):
+                busy.append(pending)  # in order
                 continue
             try:
-                busy += await self._lock_and_write([order])
-            except (Unavailable, _AnswerLost, *AWAY) as away:
-                await self._try_later([*busy, *orders[position:]], away)
-                return
+                busy += await self._write_locked([pending])
             except Exception as own:
+                if _is_away(own):
+                    await self._try_later([*busy, *commands[position:]], own)
+                    return
                 await self._disconnect()
-                log.error("command_refused", command=type(order.command).__name__, exc_info=own)
-                _fail(order, own)
+                log.error("command_refused", command=type(pending.command).__name__, exc_info=own)
+                _fail(pending, own)
         self._queue.extendleft(reversed(busy))
 
-    async def _carry_out(self, orders: list[PendingCommand]) -> tuple[list[PendingCommand], bool]:
-        """One transaction; the orders that are left, and whether all their rooms are held.
+    async def _carry_out(
+        self, commands: list[PendingCommand]
+    ) -> tuple[list[PendingCommand], bool]:
+        """One transaction; the commands that are left, and whether all their rooms are held.
 
         Raises:
             _AnswerLost: it may have been committed.
         """
         await self._connected()
-        if not self._has_begun and self._is_covered(orders):
-            return await self._write_from_memory(orders), False
-        busy = await self._lock_and_write(orders)
-        return busy, len(busy) == len(orders)
+        if not self._has_begun and self._is_covered(commands):
+            return await self._write_optimistically(commands), False
+        busy = await self._write_locked(commands)
+        return busy, len(busy) == len(commands)
 
-    def _is_covered(self, orders: Sequence[PendingCommand]) -> bool:
-        if any(order.is_uncertain or order.needs_lock for order in orders):
+    def _is_covered(self, commands: Sequence[PendingCommand]) -> bool:
+        if any(pending.is_uncertain or pending.needs_lock for pending in commands):
             return False
-        return self._cache.covers(order.command for order in orders)
+        return self._cache.covers(pending.command for pending in commands)
 
-    async def _write_from_memory(self, orders: list[PendingCommand]) -> list[PendingCommand]:
-        """The short way; the orders of those rooms that were not as remembered."""
-        batch = Transaction(await self._connected(), self._policy, orders)
+    # -- the two ways to write ----------------------------------------------------------------
+
+    async def _write_optimistically(self, commands: list[PendingCommand]) -> list[PendingCommand]:
+        """Decides from the cache, writes by compare and set; the commands to be done under lock.
+
+        Guarantees: a room is written only where its row is the very version that was remembered, in
+        the history that the connection was proven for, while this node's lease stands; and nothing
+        that wrote nothing is answered, a refusal neither.
+        """
+        batch = self._transaction(commands)
         batch.recall(self._cache)
         batch.decide()
-        try:
-            await batch.write()
-        except AWAY as error:
-            raise self._answer_lost(batch) from error
+        await self._in_time(batch.write_optimistically(), batch, commits=True)
         left, unchanged = batch.drop_unwritten()
         self._cache.keep([*batch.written, *unchanged])
-        if batch.clock is not None:
-            self._cache.note_time(*batch.clock)
+        if batch.reading is not None:
+            self._cache.note_clock(batch.reading)
         self._tell(batch)
         return left
 
-    async def _lock_and_write(self, orders: list[PendingCommand]) -> list[PendingCommand]:
-        """The long way; the orders of those rooms that somebody else holds."""
-        connection = await self._connected()
-        batch = Transaction(connection, self._policy, orders)
+    async def _write_locked(self, commands: list[PendingCommand]) -> list[PendingCommand]:
+        """Decides under the rooms' locks and writes; the commands of rooms that others hold.
+
+        Guarantees: what is decided was read after the lock was had, and every room that was locked
+        is written and committed together, or none is.
+        """
+        batch = self._transaction(commands)
         if not self._has_begun:
-            await connection.execute("BEGIN")
+            await self._in_time(self._connection.execute(self._database.begin), batch)
         self._has_begun = False
-        await batch.lock_and_load()
+        await self._in_time(batch.lock_and_load(), batch)
         found = {room.room_id: room.version for room in batch.rooms.values()}
         batch.decide()
-        await batch.write()
-        try:
-            # Where such orders wait already, the next one begins in the same round trip.
-            goes_on = bool(self._queue) and not self._is_covered([self._queue[0]])
-            await connection.execute("COMMIT; BEGIN" if goes_on else "COMMIT")
-            self._has_begun = goes_on
-        except AWAY as error:
-            raise self._answer_lost(batch) from error
+        await self._in_time(batch.write_locked(), batch)
+        await self._commit(batch)
         self._cache.learn(batch.written, found)
-        if batch.clock is not None:
-            self._cache.set_clock(*batch.clock)
+        if batch.reading is not None:
+            self._cache.set_clock(batch.reading)
         self._tell(batch)
         return batch.busy
 
-    def _answer_lost(self, batch: Transaction) -> _AnswerLost:
-        for order, _, _ in batch.answers:
-            order.is_uncertain = True
-        return _AnswerLost()
+    async def _commit(self, batch: Transaction) -> None:
+        """Commits; where commands for a locked write wait already, the next transaction begins in
+        the same round trip.
+        """
+        goes_on = bool(self._queue) and not self._is_covered([self._queue[0]])
+        commit = f"COMMIT; {self._database.begin}" if goes_on else "COMMIT"
+        await self._in_time(self._connection.execute(commit), batch, commits=True)
+        self._has_begun = goes_on
+
+    def _transaction(self, commands: list[PendingCommand]) -> Transaction:
+        return Transaction(
+            self._connection,
+            self._policy,
+            commands,
+            epoch=self._epoch,
+            is_pooled=self._database.is_pooled and not self._database.epochs.is_hidden,
+        )
+
+    async def _in_time(self, step: Any, batch: Transaction, *, commits: bool = False) -> None:
+        """Waits for a step; one that takes too long loses its connection (never a cancel: that
+        would show others a commit that waits for its standby).
+
+        Raises:
+            _AnswerLost: it `commits`, and the answer never came.
+        """
+        try:
+            async with asyncio.timeout(TRANSACTION_SECONDS):
+                await step
+        except Exception as error:
+            if commits and outages.is_outage(error) and not outages.is_worth_repeating(error):
+                for pending, _, _ in batch.answers:
+                    pending.is_uncertain = True
+                raise _AnswerLost from error
+            raise
 
     def _tell(self, batch: Transaction) -> None:
         """It is committed: everybody hears of it, whatever a listener does with it."""
@@ -269,24 +332,30 @@ class Writer:
                 self._on_commit(batch.events, batch.replaced)
         except Exception as error:
             log.error("commit_not_announced", exc_info=error)
-        for order, answer, refusal in batch.answers:
+        for pending, answer, refusal in batch.answers:
             if refusal is not None:
-                _fail(order, refusal)
-            elif not order.is_given_up:
-                order.answer.set_result(answer)
-            elif order.is_to_undo:
-                self._undo(order.command)
+                _fail(pending, refusal)
+            elif not pending.is_given_up:
+                pending.answer.set_result(answer)
+            elif pending.is_to_undo:
+                self._undo(pending.command)
 
-    async def _connected(self) -> Any:
-        if self._connection is None or self._connection.is_closed():
-            self._has_begun = False  # what was begun died with its connection
-            self._cache = RoomCache()  # and a database that was set back counts its versions anew
-            self._connection = await self._database.connect()
-        return self._connection
+    # -- the connection -----------------------------------------------------------------------
+
+    async def _connected(self) -> None:
+        """Has a connection that is proven for the current epoch; a new one forgets the cache."""
+        epochs = self._database.epochs
+        connection = self._connection
+        if connection is not None and not connection.is_closed() and self._epoch == epochs.current:
+            return
+        await self._disconnect()
+        self._cache = RoomCache()  # a database that was set back counts its versions anew
+        self._connection = await self._database.connect()
+        self._epoch = epochs.current
 
     async def _disconnect(self) -> None:
         """Drops the connection at once: what was open on it is rolled back by Postgres."""
-        self._has_begun = False
+        self._has_begun = False  # what was begun dies with its connection
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
@@ -296,9 +365,14 @@ class _AnswerLost(Exception):
     """COMMIT was sent, and its answer never came."""
 
 
-def _fail(order: PendingCommand, error: BaseException) -> None:
-    if not order.answer.done():
-        order.answer.set_exception(error)
+def _is_away(error: Exception) -> bool:
+    """True where the same commands may succeed in a moment."""
+    return isinstance(error, Unavailable | _AnswerLost | EpochChanged) or outages.is_outage(error)
+
+
+def _fail(pending: PendingCommand, error: BaseException) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
 
 
 def _unheard(answer: asyncio.Future[Any]) -> None:

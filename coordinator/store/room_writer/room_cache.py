@@ -1,16 +1,21 @@
 """What the writer remembers of the rooms that nobody else writes to.
 
 A room is known from its second change in a row by this node on: then as it was last written, with
-the version of its row (`xmin`) and the people that were loaded for it since. One that somebody else
-has changed meanwhile has to earn that again, so that rooms which several nodes write to at once
-cost no vain attempts. RoomCache is a guess: Postgres compares the version before it writes anything
-(`store/room_writer/transaction.py`).
+the version of its row and the people that were loaded for it since. One that somebody else has
+changed meanwhile has to earn that again, so that rooms which several nodes write to at once cost no
+vain attempts. The cache is a guess: Postgres compares the version before it writes anything
+(`sql.OPTIMISTIC`).
+
+A version is the row's `xmin` and the random number of its last write. Either alone would lie: two
+histories of a database may have the same `xmin`, and a node of a version before this one leaves the
+number as it is.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -23,6 +28,27 @@ MOST = 50_000
 """
 MOST_PEOPLE = 2_000
 """People remembered of one room; beyond it, those that were learnt first go."""
+LAG_SECONDS = 0.05
+MOST_ROUND_TRIP_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """What Postgres's clock said in an answer, and this process's when it asked and heard."""
+
+    clock: datetime
+    sent: float
+    received: float
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds, Postgres's work included."""
+        return self.received - self.sent
+
+    @property
+    def zero(self) -> datetime:
+        """Postgres's clock when this process's was 0; late by the answer's way, never ahead."""
+        return self.clock - timedelta(seconds=self.received)
 
 
 class RoomCache:
@@ -30,8 +56,9 @@ class RoomCache:
 
     def __init__(self) -> None:
         self._rooms: dict[str, Room] = {}
-        self._versions: dict[str, int] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
         self._size = 0
+        self._round_trip = 0.0
         self._zero = datetime.min.replace(tzinfo=UTC)
         """Postgres's clock when this process's monotonic clock was 0."""
 
@@ -40,28 +67,40 @@ class RoomCache:
 
         Those that name nobody (the end of a room) may concern everybody: never.
         """
-        boots = set()
+        node_epochs = set()
         for command in commands:
             room = self._rooms.get(command.room_id)
             if room is None or command.user_id is None:
                 return False
             if not command.is_fresh and command.user_id not in room.participants:
                 return False
-            if command.boot is not None:
-                boots.add(command.boot)
-        return len(boots) <= 1
+            if command.node_epoch is not None:
+                node_epochs.add(command.node_epoch)
+        return len(node_epochs) <= 1
 
     def now(self) -> datetime:
-        """Postgres's clock, or a little behind it; it checks that in each statement."""
+        """Postgres's clock, or a little behind it; each statement checks that (`lag`)."""
         return self._zero + timedelta(seconds=time.monotonic())
 
-    def set_clock(self, clock: datetime, at: float) -> None:
-        """Postgres's clock was told as `clock`; the answer came at `at` by this process's."""
-        self._zero = clock - timedelta(seconds=at)
+    @property
+    def lag(self) -> timedelta:
+        """How far behind `now` may be when a statement reaches Postgres: a round trip, and some.
 
-    def note_time(self, clock: datetime, at: float) -> None:
-        """Like `set_clock`, where the answer may have been long on its way: never set back."""
-        self._zero = max(self._zero, clock - timedelta(seconds=at))
+        A time further off than this is not told to anybody.
+        """
+        return timedelta(seconds=min(self._round_trip, MOST_ROUND_TRIP_SECONDS) + LAG_SECONDS)
+
+    def set_clock(self, reading: ClockReading) -> None:
+        """Takes a reading whose answer was not held up (no COMMIT in it) for what it says."""
+        self._round_trip = reading.round_trip
+        self._zero = reading.zero
+
+    def note_clock(self, reading: ClockReading) -> None:
+        """Takes a reading whose answer may have been held up: that makes the clock seem late, so of
+        two the later one is right.
+        """
+        self._round_trip = min(self._round_trip, reading.round_trip)
+        self._zero = max(self._zero, reading.zero)
 
     def take(self, room_id: str) -> Room:
         """A room to be changed; it is known again when that has been written (`keep`)."""
@@ -89,7 +128,7 @@ class RoomCache:
         if len(self._versions) > MOST:
             del self._versions[next(iter(self._versions))]
 
-    def learn(self, rooms: Iterable[Room], found: Mapping[str, int]) -> None:
+    def learn(self, rooms: Iterable[Room], found: Mapping[str, tuple[int, int]]) -> None:
         """Takes up rooms that were written under lock; `found`: the versions that they had before.
         """
         mine = []
