@@ -319,40 +319,37 @@ export interface RequestOptions {
 }
 export interface PlatformAnswer {
   status: number;
-  header(name: string): string | null;
+  header(name: string): string | null | undefined;
   /** Text, or JSON that the platform has read. */
   body: unknown;
 }
 export interface SocketOptions {
   url: string;
   protocols: string[];
-  headers: { [name: string]: string };
   opened(): void;
   message(text: unknown): void;
   closed(code?: number, reason?: string): void;
-  failed(reason?: string): void;
 }
 export interface PlatformSocket {
   send(text: string): void;
   /** `isDead`: nobody will answer the close. */
   close(isDead?: boolean): void;
 }
+/** `foreground` ends `background` and `suspend`; `poke`: somebody looks again. */
 export interface PlatformNews {
-  network(isOnline: boolean): void;
-  background(): void;
-  foreground(): void;
-  suspend(): void;
-  poke(): void;
+  (name: "network", isOnline: boolean): void;
+  (name: "background" | "foreground" | "suspend" | "poke"): void;
 }
 /** Sockets, requests and the news of where this runs. */
 export interface Platform {
-  readonly name: string;
+  /** The page's own address, where there is one. */
   readonly origin?: string;
-  readonly usesHeaders?: boolean;
-  isOnline(): boolean;
-  request(options: RequestOptions): { answer: Promise<PlatformAnswer>; abort(): void };
-  open?: ((options: SocketOptions) => PlatformSocket | null) | false;
-  listen(news: PlatformNews): () => void;
+  /** Subprotocols cannot be relied on: the token goes into the first frame. */
+  readonly authByFrame?: boolean;
+  request(options: RequestOptions): Promise<PlatformAnswer>;
+  open?: ((options: SocketOptions) => PlatformSocket | null) | null;
+  /** Returns a function that ends it. */
+  listen(tell: PlatformNews): () => void;
 }
 
 export function browser(): Platform;
@@ -497,7 +494,7 @@ export class InterviewModel {
 }
 
 export type LinkInput = { type: string; [member: string]: unknown };
-export type LinkEffect = { do: string; [member: string]: unknown };
+export type LinkEffect = [name: string, ...about: unknown[]];
 
 /** Decides what a connection does, and does nothing itself: no socket, no timer, no clock. */
 export class Link {
