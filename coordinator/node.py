@@ -32,6 +32,7 @@ from coordinator.store import migrations
 from coordinator.store.database import Database
 from coordinator.store.room_pages import RoomPages
 from coordinator.web.app import rest_app
+from coordinator.web.console_pages import ConsolePages
 from coordinator.web.handshake import Handshake
 from coordinator.web.health import Health
 from coordinator.web.interview_live import InterviewEndpoint
@@ -131,6 +132,7 @@ class Node:
             "console_sign_in": ConsoleSignIn(
                 store.console_sessions, store.people, access, self.wechat, settings.wx_console_page
             ),
+            "console_pages": ConsolePages(settings.public_base_url, bool(settings.wx_console_page)),
             "limits": limits,
             "rooms": room_service,
             "zego": _zego(settings),

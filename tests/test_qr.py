@@ -293,6 +293,16 @@ async def test_a_code_of_development_leads_to_a_page_whose_script_is_the_only_on
     assert nonce[1] not in again.text
 
 
+async def test_a_rooms_code_of_development_leads_to_where_a_browser_joins() -> None:
+    served = httpx.ASGITransport(cast(Any, Litestar(mini_program.routes())))
+    async with httpx.AsyncClient(transport=served, base_url="http://localhost") as browser:
+        answer = await browser.get(
+            mini_program.PATH, params={"page": "pages/x", "scene": "from=b&roomId=room_1"}
+        )
+    assert answer.status_code == 302
+    assert answer.headers["location"] == "/join/room_1"
+
+
 def test_production_serves_no_page_of_development(
     database_url: str, redis_url: str
 ) -> None:

@@ -191,18 +191,10 @@ export TOKEN={greeting.token}
 
 curl -s {base}/api/interview/create-room -H "Authorization: Bearer $TOKEN" \\
   -d '{{"roomId": "room_1234567_abc", "roomName": "张经理的面试房间", "hostName": "张经理"}}'
-{_guest_page(settings)}""",
+
+  then join it as a guest, in a browser:
+
+{base}/join/room_1234567_abc
+""",
         flush=True,
     )
-
-
-def _guest_page(settings: Settings) -> str:
-    """Where a browser joins that room; nowhere where WeChat is the real one."""
-    if not mini_program.is_wanted(settings.wx_api_base):
-        return ""
-    page = f"http://localhost:{settings.port}{mini_program.PATH}"
-    return f"""
-  then join it as a guest, in a browser (codes made by wechat/generate-qrcode lead there too):
-
-{page}?scene=roomId%3Droom_1234567_abc
-"""

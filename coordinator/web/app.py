@@ -13,7 +13,17 @@ from litestar.datastructures import State
 
 from coordinator.services.rooms import RoomService
 from coordinator.settings import Settings
-from coordinator.web import client_files, console, guests, health, open_api, rooms, wechat, zego
+from coordinator.web import (
+    client_files,
+    console,
+    console_pages,
+    guests,
+    health,
+    open_api,
+    rooms,
+    wechat,
+    zego,
+)
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
@@ -31,6 +41,7 @@ HANDLERS = [
     *console.HANDLERS,
     *open_api.HANDLERS,
     *client_files.HANDLERS,
+    *console_pages.HANDLERS,
 ]
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]

@@ -1,0 +1,45 @@
+/** Who left a room, when and why; whoever comes back is taken off. */
+
+import { h, KeyedList, name } from "../lib/dom.js";
+import { has, t } from "../lib/i18n.js";
+import { clockTime, fullTime } from "../lib/time.js";
+
+const MOST = 200;
+
+export class Leavers {
+  constructor() {
+    this.people = new Map(); // userId -> { participant, at, reason }, the last to leave at the end
+    this.list = h("ul", { class: "leavers" });
+    this.empty = h("p", { class: "empty" }, t("room.left.none"));
+    this.element = h("div", { class: "scroll short", tabindex: "0", role: "group", "aria-label": t("room.left") }, this.list, this.empty);
+    this.rows = new KeyedList(this.list, (left) => left.userId + left.at, (left) => ({ element: row(left), update() {} }));
+  }
+
+  take(events) {
+    for (const { type, participant, at, reason } of events) {
+      if (type === "participant_joined") this.people.delete(participant.userId);
+      if (type !== "participant_left") continue;
+      this.people.delete(participant.userId);
+      this.people.set(participant.userId, { userId: participant.userId, userName: participant.userName, at, reason });
+      if (this.people.size > MOST) this.people.delete(this.people.keys().next().value);
+    }
+    this.draw();
+  }
+
+  /** Only what these events say. */
+  replace(events) {
+    this.people.clear();
+    this.take(events);
+  }
+
+  draw() {
+    const newestFirst = [...this.people.values()].reverse();
+    this.rows.show(newestFirst);
+    this.empty.hidden = newestFirst.length > 0;
+  }
+}
+
+function row({ userId, userName, at, reason }) {
+  const why = has("why." + reason) ? t("why." + reason) : reason;
+  return h("li", {}, name(userName, userId), h("span", { class: "why" }, why), h("time", { datetime: at, title: fullTime(at) }, clockTime(at)));
+}

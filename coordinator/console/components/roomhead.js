@@ -1,0 +1,55 @@
+/** The head of a room's page: its name, how it stands, and the connection that tells it. */
+
+import { h, setAttribute, setText } from "../lib/dom.js";
+import { t } from "../lib/i18n.js";
+import { dayTime } from "../lib/time.js";
+
+/** Where the connection stands, in one place that is always there: nothing moves when it is lost. */
+export class Connection {
+  constructor() {
+    this.text = h("span", {});
+    this.element = h("span", { class: "connection", role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), this.text);
+    this.show({ status: "connecting" });
+  }
+
+  show(state) {
+    this.state = state;
+    const seconds = state.retryAt ? Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000)) : 0;
+    setAttribute(this.element, "data-status", state.status);
+    setText(this.text, t("status." + state.status, { seconds }));
+  }
+
+  tick() {
+    if (this.state.status === "waiting") this.show(this.state);
+  }
+}
+
+export class RoomHead {
+  constructor(roomId, connection) {
+    this.name = h("bdi", {}, roomId);
+    this.status = h("span", { class: "pill" });
+    this.about = h("p", { class: "about quiet" });
+    this.counts = h("span", { class: "counts" });
+    this.roomId = roomId;
+    this.element = h("div", { class: "roomhead" },
+      h("h1", {}, this.name, this.status),
+      h("p", { class: "line" }, connection.element, this.counts),
+      this.about);
+  }
+
+  show(room, participants) {
+    if (!room) return;
+    setText(this.name, room.roomName);
+    setText(this.status, t("rooms." + (room.status === "ended" ? "ended" : "active")));
+    setAttribute(this.status, "data-status", room.status);
+    const times = [t("room.created", { time: dayTime(room.createdAt) })];
+    if (room.endedAt) times.push(t("room.endedat", { time: dayTime(room.endedAt) }));
+    if (this.told !== room) {
+      this.about.replaceChildren(h("bdi", {}, room.hostName), " · ", h("code", {}, this.roomId), " · ", times.join(" · "));
+      this.told = room;
+    }
+    const count = { online: 0, away: 0, none: 0 };
+    for (const { connection } of participants) count[connection]++;
+    setText(this.counts, room.status === "ended" ? "" : t("room.counts", count));
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * A log as it grows: the newest at the bottom, so that nothing moves under the eye that reads.
+ *
+ * It follows the end while one is there, and stays where one has scrolled to. The page holds the
+ * last `ROWS` events; those before them are read again when somebody wants them.
+ */
+
+import { h, name } from "../lib/dom.js";
+import { sentence, t, has } from "../lib/i18n.js";
+import { clockTime, fullTime } from "../lib/time.js";
+
+const ROWS = 400;
+const SLACK = 100;
+
+export class Timeline {
+  /** @param earlier `await earlier(before)` reads the events before a seq, oldest first. */
+  constructor({ earlier }) {
+    this.earlier = earlier;
+    this.more = h("button", { class: "quiet wide", type: "button", hidden: true, onclick: () => this.readEarlier() });
+    this.list = h("ol", { class: "timeline", "aria-label": t("room.log") });
+    this.element = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("room.log"), onscroll: () => this.scrolled() }, this.more, this.list);
+    this.isFollowing = true;
+    this.selected = null;
+    this.rows = new Map(); // seq -> element, in order
+  }
+
+  add(events) {
+    this.list.append(...events.map((event) => this.row(event)));
+    if (this.isFollowing && this.rows.size > ROWS + SLACK) this.trim();
+    this.tellMore();
+    if (this.isFollowing) this.toEnd();
+  }
+
+  /** Marks the row of a seq, and brings it into view. */
+  select(seq) {
+    if (this.selected) this.selected.removeAttribute("aria-current");
+    this.selected = this.rows.get(seq) || null;
+    if (!this.selected) return;
+    this.selected.setAttribute("aria-current", "true");
+    this.selected.scrollIntoView({ block: "nearest" });
+  }
+
+  toEnd() {
+    this.isFollowing = true;
+    this.element.scrollTop = this.element.scrollHeight;
+  }
+
+  scrolled() {
+    const { scrollTop, clientHeight, scrollHeight } = this.element;
+    this.isFollowing = scrollHeight - scrollTop - clientHeight < 40;
+  }
+
+  trim() {
+    for (const [seq, row] of this.rows) {
+      if (this.rows.size <= ROWS) break;
+      row.remove();
+      this.rows.delete(seq);
+    }
+  }
+
+  tellMore() {
+    const first = this.first();
+    this.more.hidden = !first || first <= 1;
+    if (!this.more.hidden) this.more.textContent = t("room.log.earlier", { count: first - 1 });
+  }
+
+  first() {
+    return this.rows.size ? this.rows.keys().next().value : 0;
+  }
+
+  async readEarlier() {
+    this.more.disabled = true;
+    try {
+      const events = await this.earlier(this.first());
+      this.isFollowing = false;
+      const kept = new Map(this.rows);
+      this.rows = new Map();
+      const rows = events.map((event) => this.row(event));
+      for (const [seq, row] of kept) this.rows.set(seq, row);
+      const before = this.element.scrollHeight;
+      this.list.prepend(...rows);
+      this.element.scrollTop += this.element.scrollHeight - before;
+      if (!events.length) this.more.textContent = t("room.log.gone");
+      else this.tellMore();
+    } finally {
+      this.more.disabled = false;
+    }
+  }
+
+  row(event) {
+    const row = h("li", { "data-type": event.type },
+      h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
+      h("span", { class: "what" }, told(event)),
+      h("span", { class: "seq" }, `#${event.seq}`));
+    this.rows.set(event.seq, row);
+    return row;
+  }
+}
+
+/** What an event says, as nodes: names stay names. */
+export function told(event) {
+  const key = "event." + event.type;
+  const who = event.participant ? name(event.participant.userName, event.participant.userId) : event.type;
+  const why = event.type === "room_ended" ? word("end.", event.reason) : word("why.", event.reason);
+  return has(key) ? sentence(key, { name: who, why }) : sentence("event.other", { name: event.type });
+}
+
+/** The same as one text, for those who listen. */
+export const spoken = (event) => told(event).map((part) => (typeof part === "string" ? part : part.textContent)).join("");
+
+function word(prefix, reason) {
+  return has(prefix + reason) ? t(prefix + reason) : reason || "";
+}

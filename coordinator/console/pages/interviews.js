@@ -1,0 +1,103 @@
+/** `/console/interviews`: the AI interviews, by status and job. */
+
+import { pager, segments } from "../components/pager.js";
+import { h, KeyedList, name, setAttribute, setText } from "../lib/dom.js";
+import { t } from "../lib/i18n.js";
+import { call } from "../lib/session.js";
+import { staffPage } from "../lib/shell.js";
+import { dayTime } from "../lib/time.js";
+
+const PAGE_SIZE = 20;
+const LOOK_MS = 5000;
+const HEADS = ["interviews.candidate", "interviews.job", "interviews.status", "interviews.progress", "interviews.score", "interviews.grade", "interviews.created"];
+
+class InterviewsPage {
+  constructor(main) {
+    this.query = { page: 1, pageSize: PAGE_SIZE, status: "", jobId: "" };
+    this.body = h("tbody", {});
+    this.rows = new KeyedList(this.body, ({ id }) => id, row);
+    this.empty = h("p", { class: "empty", role: "status" }, t("loading"));
+    this.pages = h("div", {});
+    this.jobs = h("select", { "aria-label": t("interviews.job"), onchange: () => this.ask({ jobId: this.jobs.value, page: 1 }) }, h("option", { value: "" }, t("interviews.job.all")));
+    this.table = h("table", { class: "list interviews" }, h("thead", {}, h("tr", {}, HEADS.map((key) => h("th", { scope: "col" }, t(key))))), this.body);
+    const statuses = [["", t("rooms.all")], ...["IN_PROGRESS", "COMPLETED", "CANCELLED"].map((status) => [status, t("interviews." + status)])];
+    main.append(
+      h("div", { class: "top" },
+        h("h1", {}, t("interviews.title")),
+        this.jobs,
+        segments(t("interviews.status"), statuses, "", (status) => this.ask({ status, page: 1 }))),
+      h("section", { class: "card flush" }, this.table, this.empty),
+      this.pages);
+    this.timer = setInterval(() => document.visibilityState !== "hidden" && this.load(), LOOK_MS);
+    this.load();
+    this.readJobs();
+  }
+
+  close() {
+    clearInterval(this.timer);
+  }
+
+  ask(changes) {
+    Object.assign(this.query, changes);
+    this.load();
+  }
+
+  async readJobs() {
+    try {
+      const { list } = await call("GET", "/open/jobs", { query: { pageSize: 100 } });
+      this.jobs.append(...list.map((job) => h("option", { value: job.id }, job.title)));
+    } catch (error) {
+      // Then there is no choice of jobs.
+    }
+  }
+
+  async load() {
+    const { status, jobId, ...paging } = this.query;
+    const asked = (this.asked = {});
+    try {
+      const found = await call("GET", "/open/interviews", { query: { ...paging, status: status || null, jobId: jobId || null } });
+      if (asked === this.asked) this.show(found);
+    } catch (error) {
+      if (asked === this.asked && error.status !== 401) this.tell(error.message);
+    }
+  }
+
+  tell(text) {
+    this.empty.textContent = text;
+    this.empty.hidden = !text;
+  }
+
+  show(found) {
+    this.rows.show(found.list);
+    this.table.hidden = !found.list.length;
+    this.tell(found.list.length ? "" : t("interviews.none"));
+    this.pages.replaceChildren(...(found.total > found.pageSize ? [pager(found, (page) => this.ask({ page }))] : []));
+  }
+}
+
+function row(interview) {
+  const status = h("span", { class: "pill" });
+  const progress = h("td", { class: "number" });
+  const score = h("td", { class: "number" });
+  const grade = h("td", { class: "number" });
+  const element = h("tr", {},
+    h("td", { class: "title" }, h("a", { href: "/console/interviews/" + encodeURIComponent(interview.id) }, name(interview.userId, interview.id))),
+    h("td", {}, h("bdi", {}, interview.job.title)),
+    h("td", {}, status),
+    progress, score, grade,
+    h("td", { class: "quiet when" }, h("time", { datetime: interview.createdAt }, dayTime(interview.createdAt))));
+  const update = (next) => {
+    setText(status, t("interviews." + next.status));
+    setAttribute(status, "data-status", next.status);
+    setText(progress, `${next.answeredCount} / ${next.totalQuestions}`);
+    setText(score, next.totalScore === undefined ? "—" : String(next.totalScore));
+    setText(grade, next.grade || "—");
+  };
+  update(interview);
+  return { element, update };
+}
+
+staffPage(t("interviews.title"), (main) => {
+  const page = new InterviewsPage(main);
+  return () => page.close();
+}, { isForAdmins: true });

@@ -1,0 +1,291 @@
+/** `/console/rooms/{roomId}`: a room live, its past, and what its host may do. */
+
+import { Room } from "/client/room.js";
+import { askFirst } from "../components/dialog.js";
+import { save, toCsv } from "../components/download.js";
+import { invitationLink, openInvitation } from "../components/invitation.js";
+import { Leavers } from "../components/leavers.js";
+import { deadlineOf, People } from "../components/people.js";
+import { Replay } from "../components/replay.js";
+import { Connection, RoomHead } from "../components/roomhead.js";
+import { readWholeLog, RoomLog } from "../components/roomlog.js";
+import { spoken, Timeline } from "../components/timeline.js";
+import { h, setAttribute } from "../lib/dom.js";
+import { t } from "../lib/i18n.js";
+import { api, ask, end, isAdmin, user } from "../lib/session.js";
+import { copy, lookForUpgrade, say, setTitle, staffPage, tell } from "../lib/shell.js";
+
+const TICK_MS = 500;
+const roomId = decodeURIComponent(location.pathname.replace(/\/$/, "").split("/").pop());
+
+class RoomPage {
+  constructor(main) {
+    this.main = main;
+    this.connection = new Connection();
+    this.head = new RoomHead(roomId, this.connection);
+    this.people = new People({ label: t("room.people"), empty: t("room.people.none"), selfId: user().id, onRemove: (person) => this.remove(person) });
+    this.leavers = new Leavers();
+    this.timeline = new Timeline({ earlier: (before) => this.earlier(before) });
+    this.read = (after, limit) => ask(() => api.events(roomId, { after, limit }));
+    this.log = new RoomLog(this.read, (events, isLive) => this.take(events, isLive));
+    this.replay = null;
+    this.isTaking = false;
+    this.latest = { room: null, participants: [] };
+    this.layout();
+    this.timer = setInterval(() => this.tick(), TICK_MS);
+    this.connect();
+    if (isAdmin()) this.findHost();
+    else this.offerTakingPart();
+  }
+
+  close() {
+    clearInterval(this.timer);
+    if (this.replay) this.replay.stop();
+    this.room.close();
+  }
+
+  layout() {
+    const button = (key, act, kind = "") => h("button", { type: "button", class: kind, onclick: act }, t(key));
+    this.buttons = {
+      copy: button("invite.copy", () => copy(invitationLink(roomId)), "primary"),
+      qr: button("invite.qr", () => openInvitation(roomId, this.latest.room ? this.latest.room.roomName : roomId)),
+      take: button("room.take", () => this.take_part()),
+      replay: button("room.replay", () => this.toggleReplay()),
+      json: button("interview.json", () => this.download("json")),
+      csv: h("button", { type: "button", onclick: () => this.download("csv") }, "CSV"),
+      end: button("room.end", () => this.end(), "danger"),
+    };
+    const { copy: copyLink, qr, take, replay, json, csv, end: ending } = this.buttons;
+    take.hidden = true;
+    this.note = h("p", { class: "quiet note-line" }, t("room.observing"));
+    this.replayPlace = h("div", {});
+    this.peopleHeading = h("h2", {}, t("room.people"));
+    this.main.append(
+      h("div", { class: "roomtop" },
+        this.head.element,
+        h("div", { class: "buttons", role: "group", "aria-label": t("room.actions") },
+          copyLink, qr, take, replay,
+          h("span", { class: "pair", role: "group", "aria-label": t("room.download") }, h("span", { class: "quiet" }, t("room.download")), json, csv),
+          ending)),
+      this.note,
+      this.replayPlace,
+      h("div", { class: "columns" },
+        h("section", { class: "card" }, this.peopleHeading, this.people.element),
+        h("section", { class: "card" }, h("h2", {}, t("room.log")), this.timeline.element),
+        h("section", { class: "card" }, h("h2", {}, t("room.left")), this.leavers.element)));
+  }
+
+  // -- live -------------------------------------------------------------------------------------
+
+  connect() {
+    const room = new Room({ api, roomId, observe: !this.isTaking });
+    this.room = room;
+    let wasLive = false;
+    room.on("change", (state) => {
+      if (room !== this.room) return;
+      if (state.status === "live") {
+        if (!wasLive) lookForUpgrade();
+        this.log.begin(state.seq);
+      }
+      wasLive = state.status === "live";
+      this.connection.show(this.replay ? { status: "replay" } : state);
+      if (state.room) this.show(state);
+    });
+    room.on("event", (event) => this.log.live(event));
+    room.on("reset", ({ seq }) => this.log.reach(seq));
+    room.on("stopped", (stopped) => room === this.room && this.stopped(stopped));
+    room.connect();
+  }
+
+  show(state) {
+    this.latest = state;
+    if (this.latest.room.roomName !== this.titled) {
+      this.titled = this.latest.room.roomName;
+      setTitle(this.titled);
+    }
+    if (this.replay) return;
+    this.head.show(state.room, state.participants);
+    this.people.show(state.participants);
+  }
+
+  take(events, isLive) {
+    for (const event of events) {
+      const { type, participant } = event;
+      if (type === "participant_away") this.people.deadlines.set(participant.userId, deadlineOf(event, isLive));
+      else if (participant) this.people.deadlines.delete(participant.userId);
+      if (type === "room_ended") this.people.deadlines.clear();
+      if (isLive && !this.replay) say(spoken(event));
+    }
+    this.timeline.add(events);
+    if (!this.replay) this.leavers.take(events);
+    if (!isLive) this.people.tick();
+  }
+
+  async stopped({ code, reason }) {
+    if (code === 4010) return this.ended();
+    if (code === 1000 && this.isTaking) return this.observe();
+    if (code === 4009 && this.isTaking) return this.observe();
+    if (code === 4004) return this.instead(t("room.notfound"));
+    if (code >= 4300 || code === 0) return end();
+    if (code === 4003) {
+      try {
+        await ask(() => api.rooms({ pageSize: 1 })); // disabled, or signed out elsewhere?
+      } catch (error) {
+        if (error.status === 401) return;
+      }
+      return this.instead(t("room.forbidden"));
+    }
+    this.instead(reason || String(code));
+  }
+
+  /** An ended room: who attended, and its log. */
+  async ended() {
+    try {
+      const { participants, ...room } = await ask(() => api.room(roomId));
+      const { lastSeq } = await this.read(0, 1);
+      await this.log.begin(lastSeq);
+      this.show({ room, participants });
+      this.connection.show({ status: "ended" });
+      this.peopleHeading.textContent = t("room.attended");
+      this.note.textContent = "";
+      for (const name of ["copy", "qr", "take", "end"]) this.buttons[name].hidden = true;
+      this.main.classList.add("over");
+    } catch (error) {
+      if (error.status !== 401) this.instead(error.message);
+    }
+  }
+
+  instead(text) {
+    this.close();
+    this.main.replaceChildren(h("div", { class: "card narrow" }, h("p", { role: "alert" }, text), h("a", { class: "button", href: "/console" }, t("back"))));
+  }
+
+  tick() {
+    this.connection.tick();
+    if (!this.replay) this.people.tick();
+  }
+
+  async earlier(before) {
+    const from = Math.max(0, before - 1 - 400);
+    const { events } = await this.read(from, before - 1 - from);
+    return events;
+  }
+
+  // -- what one may do --------------------------------------------------------------------------
+
+  async findHost() {
+    try {
+      const { events } = await this.read(0, 1);
+      if (events.length && events[0].participant && events[0].participant.userId === user().id) this.offerTakingPart();
+    } catch (error) {
+      // Then there is no button.
+    }
+  }
+
+  offerTakingPart() {
+    if (!this.main.classList.contains("over")) this.buttons.take.hidden = false;
+  }
+
+  /** Looking on becomes taking part, and back: the host leaves, the room goes on. */
+  take_part() {
+    if (this.isTaking) return this.room.leave().catch((error) => tell(error.message));
+    this.isTaking = true;
+    this.told(t("room.taking"), t("room.take.stop"));
+    this.room.close();
+    this.connect();
+  }
+
+  observe() {
+    this.isTaking = false;
+    this.told(t("room.observing"), t("room.take"));
+    this.connect();
+  }
+
+  told(note, action) {
+    this.note.textContent = note;
+    this.buttons.take.textContent = action;
+    setAttribute(this.buttons.take, "aria-pressed", this.isTaking ? "true" : "false");
+  }
+
+  remove({ userId, userName }) {
+    askFirst({
+      heading: t("room.remove.sure", { name: userName }),
+      text: t("room.remove.what"),
+      action: t("room.remove"),
+      act: () => ask(() => api.remove(roomId, userId)),
+    });
+  }
+
+  end() {
+    askFirst({
+      heading: t("room.end.sure", { name: this.latest.room ? this.latest.room.roomName : roomId }),
+      text: t("room.end.what"),
+      action: t("room.end"),
+      act: () => ask(() => api.endRoom(roomId)),
+    });
+  }
+
+  async download(kind) {
+    try {
+      const events = await readWholeLog(this.read);
+      if (kind === "csv") save(`${roomId}.csv`, "text/csv;charset=utf-8", toCsv(events));
+      else save(`${roomId}.json`, "application/json", JSON.stringify(events, null, 2));
+    } catch (error) {
+      tell(error.message);
+    }
+  }
+
+  // -- replay -----------------------------------------------------------------------------------
+
+  async toggleReplay() {
+    if (this.replay) return this.backToLive();
+    this.buttons.replay.disabled = true;
+    try {
+      const events = await readWholeLog(this.read);
+      if (!events.length) return tell(t("room.log.gone"));
+      this.replay = new Replay(events, (view, event, past) => this.showPast(view, event, past));
+      this.replayPlace.replaceChildren(this.replay.element);
+      this.buttons.replay.textContent = t("room.replay.stop");
+      this.main.classList.add("past");
+      this.connection.show({ status: "replay" });
+      this.replay.go(events.length);
+      this.replay.slider.focus();
+    } catch (error) {
+      tell(error.message);
+    } finally {
+      this.buttons.replay.disabled = false;
+    }
+  }
+
+  showPast(view, event, past) {
+    const room = view.room || this.latest.room;
+    this.head.show(room, view.participants);
+    this.people.show(view.participants);
+    this.leavers.replace(past);
+    this.timeline.select(event.seq);
+  }
+
+  backToLive() {
+    const { events } = this.replay;
+    this.replay.stop();
+    this.replay = null;
+    this.replayPlace.replaceChildren();
+    this.buttons.replay.textContent = t("room.replay");
+    this.main.classList.remove("past");
+    this.timeline.select(0);
+    this.timeline.toEnd();
+    this.leavers.replace(events);
+    const isOver = this.main.classList.contains("over");
+    this.connection.show(isOver ? { status: "ended" } : this.room.state);
+    if (this.latest.room) this.show(this.latest);
+  }
+}
+
+staffPage(t("nav.rooms"), (main) => {
+  main.className = "room";
+  const page = new RoomPage(main);
+  return () => {
+    page.close();
+    main.className = "";
+  };
+});
