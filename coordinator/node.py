@@ -244,14 +244,14 @@ def _calm_garbage_collector() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-async def deployment_id(database_url: str) -> str:
+async def deployment_id(settings: Settings) -> str:
     """What names this database: the prefix of its keys and channels on a shared Redis.
 
     Raises:
         Unavailable: Postgres is away.
         SchemaMissing: the migrations have not run.
     """
-    database = Database(database_url)
+    database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
         if not await migrations.is_current(database):

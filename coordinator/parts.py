@@ -23,6 +23,7 @@ from coordinator.store.interviews import Interviews
 from coordinator.store.jobs import Jobs
 from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
+from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 
@@ -42,7 +43,7 @@ class StoreParts:
 
 
 def build_store(settings: Settings) -> StoreParts:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, pooler=settings.database_pooler)
     return StoreParts(
         database,
         People(database),
@@ -87,7 +88,15 @@ def build_live(settings: Settings, store: StoreParts, deployment: str) -> LivePa
         writer,
         Reaper(lease, store.nodes, writer, grace=policy.grace, lifespan=_lifespan(settings)),
         Reconciler(lease, store.nodes, writer, registry),
-        Housekeeping(store.rooms, events_keep_days=settings.events_keep_days),
+        Housekeeping(Retention(store.database, _keep(settings))),
+    )
+
+
+def _keep(settings: Settings) -> Keep:
+    return Keep.days(
+        events=settings.events_keep_days,
+        participants=settings.participants_keep_days,
+        interviews=settings.interviews_keep_days,
     )
 
 

@@ -20,6 +20,7 @@ from coordinator.live.reaper import Reaper
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
+from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.commands import Connect, Disconnect, Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
@@ -27,6 +28,7 @@ from tests.people import new_room_id
 
 FOR_EVER = Lifespan(host_absent=None, empty=None, age=None)
 GRACE = timedelta(seconds=0.1)
+KEEP = Keep.days(events=30, participants=30, interviews=0)
 
 
 class Site:
@@ -108,8 +110,7 @@ async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
     )
     room, user, session = await site.guest()
     await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
-    purging = Loop(Housekeeping(Rooms(site.database), events_keep_days=30).purge, name="purge",
-                   seconds=60)  # fmt: skip
+    purging = Loop(Housekeeping(Retention(site.database, KEEP)).purge, name="purge", seconds=60)
     other = await asyncpg.connect(site.database.url)
     await other.execute("BEGIN")
     await other.execute("SELECT FROM room_events WHERE room_id = $1 FOR UPDATE", old)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import pytest
 
 from coordinator.store.database import Database
-from coordinator.store.rooms import Rooms
 from tests.people import Api, Guest, Host, moment, new_room_id, refusal
 from tests.product import data
 
@@ -464,31 +461,3 @@ async def test_who_and_whom_removing_is_for(
     assert (await admin.removes(room, guest.user_id)).status_code == 200
     await host.ends(room)
     assert refusal(await host.removes(room, second.user_id)) == (400, "ROOM_ENDED")
-
-
-async def test_old_logs_are_deleted_a_few_at_a_time_and_each_room_is_looked_at_once(
-    a: Api, database: Database, host: Host
-) -> None:
-    rooms = Rooms(database)
-    old = [await host.creates() for _ in range(3)]
-    for number, room_id in enumerate(old):
-        await host.ends(room_id)
-        await database.execute(
-            "UPDATE interview_rooms SET ended_at = now() - make_interval(days => $2)"
-            " WHERE room_id = $1", room_id, 400 + number,
-        )  # fmt: skip
-    recent = await host.creates()
-    await host.ends(recent)
-
-    async def left() -> list[int]:
-        return [len(await rooms.events_after(room_id, 0, 10)) for room_id in (*old, recent)]
-
-    purge = partial(rooms.purge_events, older_than_days=399)
-    done, horizon = await purge(rooms=2, after=None)
-    assert (done, sum(await left())) == (2, 4)
-    assert (await purge(rooms=2, after=horizon))[0] == 0, "what is older is not looked at"
-    assert (await purge(rooms=2, after=None))[0] == 1
-
-    assert await left() == [0, 0, 0, 2]
-    await database.execute("DELETE FROM interview_rooms WHERE room_id = ANY($1)", old)
-    assert timedelta(days=398) < datetime.now(UTC) - horizon < timedelta(days=400)

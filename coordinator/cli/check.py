@@ -58,7 +58,7 @@ def _reason(error: BaseException) -> str:
 
 
 async def _postgres(settings: Settings) -> str:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
         version = int(await database.fetchval("SHOW server_version_num"))
@@ -70,7 +70,7 @@ async def _postgres(settings: Settings) -> str:
 
 
 async def _migrations(settings: Settings) -> str:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
         if not await migrations.is_current(database):

@@ -80,7 +80,7 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
             standin.page_url = settings.base_url + mini_program.PATH
         logging.configure(form=settings.log_format, level=settings.log_level, node="dev")
         greeting = asyncio.run(_prepare(settings))
-        deployment = asyncio.run(deployment_id(settings.database_url))
+        deployment = asyncio.run(deployment_id(settings))
         pages = mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else []
         running = server(
             settings, deployment, host="127.0.0.1", port=settings.port, more_routes=pages
@@ -140,8 +140,8 @@ class _Greeting:
 
 async def _prepare(settings: Settings) -> _Greeting:
     """Schema, the documents' people and test data; what signs them in."""
-    await migrate(Database(settings.database_url))
-    database = Database(settings.database_url)
+    await migrate(Database(settings.database_url, pooler=settings.database_pooler))
+    database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
         people, sessions = People(database), ConsoleSessions(database)

@@ -155,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
     port = settings.port if options.port is None else options.port
-    deployment = asyncio.run(deployment_id(settings.database_url))  # else refused here, once
+    deployment = asyncio.run(deployment_id(settings))  # else refused here, once
     fd = options.fd
     if fd is None:
         try:
@@ -173,7 +173,8 @@ def _serve(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _migrate(settings: Settings) -> int:
-    done = await migrations.migrate(Database(settings.database_url), say=print)
+    database = Database(settings.database_url, pooler=settings.database_pooler)
+    done = await migrations.migrate(database, say=print)
     print(f"{len(done)} migrations run" if done else "the schema is up to date")
     return 0
 
@@ -182,7 +183,7 @@ Work = Callable[[Database], Awaitable[int]]
 
 
 async def _with_database(settings: Settings, work: Work) -> int:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
         if not await migrations.is_current(database):

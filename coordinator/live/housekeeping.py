@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import asyncio
 
 from coordinator.live.loop import Loop
-from coordinator.store.rooms import Rooms
+from coordinator.store.retention import Retention
 
 PURGE_SECONDS = 60.0
-PURGED_AT_ONCE = 100
+PAUSE_SECONDS = 0.05
+"""Between two steps: others have their turn."""
+STEPS = 1_000
+"""Of one pass."""
 
 
 class Housekeeping:
-    """Deletes the logs of rooms that ended long ago, a few at a time, and looks at each once."""
+    """Deletes what has been kept long enough."""
 
-    def __init__(self, rooms: Rooms, *, events_keep_days: float) -> None:
-        self._rooms = rooms
-        self._events_keep_days = events_keep_days
-        self._purged_until: datetime | None = None
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
         self._purging = Loop(self.purge, name="purge", seconds=PURGE_SECONDS)
 
     async def run(self) -> None:
@@ -25,13 +26,12 @@ class Housekeeping:
         await self._purging.run()
 
     async def purge(self) -> None:
-        """One step.
+        """One pass: small steps until there is no more to delete, or another node is at it.
 
         Raises:
             Unavailable: Postgres is away.
         """
-        done, horizon = await self._rooms.purge_events(
-            older_than_days=self._events_keep_days, rooms=PURGED_AT_ONCE, after=self._purged_until
-        )
-        if done < PURGED_AT_ONCE:
-            self._purged_until = horizon - timedelta(minutes=1)
+        for _ in range(STEPS):
+            if not await self._retention.step():
+                return
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -76,7 +76,19 @@ class Nodes:
         await self._lease.execute("DELETE FROM nodes WHERE boot = $1", node_epoch)
 
     async def bury_dead(self, node_epoch: str, lease: timedelta) -> list[str]:
-        """Deletes the rows of nodes whose lease ran out while this one was watching."""
+        """Deletes the rows of nodes whose lease ran out while this one was watching.
+
+        A lease that lies further ahead than one can be taken (Postgres's clock was set back) is cut
+        to what it may be: else a node that is dead would count as alive for as long.
+        """
+        await self._judge.execute(
+            """
+            UPDATE nodes SET lease_until = clock_timestamp() + $1::interval,
+                held_since = least(held_since, clock_timestamp())
+            WHERE lease_until > clock_timestamp() + $1::interval + interval '1 second'
+            """,
+            lease,
+        )
         rows = await self._judge.fetch(
             f"""
             DELETE FROM nodes WHERE boot IN (

@@ -34,8 +34,8 @@ STATES = frozenset(
 TRY_AGAIN = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the same transaction succeeds at once, mostly."""
 
-_REFUSED = ("28", "53", "58")
-"""Classes of what goes on until an operator does something."""
+_READABLE = frozenset({"25006", "53100", "53200", "58030"})
+"""Where Postgres may still answer reads: it is read-only, its disk or memory is full, or broken."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -51,8 +51,7 @@ def is_outage(error: BaseException) -> bool:
 
 def is_refusal(error: BaseException) -> bool:
     """True for an outage of writing that a plain read would not notice: disk full, read-only."""
-    state = getattr(error, "sqlstate", None) or ""
-    return state.startswith(_REFUSED) or state == "25006"
+    return getattr(error, "sqlstate", None) in _READABLE
 
 
 def is_worth_repeating(error: BaseException) -> bool:

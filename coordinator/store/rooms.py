@@ -368,35 +368,6 @@ class Rooms:
         rows = await self.database.fetch(_HEADS, ids, seqs)
         return [(row["room_id"], row["last_seq"]) for row in rows]
 
-    async def purge_events(
-        self, *, older_than_days: float, rooms: int, after: datetime | None
-    ) -> tuple[int, datetime]:
-        """Deletes the logs of at most `rooms` rooms that ended that long ago.
-
-        Args:
-            after: rooms that ended before it are not looked at: they have been done.
-
-        Returns:
-            how many it did, and the time before which rooms must have ended to be looked at.
-        """
-        row = await self.database.fetchrow(
-            """
-            WITH old AS (
-                SELECT room_id FROM interview_rooms r
-                WHERE status = 'ended' AND ended_at < clock_timestamp() - make_interval(secs => $1)
-                    AND ended_at >= coalesce($3, '-infinity'::timestamptz)
-                    AND EXISTS (SELECT 1 FROM room_events e WHERE e.room_id = r.room_id)
-                LIMIT $2
-            ), gone AS (
-                DELETE FROM room_events e USING old WHERE e.room_id = old.room_id
-            )
-            SELECT count(*) AS done, clock_timestamp() - make_interval(secs => $1) AS horizon
-            FROM old
-            """,
-            older_than_days * 86400, rooms, after,
-        )  # fmt: skip
-        return row["done"], row["horizon"]
-
 
 def _loaded(rows: list[Any]) -> tuple[Head, Roster]:
     first = rows[0]

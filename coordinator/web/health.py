@@ -52,7 +52,8 @@ class Health:
     async def _postgres_answers(self) -> bool:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                return bool(await self._database.fetchval("SELECT 1"))
+                await self._database.ping()
+                return True
         except (Unavailable, TimeoutError):
             return False
 

@@ -1,0 +1,148 @@
+"""Migrations beside nodes that serve: they take as long as they take, and nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+
+from coordinator.store import migrations
+from coordinator.store.database import Database
+from coordinator.store.engine import ENGINE
+from coordinator.store.migrations import migrate
+from coordinator.store.room_writer.commands import Leave
+from tests.test_refusals import join, writing
+
+
+@pytest_asyncio.fixture
+async def fresh(database: Database, database_url: str) -> AsyncIterator[Database]:
+    """A database of this test's own, with every migration run."""
+    name = f"coordinator_migrations_{uuid4().hex[:8]}"
+    await database.execute(f"CREATE DATABASE {name}")
+    made = Database(urlunsplit(urlsplit(database_url)._replace(path=f"/{name}")))
+    await migrate(made)
+    await made.open()
+    yield made
+    await made.close()
+    await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def migration(name: str, *statements: str, in_transaction: bool = True) -> SimpleNamespace:
+    """A module as Piccolo finds them in the folder."""
+
+    async def forwards() -> MigrationManager:
+        manager = MigrationManager(
+            migration_id=name, app_name="coordinator", description=name,
+            wrap_in_transaction=in_transaction,
+        )  # fmt: skip
+
+        async def run() -> None:
+            for statement in statements:
+                await ENGINE.run_ddl(statement)
+
+        manager.add_raw(run)
+        return manager
+
+    return SimpleNamespace(forwards=forwards)
+
+
+@pytest.fixture
+def adds(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`adds(name=module)`: a version that has these migrations, too."""
+    own = migrations._modules()
+
+    def add(**modules: SimpleNamespace) -> None:
+        monkeypatch.setattr(migrations, "_modules", lambda: {**own, **modules})
+
+    return add
+
+
+async def test_a_long_migration_disturbs_nobody(fresh: Database, adds: Any) -> None:
+    """It sleeps for longer than any request may, waits for a table in use, builds an index."""
+    adds(
+        x1=migration("x1", "SELECT pg_sleep(6)", "CREATE TABLE made_late (n int)"),
+        x2=migration("x2", "ALTER TABLE interview_rooms ADD COLUMN later INT"),
+        x3=migration(
+            "x3", "CREATE INDEX CONCURRENTLY made_later ON room_events (at)",
+            "SELECT pg_sleep(3)", in_transaction=False,
+        ),
+    )  # fmt: skip
+    reader = await asyncpg.connect(fresh.url)
+    await reader.execute("BEGIN")
+    await reader.execute("SELECT FROM interview_rooms LIMIT 1")  # holds up whoever alters it
+    said: list[str] = []
+    async with writing(fresh) as (writer, room_id):
+        migrating = asyncio.create_task(migrate(fresh, say=said.append))
+        slowest, number = 0.0, 0
+        while not migrating.done():
+            start = time.monotonic()
+            guest = f"g{number % 4}"
+            await writer.submit(join(room_id, guest))
+            await writer.submit(Leave(room_id=room_id, user_id=f"guest_{guest}"))
+            slowest, number = max(slowest, time.monotonic() - start), number + 1
+            await asyncio.sleep(0.05)
+            if any("in use" in line for line in said):
+                await reader.close()
+
+    assert await migrating == ["x1", "x2", "x3"]
+    assert slowest < 1.5, "a request waits for a migration's lock as long as that waits, at most"
+    assert "x2: a table is in use, tried again in a moment" in said
+    assert said[0] == "x1: running"
+    assert said[-1] == "x3: done"
+
+
+async def test_two_who_migrate_at_once_run_each_migration_once(
+    fresh: Database, adds: Any
+) -> None:
+    """Also where one builds an index concurrently while the other waits for its turn."""
+    adds(
+        x1=migration("x1", "CREATE TABLE once (n int)", "SELECT pg_sleep(0.5)"),
+        x2=migration(
+            "x2", "SELECT pg_sleep(0.5)", "CREATE INDEX CONCURRENTLY once_n ON once (n)",
+            in_transaction=False,
+        ),
+    )  # fmt: skip
+
+    async with asyncio.timeout(30):
+        done = await asyncio.gather(*[migrate(fresh) for _ in range(3)])
+
+    assert sorted(name for names in done for name in names) == ["x1", "x2"]
+    assert await migrations.is_current(fresh)
+
+
+async def test_an_index_that_was_left_half_built_is_built_anew(fresh: Database, adds: Any) -> None:
+    await fresh.execute("CREATE INDEX half ON room_events (type)")
+    await fresh.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half'::regclass"
+    )
+    adds(
+        x1=migration("x1", "CREATE INDEX CONCURRENTLY IF NOT EXISTS half ON room_events (type)",
+                     in_transaction=False),
+    )  # fmt: skip
+
+    await migrate(fresh)
+
+    assert await fresh.fetchval(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'half'::regclass"
+    )
+
+
+async def test_a_migration_that_fails_changes_nothing_and_is_not_done(
+    fresh: Database, adds: Any
+) -> None:
+    adds(x1=migration("x1", "CREATE TABLE never (n int)", "SELECT 1 / 0"))
+
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(fresh)
+
+    assert await fresh.fetchval("SELECT to_regclass('never')") is None
+    assert not await migrations.is_current(fresh)
