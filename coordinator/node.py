@@ -28,7 +28,7 @@ from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
 from coordinator.settings import Settings
-from coordinator.store import migrations
+from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
 from coordinator.store.room_pages import RoomPages
 from coordinator.web.app import rest_app
@@ -249,11 +249,13 @@ async def deployment_id(settings: Settings) -> str:
 
     Raises:
         Unavailable: Postgres is away.
+        Unfit: this Postgres cannot be served with.
         SchemaMissing: the migrations have not run.
     """
     database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
+        fitness.require_kind(await fitness.look(database))
         if not await migrations.is_current(database):
             raise SchemaMissing
         return f"coordinator:{await database.fetchval('SELECT id FROM deployment')}"

@@ -156,6 +156,27 @@ class Settings:
         """Where clients reach this deployment, without a trailing slash."""
         return self.public_base_url or f"http://localhost:{self.port}"
 
+    def warnings(self) -> list[str]:
+        """What can be served with, and what an operator should know of; each begins with its name.
+        """
+        found = []
+        if printed := [key.name for key in self.open_api_keys if key.key in PRINTED_KEYS]:
+            found.append(
+                f"OPEN_API_KEYS: the key of {', '.join(map(repr, printed))} is printed in a public"
+                " document: everybody has it"
+            )
+        if self.identity_proof == "first-use":
+            found.append(
+                "IDENTITY_PROOF=first-use: until a guest has used its token, anybody can speak for"
+                " it by its public id; new deployments set `required`"
+            )
+        if not self.data_keys:
+            found.append(
+                "DATA_KEYS is not set: phone numbers are not stored and webhooks cannot be added"
+                " (openssl rand -base64 32)"
+            )
+        return found
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, dotenv: Path | None = None) -> Settings:
         """Reads settings from `environ`; a `.env` file fills in what it does not name.

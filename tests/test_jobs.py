@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.cli.import_jobs import ImportRefused, import_jobs, read_jobs
+from coordinator.cli.job_file import ImportRefused, import_jobs, read_jobs
 from coordinator.domain.job import Job
 from coordinator.store.database import Database
 from coordinator.store.jobs import Jobs

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from litestar import Litestar
 from litestar.datastructures import State
 
-from coordinator.cli.import_jobs import ImportRefused, import_jobs
+from coordinator.cli.job_file import ImportRefused, import_jobs
 from coordinator.domain.errors import InvalidParams
 from coordinator.domain.events import Event
 from coordinator.redis import fail_fast_redis

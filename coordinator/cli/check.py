@@ -1,46 +1,49 @@
-"""`coordinator check`: a line for each thing that a deployment needs."""
+"""`coordinator check`: a line for each thing that a deployment needs. What is ok, `serve` can use.
+
+ok    postgres: version 18, UTF8
+FAIL  redis scripts: the user may not run scripts (EVAL, EVALSHA): NOPERM …
+warn  IDENTITY_PROOF=first-use: …
+-     zego: off, ZEGO_APP_ID, ZEGO_SERVER_SECRET not set (answers 503)
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from coordinator.domain.errors import Unavailable
+from coordinator.cli import check_redis
+from coordinator.cli.command import command_settings, opened
 from coordinator.settings import Settings
-from coordinator.store import migrations
-from coordinator.store.database import Database
+from coordinator.store import fitness, migrations
+from coordinator.store.explain import DATABASE_ERRORS, explain
+from coordinator.store.fitness import Unfit
+from coordinator.store.jobs import Jobs
 
-SECONDS = 4.0
+SECONDS = 10.0
 
 
-class _Failed(Exception):
-    """A check that failed; its message says what to do."""
+def add(commands: Any) -> None:
+    check = commands.add_parser("check", help="settings, Postgres, migrations, Redis, ZEGO")
+    check.set_defaults(run=_run)
+
+
+def _run(_: argparse.Namespace) -> int:
+    return asyncio.run(check(command_settings()))
 
 
 async def check(settings: Settings) -> int:
     """Prints a line for each check; 1 where one failed, else 0.
 
-    What may be absent (WeChat, ZEGO, the open API) is said, and fails nothing.
+    What may be absent (WeChat, ZEGO, the open API) is said, and fails nothing; nor do warnings.
     """
     print("ok    settings")
-    checks: list[tuple[str, Callable[[Settings], Awaitable[str]]]] = [
-        ("postgres", _postgres),
-        ("migrations", _migrations),
-        ("redis", _redis),
-    ]
-    failed = False
-    for name, run in checks:
-        try:
-            async with asyncio.timeout(SECONDS):
-                print(f"ok    {name}: {await run(settings)}")
-        except (_Failed, Unavailable, RedisError, OSError, TimeoutError) as error:
-            failed = True
-            reason = str(error) if isinstance(error, _Failed) else _reason(error)
-            print(f"FAIL  {name}: {reason}")
+    failed = [not await _passes(name, run, settings) for name, run in await _checks(settings)]
+    for problem in [*settings.warnings(), *await _unknown_tenants(settings)]:
+        print(f"warn  {problem}")
     absent = {
         "zego": (settings.zego_ready, "ZEGO_APP_ID, ZEGO_SERVER_SECRET"),
         "wechat": (settings.wechat_ready, "WX_APPID, WX_SECRET"),
@@ -48,51 +51,98 @@ async def check(settings: Settings) -> int:
     }
     for name, (is_ready, names) in absent.items():
         print(f"ok    {name}" if is_ready else f"-     {name}: off, {names} not set (answers 503)")
-    return int(failed)
+    return int(any(failed))
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong, without the address and what else a library says of its own."""
-    cause = error.__cause__ or error
-    return f"cannot be reached ({type(cause).__name__})"
+Check = Callable[[Settings], Awaitable[str]]
+
+
+async def _checks(settings: Settings) -> list[tuple[str, Check]]:
+    """Where Postgres cannot be reached, that is one line, and not one for each thing in it."""
+    of_postgres: list[tuple[str, Check]] = [("postgres", _postgres)]
+    try:
+        async with asyncio.timeout(SECONDS):
+            await _look(settings)
+    except (*DATABASE_ERRORS, Unfit):
+        pass  # told by its own line
+    else:
+        of_postgres += [
+            ("postgres writable", _writable), ("postgres rights", _rights),
+            ("postgres clock", _clock), ("postgres pooler", _pooler), ("migrations", _migrations),
+        ]  # fmt: skip
+    return [*of_postgres, *check_redis.CHECKS]
+
+
+async def _passes(name: str, run: Check, settings: Settings) -> bool:
+    try:
+        async with asyncio.timeout(SECONDS):
+            print(f"ok    {name}: {await run(settings)}")
+            return True
+    except (Unfit, check_redis.RedisUnfit) as error:
+        reason = str(error)
+    except RedisError as error:
+        reason = check_redis.explain(error)
+    except DATABASE_ERRORS as error:
+        reason = check_redis.explain(error) if "redis" in name else explain(error)
+    print(f"FAIL  {name}: {reason}")
+    return False
+
+
+async def _look(settings: Settings) -> fitness.Server:
+    async with opened(settings) as database:
+        return await fitness.look(database)
 
 
 async def _postgres(settings: Settings) -> str:
-    database = Database(settings.database_url, pooler=settings.database_pooler)
-    await database.open()
-    try:
-        version = int(await database.fetchval("SHOW server_version_num"))
-    finally:
-        await database.close()
-    if version < 140000:
-        raise _Failed(f"version {version // 10000} is too old: 14 or newer is needed")
-    return f"version {version // 10000}"
+    server = await _look(settings)
+    fitness.require_kind(server)
+    return f"version {server.version}, {server.encoding}"
+
+
+async def _writable(settings: Settings) -> str:
+    fitness.require_writable(await _look(settings))
+    return "yes"
+
+
+async def _rights(settings: Settings) -> str:
+    async with opened(settings) as database:
+        await fitness.require_rights(database)
+    return "suffice"
+
+
+async def _clock(settings: Settings) -> str:
+    ahead = (await _look(settings)).clock_ahead
+    if abs(ahead) > fitness.CLOCK_SECONDS:
+        raise Unfit(f"{ahead:+.0f} s from this machine's: let both follow a time server (NTP)")
+    return f"{ahead:+.1f} s from this machine's"
+
+
+async def _pooler(settings: Settings) -> str:
+    mode = await fitness.pooler(settings.database_url)
+    if mode == "transaction" and settings.database_pooler != mode:
+        raise Unfit("a pooler in transaction mode stands between: set DATABASE_POOLER=transaction")
+    return f"in {mode} mode" if mode else "none"
 
 
 async def _migrations(settings: Settings) -> str:
-    database = Database(settings.database_url, pooler=settings.database_pooler)
-    await database.open()
-    try:
+    async with opened(settings) as database:
         if not await migrations.is_current(database):
-            raise _Failed("not all have run: `coordinator migrate`")
-    finally:
-        await database.close()
+            raise Unfit("not all have run: `coordinator migrate`")
     return "up to date"
 
 
-async def _redis(settings: Settings) -> str:
-    """A round trip through pub/sub, the way that events take."""
-    redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
-    channel = f"coordinator:check:{secrets.token_hex(4)}"
+async def _unknown_tenants(settings: Settings) -> list[str]:
+    """Keys of enterprises that are not there: they are served and see nothing."""
+    named = {key.enterprise_id: key.name for key in settings.open_api_keys if key.enterprise_id}
+    if not named:
+        return []
     try:
-        pubsub = redis.pubsub(ignore_subscribe_messages=True)
-        await pubsub.subscribe(channel)
-        await redis.publish(channel, "ping")
-        for _ in range(20):
-            message = await pubsub.get_message(timeout=0.2)
-            if message is not None:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
-                return "pub/sub round trip"
-        raise _Failed("publishes, but does not deliver")
-    finally:
-        await redis.aclose()
+        async with opened(settings) as database:
+            known = await Jobs(database).enterprises(list(named))
+    except DATABASE_ERRORS:
+        return []  # why is told already
+    return [
+        f"OPEN_API_KEYS: {name!r} is bound to the enterprise {tenant!r}, which is not there"
+        for tenant, name in named.items()
+        if tenant not in known
+    ]

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from coordinator.domain.people import Staff
+import argparse
+from typing import Any
+
+from coordinator.cli.command import command_settings, member, run_with_database
 from coordinator.services.console import sign_in_link
-from coordinator.settings import Settings
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
+from coordinator.store.people import People
 
 
-async def print_link(settings: Settings, database: Database, staff: Staff) -> None:
+def add(commands: Any) -> None:
+    console = commands.add_parser("console", help="print a sign-in link of the console")
+    console.add_argument("user", nargs="?", default="user_001", help="default: user_001")
+    console.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
     """Prints the bare link on stdout: good once, within 2 minutes."""
-    print(await sign_in_link(ConsoleSessions(database), staff, base_url=settings.base_url))
+    settings = command_settings()
+
+    async def work(database: Database) -> int:
+        staff = await member(People(database), options.user)
+        sessions = ConsoleSessions(database)
+        print(await sign_in_link(sessions, staff, base_url=settings.base_url))
+        return 0
+
+    return run_with_database(settings, work)

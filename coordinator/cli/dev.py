@@ -10,22 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import secrets
 import shlex
 import sys
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from dotenv import dotenv_values
+from typing import Any
 
 from coordinator import logging
+from coordinator.cli import command
 from coordinator.domain.people import Staff
+from coordinator.environment import read_dotenv
 from coordinator.node import deployment_id
 from coordinator.server import server
 from coordinator.services.access import Access
 from coordinator.services.console import sign_in_link
-from coordinator.settings import DOCUMENTED_KEYS, Settings
+from coordinator.settings import DOCUMENTED_KEYS, Settings, SettingsError
 from coordinator.standins import mini_program
 from coordinator.standins.seed import reset_example, seed
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
@@ -43,15 +46,26 @@ CONSOLE_PAGE = "pages/console/confirm/confirm"
 
 _NODE_SETTINGS = (
     "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "OPEN_API_KEYS", "ZEGO_APP_ID", "ZEGO_SERVER_SECRET",
-    "WX_API_BASE", "WX_APPID", "WX_SECRET", "WX_CONSOLE_PAGE", "LOG_FORMAT",
+    "PUBLIC_BASE_URL", "DATA_KEYS", "WX_API_BASE", "WX_APPID", "WX_SECRET", "WX_CONSOLE_PAGE",
+    "LOG_FORMAT",
 )  # fmt: skip
+
+
+def add(commands: Any) -> None:
+    dev = commands.add_parser("dev", help="everything on this machine, with embedded servers")
+    dev.add_argument("--port", type=command.port, help="default: PORT or 3000")
+    dev.add_argument("--data", type=Path, default=command.DEV_FOLDER, help="folder of the data")
+    dev.set_defaults(run=lambda options: run_dev(os.environ, port=options.port, data=options.data))
 
 
 def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
     """Serves until Ctrl-C or SIGTERM; stops everything that it started."""
     data.mkdir(parents=True, exist_ok=True)
     # The file is read here too: what it sets is neither embedded nor defaulted below.
-    values = {k: v for k, v in dotenv_values(".env").items() if v} | dict(environ)
+    of_file, problems = read_dotenv(command.DOTENV)
+    if problems:
+        raise SettingsError(problems)
+    values = {name: value for name, value in of_file.items() if value} | dict(environ)
     if port is not None:
         values["PORT"] = str(port)
     with contextlib.ExitStack() as started:
@@ -74,7 +88,8 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
             values["WX_API_BASE"] = standin.url
             values["WX_APPID"], values["WX_SECRET"] = standin.appid, standin.secret
         values = _with_defaults(values, data)
-        settings = Settings.from_env(values, dotenv=Path(".env"))
+        settings = Settings.from_env(values, dotenv=command.DOTENV)
+        values["PUBLIC_BASE_URL"] = settings.base_url
         _keep_for_a_second_node(values, data / "node.env")
         if standin is not None:
             standin.page_url = settings.base_url + mini_program.PATH
@@ -108,6 +123,7 @@ def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
         "ZEGO_APP_ID": "123456789",
         "ZEGO_SERVER_SECRET": _kept_secret(data / "zego-secret")[:32],
         "WX_CONSOLE_PAGE": CONSOLE_PAGE,
+        "DATA_KEYS": b64encode(bytes.fromhex(_kept_secret(data / "data-key"))).decode(),
         "LOG_FORMAT": "text",
         "DRAIN_SECONDS": "0",  # no proxy has to see it, and Ctrl-C is for now
     }

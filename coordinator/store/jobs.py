@@ -50,6 +50,11 @@ class Jobs:
         )  # fmt: skip
         return None if row is None else _job(row)
 
+    async def enterprises(self, ids: Sequence[str]) -> set[str]:
+        """Which of these enterprises there are."""
+        rows = await self.database.fetch("SELECT id FROM enterprises WHERE id = ANY($1)", ids)
+        return {row["id"] for row in rows}
+
     async def listed(
         self, *, enterprise: str | None, limit: int, offset: int
     ) -> tuple[int, list[Job]]:

@@ -1,0 +1,155 @@
+"""What the commands share: their settings, the database that they work on, their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+from coordinator.domain.ids import staff_number
+from coordinator.domain.people import Staff
+from coordinator.environment import read_dotenv
+from coordinator.node import SchemaMissing
+from coordinator.settings import Settings
+from coordinator.store import migrations
+from coordinator.store.database import Database
+from coordinator.store.people import People
+
+DEV_FOLDER = Path(".coordinator")
+DOTENV = Path(".env")
+
+Work = Callable[[Database], Awaitable[int]]
+
+
+class CommandFailed(Exception):
+    """A command that cannot do what it was asked to; its message is one sentence for people."""
+
+
+def settings_of_command(environ: Mapping[str, str], *, folder: Path = DEV_FOLDER) -> Settings:
+    """The settings; where they name no database, those of the `dev` that runs in `folder`.
+
+    Raises:
+        SettingsError: they are not complete.
+        CommandFailed: they name no database, and the folder's `dev` does not run.
+    """
+    of_file, _ = read_dotenv(DOTENV)  # what is wrong with it is told with everything else
+    named = of_file | dict(environ)
+    found = folder / "node.env"
+    if named.get("DATABASE_URL") or named.get("DB_HOST") or not found.exists():
+        return Settings.from_env(environ, dotenv=DOTENV)
+    if not is_running(folder):
+        raise CommandFailed(
+            f"no database is set (DATABASE_URL), and the `coordinator dev` of {folder}/ is not"
+            " running: start it, or set one"
+        )
+    return Settings.from_env(_node_env(found) | named, dotenv=DOTENV)
+
+
+def is_running(folder: Path) -> bool:
+    """True while a `coordinator dev` holds its folder."""
+    try:
+        with (folder / "lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _node_env(path: Path) -> dict[str, str]:
+    """The file that `dev` keeps for a second node: lines of `export NAME='value'`."""
+    pairs = (shlex.split(line)[1].partition("=") for line in path.read_text().splitlines() if line)
+    return {name: value for name, _, value in pairs}
+
+
+def run_with_database(settings: Settings, work: Work) -> int:
+    """Runs `work` on the open database, at this version's schema; the command's status.
+
+    Raises:
+        SchemaMissing: the migrations have not run.
+        Unavailable: Postgres is away.
+    """
+
+    async def run() -> int:
+        async with opened(settings) as database:
+            if not await migrations.is_current(database):
+                raise SchemaMissing
+            return await work(database)
+
+    return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    """The database, for one purpose.
+
+    Raises:
+        Unavailable: Postgres is away.
+    """
+    database = Database(settings.database_url, pooler=settings.database_pooler)
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()
+
+
+def command_settings() -> Settings:
+    """`settings_of_command` in this process's environment."""
+    return settings_of_command(os.environ)
+
+
+async def member(people: People, public_id: str) -> Staff:
+    """The staff member of a public id (`user_001`) who is not disabled.
+
+    Raises:
+        CommandFailed: there is none.
+    """
+    number = staff_number(public_id)
+    staff = await people.staff(number) if number else None
+    if staff is None:
+        raise unknown(public_id)
+    return staff
+
+
+def unknown(public_id: str) -> CommandFailed:
+    """There is no such member of staff."""
+    return CommandFailed(f"there is no {public_id} (see `coordinator users list`)")
+
+
+def port(text: str) -> int:
+    """An argument: a port, 0 for any."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
+    return number
+
+
+def count(text: str) -> int:
+    """An argument: a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def days(text: str) -> float:
+    """An argument: days, at most ten years."""
+    number = float(text)
+    if not 0 < number <= 3650:
+        raise argparse.ArgumentTypeError("must be more than 0 and at most 3650")
+    return number
+
+
+def printable(text: str) -> str:
+    """An argument: a name."""
+    cleaned = text.strip()
+    if not 0 < len(cleaned) <= 100 or not cleaned.isprintable():
+        raise argparse.ArgumentTypeError("must be 1 to 100 printable characters")
+    return cleaned

@@ -1,0 +1,54 @@
+"""`coordinator serve`: one node, or several behind one listening socket."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from coordinator import logging
+from coordinator.cli.command import CommandFailed, count, port
+from coordinator.cli.workers import listen, serve_with_workers
+from coordinator.node import deployment_id
+from coordinator.server import server
+from coordinator.settings import Settings
+
+log = structlog.get_logger()
+
+
+def add(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="serve in production; nothing embedded")
+    serve.add_argument("--host", default="0.0.0.0")
+    serve.add_argument("--port", type=port, help="default: PORT or 3000")
+    serve.add_argument("--workers", type=count, default=1, help="processes; each is a node")
+    serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ, dotenv=Path(".env"))
+    port = settings.port if options.port is None else options.port
+    deployment = asyncio.run(deployment_id(settings))  # else refused here, once
+    fd = options.fd
+    if fd is None:
+        try:
+            listener = listen(options.host, port)
+        except OSError as error:
+            raise CommandFailed(f"cannot listen on {options.host}:{port}: {error.strerror}") from (
+                error
+            )
+        if options.workers > 1:
+            return serve_with_workers(listener, options.workers, settings.drain_seconds)
+        fd = listener.detach()
+    logging.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
+    for warning in settings.warnings():
+        log.warning("setting_is_risky", problem=warning)
+    serving = server(settings, deployment, host=options.host, port=port, fd=fd)
+    serving.parent = options.parent
+    serving.run()
+    return serving.exit_status

@@ -1,0 +1,124 @@
+"""`coordinator tail ROOM`: a room's events as they happen, one JSON per line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+
+from coordinator.cli.command import CommandFailed, command_settings, opened
+from coordinator.domain.people import Staff
+from coordinator.services.access import Access
+from coordinator.settings import Settings
+from coordinator.store.people import People
+from coordinator.store.rooms import Rooms
+
+SECONDS = 10.0
+BACK_OFF_SECONDS = 5.0
+
+
+def add(commands: Any) -> None:
+    tail = commands.add_parser("tail", help="print a room's events as they happen")
+    tail.add_argument("room")
+    tail.add_argument("--since", type=_seq, help="also the events after this seq; 0 for all")
+    tail.add_argument("--url", help="of a node; default: PUBLIC_BASE_URL")
+    tail.set_defaults(run=lambda options: asyncio.run(_tail(command_settings(), options)))
+
+
+def _seq(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return number
+
+
+async def _tail(settings: Settings, options: argparse.Namespace) -> int:
+    token = await _token(settings, options.room)
+    base = (options.url or settings.base_url).rstrip("/").replace("http", "ws", 1)
+    url = f"{base}/api/interview/room/{quote(options.room, safe='')}/live"
+    async for event in _events(url, token, options.since):
+        print(json.dumps(event, ensure_ascii=False, separators=(",", ":")), flush=True)
+        if event["type"] == "room_ended":
+            break
+    return 0
+
+
+async def _token(settings: Settings, room_id: str) -> str:
+    """A token for whom the room shows itself to: its host, looking on as an observer.
+
+    Raises:
+        CommandFailed: there is no such room.
+    """
+    async with opened(settings) as database:
+        people = People(database)
+        room = await Rooms(database).room(room_id)
+        if room is None:
+            raise CommandFailed(f"there is no room {room_id}")
+        everybody = await people.list_all()
+        staff = _observer(everybody, room.host_id)
+        return Access(settings.jwt_secrets, people).issue_staff(staff, timedelta(days=1))
+
+
+def _observer(everybody: list[Staff], host: str) -> Staff:
+    """An admin where there is one, else the room's host."""
+    able = [staff for staff in everybody if not staff.disabled]
+    for staff in able:
+        if staff.is_admin:
+            return staff
+    for staff in able:
+        if staff.user_id == host:
+            return staff
+    raise CommandFailed("nobody may look on: there is no admin, and the room's host is disabled")
+
+
+async def _events(url: str, token: str, since: int | None) -> AsyncIterator[dict[str, Any]]:
+    """The events after `since` (None: after now), over as many connections as it takes.
+
+    Raises:
+        CommandFailed: the node refuses for good, or cannot be reached at the first try.
+    """
+    epoch, is_first = None, True
+    while True:
+        query = {"observe": "1"}
+        if since is not None:
+            query["since"] = str(since)
+        if epoch is not None:
+            query["epoch"] = epoch
+        try:
+            async with connect(
+                f"{url}?{urlencode(query)}",
+                additional_headers={"Authorization": f"Bearer {token}"},
+                open_timeout=SECONDS, proxy=None, max_size=None,
+            ) as socket:  # fmt: skip
+                async for text in socket:
+                    frame = json.loads(text)
+                    epoch = frame.get("epoch", epoch)
+                    if frame["type"] == "bye":
+                        _stop_if_refused(frame)
+                    if frame["type"] == "welcome" or "at" in frame:
+                        since, is_first = frame["seq"], False
+                    if "at" in frame and frame["type"] != "error":
+                        yield frame
+        except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
+            if is_first:
+                raise CommandFailed(
+                    f"no node answers at {url.split('/api/')[0]}: set PUBLIC_BASE_URL or give --url"
+                ) from error
+        except ConnectionClosed:
+            pass
+        await asyncio.sleep(random.uniform(0, BACK_OFF_SECONDS))
+
+
+def _stop_if_refused(bye: dict[str, Any]) -> None:
+    if bye["code"] == 4010:
+        raise CommandFailed("the room has ended")
+    if bye["retry"] in ("no", "auth"):
+        raise CommandFailed(f"the node refuses: {bye['code']} {bye['reason']}")

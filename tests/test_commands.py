@@ -1,0 +1,373 @@
+"""Commands end in sentences, `check` tries what `serve` uses, and both find a running `dev`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from coordinator.cli.command import CommandFailed, settings_of_command
+from coordinator.standins.servers import EmbeddedRedis
+from tests.people import Guest, Host
+from tests.product import JWT_SECRET, Deployment
+
+
+def at(url: str, **parts: str) -> str:
+    """`url` with another path or login."""
+    return urlunsplit(urlsplit(url)._replace(**parts))
+
+
+async def answers(deployment: Deployment, *arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a command; none of them has a traceback."""
+    done = await asyncio.to_thread(lambda: deployment.run(*arguments, **settings))
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@contextlib.asynccontextmanager
+async def made(*statements: str, undo: tuple[str, ...]) -> AsyncIterator[None]:
+    """Statements on the tests' server, undone afterwards."""
+    connection = await asyncpg.connect(os.environ["TEST_DATABASE_URL"])
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+        yield
+    finally:
+        for statement in undo:
+            await connection.execute(statement)
+        await connection.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a database or role, for one test."""
+    return f"coordinator_{secrets.token_hex(4)}"
+
+
+# -- Postgres ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["migrate", "check", "serve"])
+async def test_a_missing_database_is_one_sentence(
+    deployment: Deployment, name: str, command: str
+) -> None:
+    status, out, err = await answers(
+        deployment, command, DATABASE_URL=at(deployment.database_url, path=f"/{name}"), PORT="0"
+    )
+
+    assert status == 1
+    lines = [line for line in (out + err).splitlines() if "does not exist" in line]
+    assert len(lines) == 1
+    assert name in lines[0]
+
+
+async def test_check_goes_on_behind_a_postgres_that_is_away(deployment: Deployment) -> None:
+    status, out, _ = await answers(
+        deployment, "check", DATABASE_URL="postgresql://u:the-password@127.0.0.1:1/d"
+    )
+
+    failed = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1
+    assert failed == ["FAIL  postgres: it cannot be reached: nobody listens there"]
+    assert "ok    redis pub/sub: round trip" in out.splitlines()
+    assert "the-password" not in out
+
+
+async def test_rights_that_are_missing_on_schema_public_are_named(
+    deployment: Deployment, name: str
+) -> None:
+    """Since PostgreSQL 15 only the owner of a database may create in it."""
+    make = (f"CREATE ROLE {name} LOGIN PASSWORD 'word'", f"CREATE DATABASE {name}")
+    undo = (f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {name}")
+    async with made(*make, undo=undo):
+        url = f"{at(deployment.database_url, path=f'/{name}')}"
+        separator = "&" if urlsplit(url).query else "?"
+        status, _, err = await answers(
+            deployment, "migrate", DATABASE_URL=f"{url}{separator}user={name}&password=word"
+        )
+
+    assert status == 1
+    assert "schema public" in err
+    assert "GRANT CREATE" in err
+    assert err.count("\n") == 1
+
+
+async def test_rights_that_are_missing_on_tables_fail_the_check(
+    deployment: Deployment, name: str
+) -> None:
+    database = urlsplit(deployment.database_url).path.lstrip("/")
+    connection = await asyncpg.connect(deployment.database_url)
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'word'")
+    await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    await connection.execute(f"GRANT UPDATE ON deployment TO {name}")
+    try:
+        separator = "&" if urlsplit(deployment.database_url).query else "?"
+        url = f"{deployment.database_url}{separator}user={name}&password=word&dbname={database}"
+        status, out, _ = await answers(deployment, "check", DATABASE_URL=url)
+    finally:
+        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        await connection.close()
+
+    (line,) = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1
+    assert line.startswith("FAIL  postgres rights: ")
+    assert "interview_rooms" in line
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+async def test_a_database_whose_encoding_holds_no_names_is_refused(
+    deployment: Deployment, name: str, command: str
+) -> None:
+    make = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"
+    async with made(make, undo=(f"DROP DATABASE {name} WITH (FORCE)",)):
+        status, out, err = await answers(
+            deployment, command, DATABASE_URL=at(deployment.database_url, path=f"/{name}"), PORT="0"
+        )
+
+    assert status == 1
+    assert len([line for line in (out + err).splitlines() if "SQL_ASCII" in line]) == 1
+
+
+async def test_a_read_only_postgres_fails_the_check(deployment: Deployment) -> None:
+    separator = "&" if urlsplit(deployment.database_url).query else "?"
+    option = f"{separator}options=-c%20default_transaction_read_only%3Don"
+
+    status, out, _ = await answers(
+        deployment, "check", DATABASE_URL=deployment.database_url + option
+    )
+
+    assert status == 1
+    assert "it is read-only" in out
+
+
+# -- PgBouncer -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pgbouncer(deployment: Deployment, request: pytest.FixtureRequest) -> Iterator[str]:
+    """PgBouncer in the mode of the test's parameter, before the tests' PostgreSQL."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
+    from coordinator.postgres_url import parse_postgres_url
+    from coordinator.standins.servers import free_port
+
+    target, port = parse_postgres_url(deployment.database_url), free_port()
+    host, server_port = target.hosts[0]
+    folder = Path(tempfile.mkdtemp(prefix="coordinator-pgbouncer-"))
+    password = f" password={target.password}" if target.password else ""
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{target.database} = host={host} port={server_port} user={target.user}"
+        f"{password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        f"auth_type = any\npool_mode = {request.param}\nunix_socket_dir =\n"
+        "ignore_startup_parameters = extra_float_digits,lock_timeout,statement_timeout,"
+        "idle_in_transaction_session_timeout,options\n"
+    )
+    folder.chmod(0o755)
+    as_root = {"user": "nobody"} if os.geteuid() == 0 else {}
+    process = subprocess.Popen([program, "-q", str(folder / "pgbouncer.ini")], **as_root)  # type: ignore[call-overload]  # one option or none
+    yield f"postgresql://{target.user}@127.0.0.1:{port}/{target.database}"
+    process.terminate()
+    process.wait(10)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("pgbouncer", ["transaction"], indirect=True)
+async def test_a_pooler_in_transaction_mode_is_found(
+    deployment: Deployment, pgbouncer: str
+) -> None:
+    status, out, _ = await answers(deployment, "check", DATABASE_URL=pgbouncer)
+
+    assert status == 1
+    assert "set DATABASE_POOLER=transaction" in out
+
+
+@pytest.mark.parametrize("pgbouncer", ["session"], indirect=True)
+async def test_a_pooler_in_session_mode_is_as_good_as_none(
+    deployment: Deployment, pgbouncer: str
+) -> None:
+    _, out, _ = await answers(deployment, "check", DATABASE_URL=pgbouncer)
+
+    assert "ok    postgres pooler: in session mode" in out.splitlines()
+
+
+# -- Redis ---------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+    """A Redis that the test may spoil."""
+    with EmbeddedRedis(tmp_path) as server:
+        yield server
+
+
+async def configured(server: EmbeddedRedis, *command: str) -> None:
+    client = Redis.from_url(server.url)
+    await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
+    await client.aclose()
+
+
+def failures(out: str) -> list[str]:
+    return [line for line in out.splitlines() if line.startswith("FAIL")]
+
+
+async def test_a_read_only_replica_fails_the_check(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    await configured(redis, "REPLICAOF", "127.0.0.1", "1")
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=redis.url)
+
+    assert status == 1
+    assert any(line.startswith("FAIL  redis writable: ") for line in failures(out))
+    assert "replica" in out
+
+
+async def test_a_user_without_scripts_fails_the_check(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    await configured(redis, "ACL", "SETUSER", "app", "on", ">word", "~*", "&*", "+@all",
+                     "-@scripting")  # fmt: skip
+    url = redis.url.replace("://", "://app:word@")
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=url)
+
+    (line,) = failures(out)
+    assert status == 1
+    assert line.startswith("FAIL  redis scripts: its user's rights (ACL) do not suffice")
+    assert "word" not in out
+
+
+async def test_a_wrong_password_of_redis_is_said_in_words(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    await configured(redis, "ACL", "SETUSER", "default", "on", ">the-right-one", "resetpass",
+                     ">the-right-one")  # fmt: skip
+    url = redis.url.replace("://", "://:the-wrong-one@")
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=url)
+
+    assert status == 1
+    assert "FAIL  redis: the login is refused: wrong user or password, or none given" in out
+    assert "the-wrong-one" not in out
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+async def test_check_and_the_log_of_serve_warn_of_what_is_risky(deployment: Deployment) -> None:
+    settings = {"OPEN_API_KEYS": f"coze:wehan_open_api_key_2026,crm:{'k' * 16}:ro:ent_nowhere"}
+
+    status, out, _ = await answers(deployment, "check", **settings)
+    node = deployment.node(**settings)
+
+    warnings = [line for line in out.splitlines() if line.startswith("warn")]
+    assert status == 0
+    for told in ("printed", "IDENTITY_PROOF=first-use", "DATA_KEYS", "ent_nowhere"):
+        assert len([line for line in warnings if told in line]) == 1, told
+    assert "kkkk" not in out
+    logged = [json.loads(line) for line in node.logs().splitlines()]
+    problems = [line["problem"] for line in logged if line["event"] == "setting_is_risky"]
+    assert any("printed" in problem for problem in problems)
+    node.stop()
+
+
+async def test_a_deployment_that_keeps_to_the_advice_has_no_warning(deployment: Deployment) -> None:
+    _, out, _ = await answers(
+        deployment, "check", IDENTITY_PROOF="required", DATA_KEYS="A" * 43 + "="
+    )
+
+    assert "warn" not in out
+
+
+def test_without_a_database_the_running_dev_is_found(tmp_path: Path) -> None:
+    values = {"DATABASE_URL": "postgresql:///of_dev", "REDIS_URL": "redis://r",
+              "JWT_SECRET": JWT_SECRET}  # fmt: skip
+    (tmp_path / "node.env").write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+    )
+    own = {"DATABASE_URL": "postgresql:///mine", "REDIS_URL": "redis://mine",
+           "JWT_SECRET": JWT_SECRET}  # fmt: skip
+
+    with pytest.raises(CommandFailed, match="not running"):
+        settings_of_command({}, folder=tmp_path)
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = settings_of_command({"ROOM_CAPACITY": "7"}, folder=tmp_path)
+
+        assert (found.database_url, found.room_capacity) == ("postgresql:///of_dev", 7)
+        assert settings_of_command(own, folder=tmp_path).database_url == "postgresql:///mine"
+
+
+async def test_names_come_out_of_a_terminal_without_letters_for_them(
+    deployment: Deployment,
+) -> None:
+    openid = "o" + secrets.token_hex(6)
+    deployment.run("users", "add", "--openid", openid, "--name", "王芳")
+
+    status, out, _ = await answers(deployment, "users", "list", PYTHONIOENCODING="ascii")
+
+    assert status == 0
+    assert "\\u738b\\u82b3" in next(line for line in out.splitlines() if openid in line)
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly(deployment: Deployment) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "coordinator.cli.main", "users", "list"],
+        env=deployment.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+
+    assert "Traceback" not in told
+
+
+# -- tail ----------------------------------------------------------------------------------------
+
+
+async def test_tail_prints_the_rooms_events_until_its_end(
+    deployment: Deployment, host: Host, admin: Host, room: str
+) -> None:
+    guest = await Guest(admin.api).joins(room)
+    tail = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "coordinator.cli.main", "tail", room, "--since", "0",
+        env=deployment.env(PUBLIC_BASE_URL=host.api.node.url), stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert tail.stdout is not None
+    async with asyncio.timeout(60):
+        first = [json.loads(await tail.stdout.readline()) for _ in range(2)]
+        await guest.leaves()
+        await host.ends(room)
+        rest = [json.loads(line) async for line in tail.stdout]
+        status = await tail.wait()
+
+    assert status == 0
+    assert [event["seq"] for event in first + rest] == [1, 2, 3, 4]
+    assert [event["type"] for event in first + rest] == [
+        "room_created", "participant_joined", "participant_left", "room_ended",
+    ]  # fmt: skip
+
+
+async def test_tail_of_a_room_that_is_not_there_says_so(deployment: Deployment) -> None:
+    status, out, err = await answers(deployment, "tail", "room_nowhere")
+
+    assert (status, out) == (1, "")
+    assert err == "coordinator: there is no room room_nowhere\n"
