@@ -14,7 +14,8 @@ import logging
 import os
 import select
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -110,6 +111,30 @@ def configure(*, form: str, level: str, node: str) -> None:
     root.setLevel(max(threshold, logging.WARNING))
     for name in ("httpx", "httpcore"):  # they print URLs, which hold WeChat's secrets
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class RareWarning:
+    """A warning that strangers can cause as often as they like: written at most every few seconds.
+
+    The next line that is written says how often it happened since the last one (`times`).
+    """
+
+    def __init__(
+        self, event: str, *, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._event = event
+        self._seconds = seconds
+        self._clock = clock
+        self._times = 0
+        self._quiet_until = float("-inf")
+
+    def __call__(self, **members: Any) -> None:
+        self._times += 1
+        if self._clock() < self._quiet_until:
+            return
+        self._quiet_until = self._clock() + self._seconds
+        structlog.get_logger().warning(self._event, times=self._times, **members)
+        self._times = 0
 
 
 def strike_secrets(

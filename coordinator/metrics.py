@@ -27,3 +27,14 @@ HTTP_REQUESTS = Counter(
     "coordinator_http_requests_total", "HTTP requests answered", ["method", "status"]
 )
 HTTP_SECONDS = Histogram("coordinator_http_request_seconds", "Time to answer an HTTP request")
+REFUSED_CONNECTIONS = Counter(
+    "coordinator_refused_connections_total",
+    "TCP connections not accepted: too many of this node or of one address",
+    ["reason"],
+)
+TCP_CONNECTIONS = Gauge("coordinator_tcp_connections", "Open TCP connections of clients")
+REFUSED_REQUESTS = Counter(
+    "coordinator_refused_requests_total",
+    "Requests that ended their connection before they were complete",
+    ["reason"],
+)

@@ -7,6 +7,7 @@ import asyncio
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -14,13 +15,17 @@ from typing import Any
 import structlog
 import uvicorn
 
+from coordinator.metrics import TCP_CONNECTIONS
 from coordinator.node import Node
 from coordinator.settings import Settings
 from coordinator.web.http_protocol import http_protocol
+from coordinator.web.tcp_connections import TcpConnections
 
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 3
+FILES_KEPT = 200
+"""Open files of a node that are no connections of clients: Postgres, Redis, WeChat, its own."""
 
 
 class Server(uvicorn.Server):
@@ -83,14 +88,20 @@ def server(
     more_routes: Sequence[Any] = (),
 ) -> Server:
     """A server of one node, ready to `run`; `fd` is a listening socket that it shares."""
-    raise_file_limit()
+    files = raise_file_limit()
+    tcp_connections = TcpConnections(
+        most=max(files - FILES_KEPT, files // 2),
+        per_address=0 if settings.limits_are_off else settings.connections_per_address,
+        trusted=settings.trusted_proxies,
+    )
+    TCP_CONNECTIONS.set_function(lambda: tcp_connections.open)
     node = Node(settings, deployment, more_routes=more_routes)
     config = uvicorn.Config(
         node.asgi,
         host=host,
         port=port,
         loop="uvloop",
-        http=http_protocol(node.handshake),
+        http=http_protocol(node.handshake, tcp_connections),
         ws="websockets-sansio",
         lifespan="on",
         log_config=None,
@@ -105,8 +116,9 @@ def server(
     return Server(config, node, [socket.socket(fileno=fd)] if fd is not None else None)
 
 
-def raise_file_limit() -> None:
-    """A live connection is an open file: the soft limit is raised to the hard one."""
+def raise_file_limit() -> int:
+    """A live connection is an open file: the soft limit is raised to the hard one, and told."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
+    if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard

@@ -152,6 +152,11 @@ class Settings:
         return bool(self.zego_app_id and self.zego_server_secret)
 
     @property
+    def limits_are_off(self) -> bool:
+        """True where `RATE_LIMITS=off`: then nothing is counted by address."""
+        return not any(self.rate_limits.values())
+
+    @property
     def base_url(self) -> str:
         """Where clients reach this deployment, without a trailing slash."""
         return self.public_base_url or f"http://localhost:{self.port}"

@@ -351,7 +351,7 @@ async def test_path_bytes_that_are_no_ascii_are_not_found(a: Api) -> None:
 
 
 async def test_an_authorization_of_strange_bytes_is_no_token(a: Api) -> None:
-    for value in (b"Bearer \xff\xfe", b"Bearer " + b"x" * 20_000, b"Bearer a b c", b"\x80"):
+    for value in (b"Bearer \xff\xfe", b"Bearer " + b"x" * 12_000, b"Bearer a b c", b"\x80"):
         status, body = await on_the_wire(
             a, b"GET /api/interview/rooms HTTP/1.1\nHost: HOST\nAuthorization: " + value + b"\n\n"
         )

@@ -19,7 +19,8 @@ from coordinator.redis import fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis, free_port
 from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
-from coordinator.web.limits import Limits, LocalWindows, counted_as
+from coordinator.web.addresses import counted_as
+from coordinator.web.limits import Limits, LocalWindows
 from tests.product import Deployment
 
 RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}

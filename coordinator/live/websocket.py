@@ -57,6 +57,16 @@ class Receiver(Protocol):
         """The TCP connection is gone; nothing comes after."""
 
 
+class Seat(Protocol):
+    """What a TCP connection holds of its node's room for connections."""
+
+    def authenticated(self) -> None:
+        """It does not count against its address any more."""
+
+    def leave(self) -> None:
+        """It has ended."""
+
+
 class RequestHeaders:
     """The headers of an upgrade request, by name in small letters."""
 
@@ -99,16 +109,20 @@ class LiveSocket(asyncio.Protocol):
         "peer",
         "query",
         "receiver",
+        "seat",
         "transport",
     )
 
-    def __init__(self, transport: Any, server_state: Any, *, path: str, query: str) -> None:
+    def __init__(
+        self, transport: Any, server_state: Any, *, path: str, query: str, seat: Seat
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport
         self._server_state = server_state
         self.receiver: Receiver | None = None
         self.headers = _NO_HEADERS
         self.path, self.query = path, query
+        self.seat = seat
         peer = transport.get_extra_info("peername")
         self.peer: str = peer[0] if isinstance(peer, tuple) else ""
         self.is_closing = False
@@ -267,6 +281,7 @@ class LiveSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = self.is_closing = True
+        self.seat.leave()
         self._server_state.connections.discard(self)
         for timer in (self._ping_timer, self._close_timer):
             if timer is not None:

@@ -174,6 +174,7 @@ class Handshake:
         if credential is None:
             credential = await self._wait_for_credential(endpoint, early)
         connection = await endpoint.admit(socket, key.id, credential)
+        socket.seat.authenticated()
         await self._attach(socket, connection, key, since, early)
 
     async def _attach(

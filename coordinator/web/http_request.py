@@ -1,12 +1,10 @@
-"""What every request brings: an id for the log, the client's address, a bearer token."""
+"""What every request brings: an id for the log, headers, a bearer token; and how it is counted."""
 
 from __future__ import annotations
 
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import structlog
@@ -14,8 +12,6 @@ import structlog
 from coordinator.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger()
-
-Network = IPv4Network | IPv6Network
 
 
 def request_id(scope: Any) -> str:
@@ -47,36 +43,6 @@ def header(scope: Any, name: bytes) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
-
-
-def client_address(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
-    """Who is calling: the peer, or where that is a trusted proxy, the last hop that is none.
-
-    Args:
-        peer: the address of the TCP connection.
-        forwarded: the values of all `X-Forwarded-For` headers, in order.
-        trusted: networks whose `X-Forwarded-For` is believed; nobody else's is.
-    """
-    if not _within(peer, trusted):
-        return peer
-    hops = [hop.strip() for value in forwarded for hop in value.split(",") if hop.strip()]
-    client = peer
-    for hop in reversed(hops):
-        try:
-            client = str(ip_address(hop))
-        except ValueError:
-            break  # what a client wrote itself: the last good hop counts
-        if not _within(client, trusted):
-            break
-    return client
-
-
-def _within(address: str, networks: Sequence[Network]) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))

@@ -16,7 +16,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import structlog
@@ -27,7 +26,7 @@ from redis.asyncio import Redis
 
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import AWAY, REDIS_SECONDS
-from coordinator.web.http_request import Network, client_address
+from coordinator.web.addresses import Network, client_address, counted_as
 
 log = structlog.get_logger()
 
@@ -151,18 +150,3 @@ class LocalWindows:
         if len(self._hits) > LOCAL_CALLERS:
             del self._hits[next(iter(self._hits))]
         return None
-
-
-def counted_as(who: str) -> str:
-    """An IPv6 client owns a /64 and counts as that; anything else counts as itself."""
-    if ":" not in who:
-        return who
-    try:
-        address = ip_address(who)
-    except ValueError:
-        return who
-    if not isinstance(address, IPv6Address):
-        return who
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"

@@ -1,0 +1,78 @@
+"""What the head of a request may be: how large, and what must stand in it (RFC 9112, 9110).
+
+Sizes are counted as the bytes arrive: a head is refused when it has grown too large, not when it
+has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_HEAD_BYTES = 16 * 1024
+MAX_HEADERS = 100
+MAX_TARGET_BYTES = 8 * 1024
+
+_FOR_PUNCTUATION = 4
+"""Bytes of a header line beside its name and its value: `: ` and CRLF."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedHead:
+    """Why a request is answered without being read, and its connection ended."""
+
+    status: int
+    message: str
+    reason: str
+    """Of the metric."""
+
+
+MALFORMED = RefusedHead(400, "请求格式错误", "malformed")
+TARGET_TOO_LONG = RefusedHead(414, "请求地址过长", "target")
+HEAD_TOO_LARGE = RefusedHead(431, "请求头过大", "head")
+NO_HOST = RefusedHead(400, "缺少Host请求头", "host")
+TWO_HOSTS = RefusedHead(400, "Host请求头重复", "host")
+NO_UPGRADE = RefusedHead(400, "WebSocket连接必须使用HTTP/1.1的GET请求", "upgrade")
+
+
+class RequestHead:
+    """Counts one head. What `over` answers with ends the connection; None = so far, so good."""
+
+    __slots__ = ("_headers", "_hosts", "_parsed_bytes", "_raw_bytes", "_target_bytes")
+
+    def __init__(self) -> None:
+        self._parsed_bytes = self._raw_bytes = self._target_bytes = 0
+        self._headers = self._hosts = 0
+
+    def add_target(self, size_bytes: int) -> None:
+        self._target_bytes += size_bytes
+        self._parsed_bytes += size_bytes
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """`name` in small letters."""
+        self._headers += 1
+        self._hosts += name == b"host"
+        self._parsed_bytes += len(name) + len(value) + _FOR_PUNCTUATION
+
+    def add_raw(self, size_bytes: int) -> None:
+        """Bytes that belong to this head alone, and that no end of a header has followed yet."""
+        self._raw_bytes += size_bytes
+
+    def over(self) -> RefusedHead | None:
+        """What is too large by now."""
+        if self._target_bytes > MAX_TARGET_BYTES:
+            return TARGET_TOO_LONG
+        if self._headers > MAX_HEADERS or self._parsed_bytes > MAX_HEAD_BYTES:
+            return HEAD_TOO_LARGE
+        return None
+
+    def raw_over(self) -> RefusedHead | None:
+        """The same, of a head whose end has not come."""
+        return HEAD_TOO_LARGE if self._raw_bytes > MAX_HEAD_BYTES else self.over()
+
+    def whole(self, http_version: str) -> RefusedHead | None:
+        """What is wrong with a head that has ended."""
+        if self._hosts > 1:
+            return TWO_HOSTS
+        if not self._hosts and http_version == "1.1":
+            return NO_HOST
+        return self.over()

@@ -1,0 +1,111 @@
+"""The product's HTTP protocol on a port of its own, in this process and without a database."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from coordinator.live.websocket import LiveSocket
+from coordinator.standins.servers import free_port
+from coordinator.web.fast_path import FastPath
+from coordinator.web.http_protocol import http_protocol
+from coordinator.web.http_request import Meter
+from coordinator.web.tcp_connections import TcpConnections
+
+
+class Handler:
+    """Accepts every websocket, and hands it to `accept`."""
+
+    def __init__(self, accept: Callable[[LiveSocket], None]) -> None:
+        self.accept = accept
+
+    def is_moving(self) -> bool:
+        return False
+
+    def matches(self, path: str) -> bool:
+        return path.startswith("/live")
+
+    def choose(self, offered: list[str]) -> str | None:
+        return None
+
+
+async def _echo(scope: Any, body: bytes) -> dict[str, Any]:
+    if delay := scope["query_string"]:
+        await asyncio.sleep(float(delay))
+    return {"path": scope["path"], "size": len(body)}
+
+
+@asynccontextmanager
+async def serving(
+    accept: Callable[[LiveSocket], None] = lambda socket: None,
+    connections: TcpConnections | None = None,
+) -> AsyncIterator[tuple[int, ServerState, weakref.WeakSet[Any]]]:
+    """A port, uvicorn's state of it, and the protocols that are alive."""
+    app = FastPath(None, Meter(), posts={"/hot": _echo}, gets={"/hot/": _echo})
+    seats = connections or TcpConnections(most=1000, per_address=0, trusted=())
+    protocol = http_protocol(Handler(accept), seats)
+    config = uvicorn.Config(
+        app, http=protocol, log_config=None, access_log=False, ws="websockets-sansio"
+    )
+    config.load()
+    state = ServerState()
+    protocols: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def made() -> Any:
+        new = protocol(config, state, {})
+        protocols.add(new)
+        return new
+
+    port = free_port()
+    server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", port)
+    yield port, state, protocols
+    for connection in list(state.connections):
+        connection.transport.abort()
+    server.close()
+
+
+async def upgraded(
+    port: int, target: str = "/live"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        f"sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n".encode()
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return reader, writer
+
+
+async def answered(port: int, request: bytes) -> list[dict[str, Any]]:
+    """The JSON bodies of all answers until the server hangs up (or a second of silence)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    bodies = []
+    try:
+        async with asyncio.timeout(1):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                bodies.append(json.loads(await reader.readexactly(size)))
+    except (asyncio.IncompleteReadError, TimeoutError):
+        pass
+    writer.close()
+    return bodies
+
+
+def get(number: int, more: bytes = b"", version: bytes = b"1.1", query: bytes = b"") -> bytes:
+    return b"GET /hot/%d%b HTTP/%b\r\nhost: x\r\n%b\r\n" % (number, query, version, more)
+
+
+CLOSE = b"connection: close\r\n"

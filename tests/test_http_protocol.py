@@ -1,0 +1,329 @@
+"""HTTP/1.1 as strangers speak it: heads, idleness, pipelining, upgrades, too many connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from coordinator.web import http_protocol
+from coordinator.web.request_head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
+from coordinator.web.tcp_connections import TcpConnections
+from tests.http_server import CLOSE, answered, get, serving, upgraded
+from tests.people import Api
+
+HEAD = b"GET /hot/1 HTTP/1.1\r\nhost: x\r\n"
+
+
+async def refused(port: int, *parts: bytes) -> tuple[int, dict[str, Any]]:
+    """Sends the parts one after the other; the one answer before the server hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for part in parts:
+        writer.write(part)
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1, answer
+    assert b"connection: close" in head
+    return int(head.split()[1]), json.loads(body)
+
+
+async def ends(reader: asyncio.StreamReader, within: float) -> float:
+    """How long until the server hangs up."""
+    started = time.monotonic()
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                if not await reader.read(65536):
+                    break
+            except ConnectionResetError:
+                break
+    return time.monotonic() - started
+
+
+# -- heads ---------------------------------------------------------------------------------------
+
+
+def with_head_of(size_bytes: int) -> bytes:
+    return HEAD + b"x: " + b"y" * (size_bytes - len(HEAD) - 3) + b"\r\n\r\n"
+
+
+LARGE = {
+    "one header": with_head_of(MAX_HEAD_BYTES + 200),
+    "one without an end": HEAD + b"x: " + b"y" * 500_000,
+    "one name": HEAD + b"x" * 500_000,
+    "many": HEAD + b"x: y\r\n" * (MAX_HEADERS + 1) + b"\r\n",
+    "small ones without an end": HEAD + b"x: y\r\n" * 100_000,
+}
+
+
+@pytest.mark.parametrize("request_bytes", LARGE.values(), ids=LARGE.keys())
+@pytest.mark.parametrize("pieces", [1, 50])
+async def test_a_head_too_large_is_431_and_the_end(request_bytes: bytes, pieces: int) -> None:
+    size = len(request_bytes) // pieces + 1
+    parts = [request_bytes[at : at + size] for at in range(0, len(request_bytes), size)]
+    async with serving() as (port, _, _):
+        status, body = await refused(port, *parts)
+    assert (status, body["code"]) == (431, "INVALID_PARAMS")
+    assert body.keys() == {"success", "message", "code"}
+
+
+async def test_a_head_within_the_limits_is_read() -> None:
+    many = HEAD + b"x: y\r\n" * (MAX_HEADERS - 2) + CLOSE + b"\r\n"
+    async with serving() as (port, _, _):
+        for request in (with_head_of(MAX_HEAD_BYTES - 300), many):
+            assert (await answered(port, request))[0]["path"] == "/hot/1"
+
+
+@pytest.mark.parametrize("path", [b"/hot/", b"/api/open/jobs/"])
+async def test_a_target_too_long_is_414_in_the_shape_of_its_path(path: bytes) -> None:
+    target = path + b"x" * MAX_TARGET_BYTES
+    async with serving() as (port, _, _):
+        for end in (b" HTTP/1.1\r\nhost: x\r\n\r\n", b"x" * 100_000):
+            status, body = await refused(port, b"GET " + target + end)
+            complaint = "error" if path.startswith(b"/api/open") else "message"
+            assert (status, body["code"]) == (414, "INVALID_PARAMS")
+            assert body.keys() == {"success", complaint, "code"}
+
+
+async def test_heads_are_counted_one_by_one() -> None:
+    request = HEAD + b"x: " + b"y" * 10_000 + b"\r\n\r\n"
+    async with serving() as (port, _, _):
+        bodies = await answered(port, request * 3 + get(2, CLOSE))
+    assert [body["path"] for body in bodies] == ["/hot/1"] * 3 + ["/hot/2"]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /hot/1 HTTP/1.1\r\n\r\n",
+        b"GET /hot/1 HTTP/1.1\r\nhost: x\r\nHost: x\r\n\r\n",
+        b"GET /hot/1 HTTP/1.0\r\nhost: x\r\nHost: y\r\n\r\n",
+        b"POST /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"GET /live HTTP/1.0\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET /hot/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+    ],
+    ids=["no host", "two", "two of 1.0", "POST upgrade", "1.0 upgrade", "no HTTP", "two lengths"],
+)
+async def test_what_is_no_request_of_http_1_1_is_400_and_the_end(request_bytes: bytes) -> None:
+    async with serving() as (port, _, _):
+        status, body = await refused(port, request_bytes)
+    assert (status, body["code"]) == (400, "INVALID_PARAMS")
+
+
+async def test_http_1_0_needs_no_host() -> None:
+    async with serving() as (port, _, _):
+        assert await answered(port, b"GET /hot/1 HTTP/1.0\r\n\r\n") != []
+
+
+async def test_the_answers_before_a_bad_request_come_before_its_refusal() -> None:
+    async with serving() as (port, _, _):
+        slow, bad = await answered(port, get(1, query=b"?0.1") + b"nonsense\r\n\r\n")
+    assert slow["path"] == "/hot/1"
+    assert bad["code"] == "INVALID_PARAMS"
+
+
+async def test_another_protocol_is_not_offered_and_the_request_is_answered() -> None:
+    h2c = get(1, b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n")
+    async with serving() as (port, _, _):
+        assert [body["path"] for body in await answered(port, h2c)] == ["/hot/1"]
+
+
+@pytest.mark.parametrize("target", ["/live", "http://x/live", "http://127.0.0.1:80/live?a=1"])
+async def test_a_websocket_may_be_asked_for_by_the_absolute_form(target: str) -> None:
+    async with serving() as (port, _, _):
+        _, writer = await upgraded(port, target)
+        writer.close()
+
+
+# -- idleness ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines that a test can wait for."""
+    monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", 0.6)
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.8)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("drip", [b"", b"\r\n", b"\n"], ids=["nothing", "CRLF", "LF"])
+async def test_an_idle_connection_ends_whatever_it_drips(drip: bytes) -> None:
+    async with serving() as (port, _, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get(1))
+        await reader.readuntil(b"}")
+        dripping = asyncio.create_task(_drip(writer, drip))
+        assert await ends(reader, 5) < 4
+        dripping.cancel()
+        writer.close()
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("start", "drip"),
+    [
+        (b"", b"\r\n"),
+        (b"GET /hot/1 HTT", b""),
+        (HEAD, b"x: y\r\n"),
+        (b"POST /hot HTTP/1.1\r\nhost: x\r\ncontent-length: 10000\r\n\r\n", b"z"),
+        (b"POST /hot HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nz\r\n"),
+    ],
+    ids=["CRLF", "half a line", "headers", "a body", "chunks"],
+)
+async def test_a_request_that_drips_in_is_not_waited_for(start: bytes, drip: bytes) -> None:
+    async with serving() as (port, state, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(start)
+        dripping = asyncio.create_task(_drip(writer, drip))
+        assert await ends(reader, 5) < 4
+        dripping.cancel()
+        writer.close()
+        assert not state.tasks
+
+
+async def _drip(writer: asyncio.StreamWriter, drip: bytes) -> None:
+    while True:
+        writer.write(drip)
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_connection_in_use_stays() -> None:
+    async with serving() as (port, _, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(6):
+            writer.write(get(1))
+            await reader.readuntil(b"}")
+            await asyncio.sleep(0.4)
+        writer.write(get(2, query=b"?2.5", more=CLOSE))  # however long an endpoint takes
+        assert b"/hot/2" in await reader.read()
+        writer.close()
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_client_that_reads_no_answers_is_hung_up_on() -> None:
+    async with serving() as (port, state, _):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        request = get(1) * 2000
+        async with asyncio.timeout(10):
+            while state.connections or not state.total_requests:
+                try:
+                    sock.send(request)
+                except BlockingIOError:
+                    pass
+                except (ConnectionResetError, BrokenPipeError):
+                    break
+                await asyncio.sleep(0.02)
+        sock.close()
+
+
+# -- pipelining ----------------------------------------------------------------------------------
+
+
+async def test_pipelined_requests_wait_unparsed() -> None:
+    """A megabyte of requests behind a slow one: a few KiB are parsed, the rest stays outside."""
+    async with serving() as (port, state, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get(1, query=b"?1") + get(2) * 30_000)
+        await asyncio.sleep(0.5)
+        protocol: Any
+        (protocol,) = state.connections
+        assert len(protocol.pipeline) <= http_protocol.PARSED_AT_ONCE // len(get(2)) + 1
+        assert len(protocol.unparsed) <= 512 * 1024
+        writer.close()
+
+
+async def test_all_of_many_pipelined_requests_are_answered_in_order() -> None:
+    numbers = list(range(1500))
+    requests = b"".join(get(n) for n in numbers) + get(9999, CLOSE)
+    async with serving() as (port, _, _):
+        bodies = await answered(port, requests)
+    assert [body["path"] for body in bodies] == [f"/hot/{n}" for n in [*numbers, 9999]]
+
+
+# -- too many connections ------------------------------------------------------------------------
+
+
+async def test_a_node_has_so_many_seats_and_gives_them_again() -> None:
+    seats = TcpConnections(most=3, per_address=0, trusted=())
+    async with serving(connections=seats) as (port, _, _):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await taken(seats, 3)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await ends(reader, 5) < 3
+        writer.close()
+        held[0][1].close()
+        await taken(seats, 2)
+        assert await answered(port, get(1, CLOSE)) != []
+        _, live = await upgraded(port)
+        assert seats.open == 3
+        live.close()
+        for _, writer in held:
+            writer.close()
+        await taken(seats, 0)
+
+
+async def taken(seats: TcpConnections, number: int) -> None:
+    """Waits until so many seats are taken."""
+    async with asyncio.timeout(5):
+        while seats.open != number:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def test_connections_of_one_address_are_counted_until_they_authenticate() -> None:
+    seats = TcpConnections(most=100, per_address=2, trusted=())
+    first, second = seats.admit("203.0.113.1"), seats.admit("::ffff:203.0.113.1")
+    assert first is not None
+    assert second is not None
+    assert seats.admit("203.0.113.1") is None
+    assert seats.admit("203.0.113.2") is not None
+    first.authenticated()
+    third = seats.admit("203.0.113.1")
+    assert third is not None
+    assert seats.admit("203.0.113.1") is None
+    first.leave()
+    first.leave()
+    assert seats.admit("203.0.113.1") is None
+    third.leave()
+    assert seats.admit("203.0.113.1") is not None
+    assert seats.open == 3
+
+
+def test_a_64_of_ipv6_counts_as_one() -> None:
+    seats = TcpConnections(most=100, per_address=1, trusted=())
+    assert seats.admit("2001:db8::1") is not None
+    assert seats.admit("2001:db8::2") is None
+    assert seats.admit("2001:db8:0:1::2") is not None
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1",
+                                  "10.1.2.3", "::ffff:10.1.2.3", ""])  # fmt: skip
+def test_loopback_and_trusted_proxies_are_not_counted(peer: str) -> None:
+    seats = TcpConnections(most=100, per_address=1, trusted=(ip_network("10.0.0.0/8"),))
+    assert all(seats.admit(peer) is not None for _ in range(5))
+
+
+async def test_refused_connections_and_requests_are_told(a: Api) -> None:
+    await refused(a.node.port, b"nonsense\r\n\r\n")
+    metrics = (await a.get("/metrics")).text
+    assert 'coordinator_refused_requests_total{reason="malformed"}' in metrics
+    assert "coordinator_tcp_connections " in metrics
+
+
+async def test_malformed_requests_do_not_flood_the_log(a: Api) -> None:
+    for _ in range(40):
+        await refused(a.node.port, b"nonsense\r\n\r\n")
+    lines = [line for line in a.node.logs().splitlines() if "malformed_requests" in line]
+    assert 1 <= len(lines) <= 3
