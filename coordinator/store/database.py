@@ -321,6 +321,8 @@ class Database:
             async with self.connection() as connection:
                 await connection.execute(self.begin)
                 try:
+                    if self.is_pooled:
+                        await self.epochs.prove(connection)
                     yield connection
                     await connection.execute("COMMIT")
                 except (Exception, asyncio.CancelledError) as error:
@@ -330,6 +332,15 @@ class Database:
                     raise
         finally:
             _inside.reset(token)
+
+    @contextlib.asynccontextmanager
+    async def proven(self) -> AsyncIterator[Any]:
+        """A connection whose statements all reach the one server that has proven its history.
+
+        A direct connection has; behind a pooler in transaction mode it takes a transaction.
+        """
+        async with self.transaction() if self.is_pooled else self.connection() as connection:
+            yield connection
 
     async def in_transaction(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """`work(connection)` in a transaction, done again where Postgres took it back for another's

@@ -123,16 +123,6 @@ class Epochs:
         self._learn(epoch)
         return epoch
 
-    def note(self, epoch: str | None) -> None:
-        """Takes the epoch that a proven statement told by the way; None: it told none.
-
-        Raises:
-            Unavailable: it is not the one that is known; the next proof says which it is.
-        """
-        if epoch is None:
-            raise Unavailable("the database is not the one it was", retry_after=1)
-        self._learn(epoch)
-
     def fenced(self, sql: str) -> str:
         """`sql`, a SELECT, with the proof of its history in the same statement.
 

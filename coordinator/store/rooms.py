@@ -192,7 +192,7 @@ class Rooms:
     async def _create(
         self, room_id: str, room_name: str, host_name: str, host: Staff, creation: uuid.UUID
     ) -> Room:
-        async with self.database.connection() as connection:
+        async with self.database.proven() as connection:
             clock = await connection.fetchrow(_CLOCK)
             room = rules.create(
                 room_id=room_id, room_name=room_name, host_id=host.user_id, host_name=host_name,

@@ -1,0 +1,86 @@
+"""PgBouncer before a test's PostgreSQL: Debian's package, where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from coordinator.postgres_url import parse_postgres_url
+from coordinator.standins.servers import free_port
+
+PROGRAM = shutil.which("pgbouncer")
+START_SECONDS = 20.0
+
+
+class PgBouncer:
+    """As a package configures it: no startup parameter is ignored but the drivers' usual one.
+
+    Args:
+        target_url: the database behind it.
+        mode: `session` or `transaction`.
+        servers: connections that it opens to PostgreSQL, at most.
+    """
+
+    def __init__(self, target_url: str, *, mode: str, servers: int) -> None:
+        target = parse_postgres_url(target_url)
+        host, port = target.hosts[0]
+        password = f" password={target.password}" if target.password else ""
+        self.port = free_port()
+        self.url = f"postgresql://{target.user}@127.0.0.1:{self.port}/{target.database}"
+        self._folder = Path(tempfile.mkdtemp(prefix="coordinator-pgbouncer-", dir="/tmp"))
+        self._settings = self._folder / "pgbouncer.ini"
+        self._database, self._server = target.database, f"host={host} port={port}{password}"
+        self._login = f"user={target.user}"
+        self._rest = (
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
+            f"auth_type = any\npool_mode = {mode}\nunix_socket_dir =\nmax_client_conn = 500\n"
+            f"default_pool_size = {servers}\nadmin_users = {target.user}\nserver_round_robin = 1\n"
+        )
+        self._write(str(target.database))
+        self._folder.chmod(0o755)
+
+    def _write(self, behind: str) -> None:
+        self._settings.write_text(
+            f"[databases]\n{self._database} = dbname={behind} {self._login} {self._server}\n"
+            + self._rest
+        )
+
+    async def moves_to(self, database: str) -> None:
+        """Another database is behind it from now on; its clients stay connected."""
+        self._write(database)
+        self._process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(0.3)  # it says nowhere that it has read them
+
+    def __enter__(self) -> Self:
+        assert PROGRAM is not None
+        command = [PROGRAM, "-q", str(self._settings)]
+        as_root = os.geteuid() == 0
+        self._process = subprocess.Popen(
+            command, user="nobody" if as_root else None, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as trying:
+                if trying.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            time.sleep(0.05)
+        raise AssertionError("PgBouncer does not listen")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        shutil.rmtree(self._folder, ignore_errors=True)
