@@ -16,7 +16,8 @@ from litestar import Litestar
 from coordinator import metrics
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
 from coordinator.live.connection import ConnectionContext
-from coordinator.parts import LiveParts, build_live, build_store
+from coordinator.live.reporter import Reporter
+from coordinator.parts import LiveParts, build_live, build_store, node_name
 from coordinator.platforms.wechat import WeChat, wechat_http
 from coordinator.platforms.zego import Zego
 from coordinator.redis import fail_fast_redis
@@ -24,6 +25,7 @@ from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.services.codes import Codes
 from coordinator.services.console import ConsoleSignIn
+from coordinator.services.deployment import Deployment
 from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
@@ -59,10 +61,24 @@ class Node:
         self.store = build_store(settings)
         self.live = build_live(settings, self.store, deployment)
         self.redis = fail_fast_redis(settings.redis_url)
-        self.tasks = EssentialTasks(_essential_tasks(self.live), self._lose)
+        self.reporter = self._reporter()
+        self.tasks = EssentialTasks(_essential_tasks(self.live, self.reporter), self._lose)
         self.on_loss: Callable[[], None] | None = None
         """Called when this process cannot be a node any more: whoever runs it ends it."""
         self._build_web(deployment, more_routes)
+
+    def _reporter(self) -> Reporter:
+        live = self.live
+        return Reporter(
+            self.store.node_reports,
+            name=node_name(),
+            node_epoch=self.node_epoch,
+            epoch=lambda: self.store.database.epochs.current,
+            counts=lambda: (live.registry.count(), len(live.hub.feeds)),
+            is_draining=lambda: self.is_draining,
+            redis_is_down=live.bus.is_down,
+            ping_redis=self.redis.ping,
+        )
 
     def _build_web(self, deployment: str, more_routes: Sequence[Any]) -> None:
         settings, store = self.settings, self.store
@@ -132,6 +148,8 @@ class Node:
             "console_sign_in": ConsoleSignIn(
                 store.console_sessions, store.people, access, self.wechat, settings.wx_console_page
             ),
+            "deployment": Deployment(store.node_reports),
+            "epochs": store.database.epochs,
             "console_pages": ConsolePages(settings.public_base_url, bool(settings.wx_console_page)),
             "limits": limits,
             "rooms": room_service,
@@ -207,6 +225,7 @@ class Node:
         await self.tasks.end()
         await self.live.hub.close()
         await self.live.lease.leave()
+        await self.reporter.leave()
         await self.wechat.close()
         await self.wechat_http.aclose()
         await self.redis.aclose()
@@ -214,7 +233,7 @@ class Node:
         log.info("node_stopped", nodeEpoch=self.node_epoch())
 
 
-def _essential_tasks(live: LiveParts) -> list[EssentialTask]:
+def _essential_tasks(live: LiveParts, reporter: Reporter) -> list[EssentialTask]:
     """What may simply be started again, and what has promised something."""
 
     async def bus() -> None:
@@ -227,6 +246,7 @@ def _essential_tasks(live: LiveParts) -> list[EssentialTask]:
         EssentialTask("hub", live.hub.run, is_restarted=True),
         EssentialTask("reaper", live.reaper.run, is_restarted=True),
         EssentialTask("reconciler", live.reconciler.run, is_restarted=True),
+        EssentialTask("reporter", reporter.run, is_restarted=True),
         EssentialTask("housekeeping", live.housekeeping.run, is_restarted=True),
     ]
 

@@ -21,6 +21,7 @@ from coordinator.store.database import Database
 from coordinator.store.images import Images
 from coordinator.store.interviews import Interviews
 from coordinator.store.jobs import Jobs
+from coordinator.store.node_reports import NodeReports
 from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
 from coordinator.store.retention import Keep, Retention
@@ -40,6 +41,7 @@ class StoreParts:
     images: Images
     nodes: Nodes
     console_sessions: ConsoleSessions
+    node_reports: NodeReports
 
 
 def build_store(settings: Settings) -> StoreParts:
@@ -53,6 +55,7 @@ def build_store(settings: Settings) -> StoreParts:
         Images(database),
         Nodes(database),
         ConsoleSessions(database),
+        NodeReports(database),
     )
 
 
@@ -74,7 +77,7 @@ class LiveParts:
 def build_live(settings: Settings, store: StoreParts, deployment: str) -> LiveParts:
     policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
     registry = ConnectionRegistry()
-    lease = Lease(store.nodes, registry, name=f"{socket.gethostname()}:{os.getpid()}")
+    lease = Lease(store.nodes, registry, name=node_name())
     bus = Bus(settings.redis_url, channel=f"{deployment}:events", lease=lease)
     hub = Hub([store.rooms, store.interviews], bus.is_down)
     publisher = Publisher(hub, bus, registry)
@@ -109,3 +112,8 @@ def _lifespan(settings: Settings) -> Lifespan:
         empty=limit(settings.room_empty_end),
         age=limit(settings.room_max_age),
     )
+
+
+def node_name() -> str:
+    """What an operator knows this process by: its machine and its process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -247,3 +247,13 @@ class RevokedSessions(Table, tablename="revoked_sessions", db=ENGINE):
 
     jti = Varchar(64, primary_key=True)
     expires_at = Timestamptz()
+
+
+class NodeReports(Table, tablename="node_reports", db=ENGINE):
+    """What each run of a node last said of itself: `report` of now, `history` of ten minutes."""
+
+    node_epoch = Varchar(32, primary_key=True)
+    name = Varchar(100)
+    reported_at = Timestamptz()
+    report = JSON()
+    history = JSON()

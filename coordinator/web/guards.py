@@ -6,7 +6,7 @@
     @post("/api/wechat/login", guards=[limited("login")])
 
 A guard runs before the body is read. It raises, or leaves whom it has let in for the handler:
-`caller` behind `staff` and `room_host`, `api_key` behind `api_key` and `writing_api_key`.
+`caller` behind `staff`, `admin` and `room_host`, `api_key` behind `api_key` and `writing_api_key`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ async def staff(connection: Connection, _: BaseRouteHandler) -> None:
         TokenExpired
     """
     await _staff(connection)
+
+
+async def admin(connection: Connection, _: BaseRouteHandler) -> None:
+    """Staff of the role `admin`.
+
+    Raises:
+        Unauthorized, TokenExpired: as `staff`.
+        Forbidden: somebody else of the staff.
+    """
+    if not (await _staff(connection)).is_admin:
+        raise Forbidden
 
 
 async def room_host(connection: Connection, _: BaseRouteHandler) -> None:

@@ -60,9 +60,9 @@ class DeploymentPage {
       h("li", {}, h("bdi", {}, name), " ", h("code", {}, node), " ", t("deployment.missing.at", { ago: ago(Date.parse(now) - Date.parse(at)) }))));
     const problems = [];
     if (gone.length) problems.push(t("deployment.gone", { count: gone.length }));
-    const deaf = nodes.filter(({ redis }) => redis && redis.status !== "ok").length;
+    const deaf = nodes.filter(({ redis }) => redis && redis !== "ok").length;
     if (deaf) problems.push(t("deployment.redis.down", { count: deaf }));
-    const slowest = Math.max(0, ...nodes.map(({ postgres }) => (postgres && postgres.ms) || 0));
+    const slowest = Math.max(0, ...nodes.map(({ postgresMs }) => postgresMs || 0));
     if (slowest > SLOW_MS) problems.push(t("deployment.slow", { ms: Math.round(slowest) }));
     this.tell(!problems.length, problems.length ? `${t("deployment.notwell")}：${problems.join("；")}` : t("deployment.well"));
   }
@@ -112,8 +112,8 @@ function nodeCard(node) {
     h("div", { class: "figures" }, parts.map((part) => part.element)));
   const update = (next) => {
     setText(version, `${next.version} · ${t("deployment.since")} ${fullTime(next.since)}${next.isDraining ? " · " + t("deployment.draining") : ""}`);
-    seen(redis, "deployment.redis", next.redis);
-    seen(postgres, "deployment.postgres", next.postgres);
+    seen(redis, "deployment.redis", next.redis, next.redisMs);
+    seen(postgres, "deployment.postgres", next.postgres, next.postgresMs);
     for (const { member, unit, place, value, spark } of parts) {
       setText(value, next[member] === null || next[member] === undefined ? "—" : figure(next[member]) + unit);
       spark.show(next.history.map((sample) => sample[place + 1]), SAMPLES);
@@ -123,10 +123,10 @@ function nodeCard(node) {
   return { element, update };
 }
 
-function seen(pill, key, { status, ms } = { status: "down" }) {
+function seen(pill, key, status, ms) {
   const isOk = status === "ok";
   setAttribute(pill, "data-status", isOk ? "active" : "bad");
-  setText(pill, `${t(key)} ${t(isOk ? "deployment.ok" : "deployment.down")}${ms === undefined || ms === null ? "" : ` ${figure(ms)} ms`}`);
+  setText(pill, `${t(key)} ${status ? t(isOk ? "deployment.ok" : "deployment.down") : "—"}${ms === undefined || ms === null ? "" : ` ${figure(ms)} ms`}`);
 }
 
 staffPage(t("deployment.title"), (main) => {
