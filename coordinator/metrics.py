@@ -38,3 +38,27 @@ REFUSED_REQUESTS = Counter(
     "Requests that ended their connection before they were complete",
     ["reason"],
 )
+WEBHOOK_LAG = Gauge(
+    "coordinator_webhook_lag_seconds",
+    "Age of the oldest event that the endpoint lacks; told by the node that sends to it",
+    ["endpoint"],
+)
+WEBHOOK_DELIVERIES = Counter(
+    "coordinator_webhook_deliveries_total",
+    "Tries to deliver an event, by what came of them",
+    ["endpoint", "outcome"],
+)
+WEBHOOK_SECONDS = Histogram(
+    "coordinator_webhook_seconds",
+    "From commit to the first try to send the event",
+    ["endpoint"],
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60, 600, 3600),
+)
+WEBHOOK_PARKED = Counter(
+    "coordinator_webhook_parked_total", "Logs given up after three days", ["endpoint"]
+)
+WEBHOOK_DISABLED = Counter(
+    "coordinator_webhook_disabled_total",
+    "Endpoints disabled by their sender: gone (410) or failing (three days without any 2xx)",
+    ["endpoint", "reason"],
+)

@@ -29,6 +29,7 @@ from coordinator.services.deployment import Deployment
 from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
 from coordinator.services.sign_in import SignIn
+from coordinator.services.webhooks import Webhooks
 from coordinator.settings import Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
@@ -59,8 +60,8 @@ class Node:
         self.settings = settings
         self.is_draining = False
         self.store = build_store(settings)
-        self.live = build_live(settings, self.store, deployment)
         self.redis = fail_fast_redis(settings.redis_url)
+        self.live = build_live(settings, self.store, self.redis, deployment)
         self.reporter = self._reporter()
         self.tasks = EssentialTasks(_essential_tasks(self.live, self.reporter), self._lose)
         self.on_loss: Callable[[], None] | None = None
@@ -158,6 +159,14 @@ class Node:
             "codes": Codes(self.wechat, store.images, room_service),
             "interviews": Interviews(store.interviews, store.jobs, live.publisher.publish),
             "jobs": store.jobs,
+            "webhooks": Webhooks(
+                store.endpoints,
+                store.webhook_repairs,
+                live.webhooks.cipher,
+                live.webhooks.parts.guard,
+                live.webhooks.parts.tls,
+                on_change=live.webhooks.tell_change,
+            ),
             "api_keys": api_keys,
         }
 
@@ -222,6 +231,7 @@ class Node:
         self.is_draining = True
         await self.handshake.close()
         await self.live.writer.drained(within=0.2)
+        await self.live.webhooks.stop()
         await self.tasks.end()
         await self.live.hub.close()
         await self.live.lease.leave()
@@ -248,6 +258,7 @@ def _essential_tasks(live: LiveParts, reporter: Reporter) -> list[EssentialTask]
         EssentialTask("reconciler", live.reconciler.run, is_restarted=True),
         EssentialTask("reporter", reporter.run, is_restarted=True),
         EssentialTask("housekeeping", live.housekeeping.run, is_restarted=True),
+        EssentialTask("webhooks", live.webhooks.run, is_restarted=True),
     ]
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 
+from redis.asyncio import Redis
+
+from coordinator.data_cipher import DataCipher
 from coordinator.domain.room import Lifespan, Policy
 from coordinator.live.housekeeping import Housekeeping
 from coordinator.live.hub import Hub
@@ -27,6 +31,12 @@ from coordinator.store.people import People
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
+from coordinator.store.webhook_feeds import WebhookFeeds
+from coordinator.store.webhook_repairs import WebhookRepairs
+from coordinator.store.webhooks import Endpoints
+from coordinator.webhooks.addresses import AddressGuard
+from coordinator.webhooks.endpoint import SenderParts
+from coordinator.webhooks.sender import WebhookSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,9 @@ class StoreParts:
     nodes: Nodes
     console_sessions: ConsoleSessions
     node_reports: NodeReports
+    endpoints: Endpoints
+    webhook_feeds: WebhookFeeds
+    webhook_repairs: WebhookRepairs
 
 
 def build_store(settings: Settings) -> StoreParts:
@@ -56,6 +69,9 @@ def build_store(settings: Settings) -> StoreParts:
         Nodes(database),
         ConsoleSessions(database),
         NodeReports(database),
+        Endpoints(database),
+        WebhookFeeds(database),
+        WebhookRepairs(database),
     )
 
 
@@ -72,15 +88,32 @@ class LiveParts:
     reaper: Reaper
     reconciler: Reconciler
     housekeeping: Housekeeping
+    webhooks: WebhookSender
 
 
-def build_live(settings: Settings, store: StoreParts, deployment: str) -> LiveParts:
+def build_live(
+    settings: Settings, store: StoreParts, redis: Redis, deployment: str
+) -> LiveParts:
     policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
     registry = ConnectionRegistry()
     lease = Lease(store.nodes, registry, name=node_name())
     bus = Bus(settings.redis_url, channel=f"{deployment}:events", lease=lease)
     hub = Hub([store.rooms, store.interviews], bus.is_down)
-    publisher = Publisher(hub, bus, registry)
+    webhooks = WebhookSender(
+        SenderParts(
+            endpoints=store.endpoints,
+            feeds=store.webhook_feeds,
+            repairs=store.webhook_repairs,
+            interviews=store.interviews,
+            guard=AddressGuard(settings.webhook_allow_private),
+            tls=ssl.create_default_context(),
+        ),
+        DataCipher(settings.data_keys),
+        redis,
+        deployment=deployment,
+        lease=lease,
+    )
+    publisher = Publisher(hub, bus, registry, webhooks.note)
     writer = Writer(store.database, policy, publisher.publish)
     return LiveParts(
         registry,
@@ -92,6 +125,7 @@ def build_live(settings: Settings, store: StoreParts, deployment: str) -> LivePa
         Reaper(lease, store.nodes, writer, grace=policy.grace, lifespan=_lifespan(settings)),
         Reconciler(lease, store.nodes, writer, registry),
         Housekeeping(Retention(store.database, _keep(settings))),
+        webhooks,
     )
 
 

@@ -79,6 +79,8 @@ def test_no_endpoint_that_reads_a_body_is_silent_about_it(document: Any) -> None
         "post /api/interview/room/{room_id}/participants/{user_id}/remove",
         "post /api/interview/room/{room_id}/participants/remove-unconnected",
         "post /api/console/tickets",
+        "post /api/webhooks/{webhook_id}/rotate",
+        "post /api/webhooks/{webhook_id}/test",
     }
 
 

@@ -14,6 +14,7 @@ FLOORS = {
     "store": 1,
     "platforms": 1,
     "live": 2,
+    "webhooks": 2,
     "services": 3,
     "web": 4,
     "standins": 6,

@@ -47,7 +47,7 @@ CONSOLE_PAGE = "pages/console/confirm/confirm"
 _NODE_SETTINGS = (
     "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "OPEN_API_KEYS", "ZEGO_APP_ID", "ZEGO_SERVER_SECRET",
     "PUBLIC_BASE_URL", "DATA_KEYS", "WX_API_BASE", "WX_APPID", "WX_SECRET", "WX_CONSOLE_PAGE",
-    "LOG_FORMAT",
+    "LOG_FORMAT", "WEBHOOK_ALLOW_PRIVATE",
 )  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
         "ZEGO_SERVER_SECRET": _kept_secret(data / "zego-secret")[:32],
         "WX_CONSOLE_PAGE": CONSOLE_PAGE,
         "DATA_KEYS": b64encode(bytes.fromhex(_kept_secret(data / "data-key"))).decode(),
+        "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8,::1/128",  # receivers on this machine
         "LOG_FORMAT": "text",
         "DRAIN_SECONDS": "0",  # no proxy has to see it, and Ctrl-C is for now
     }

@@ -23,6 +23,7 @@ from coordinator.cli import (
     tail,
     token,
     users,
+    webhooks,
 )
 from coordinator.cli.command import CommandFailed
 from coordinator.node import SchemaMissing
@@ -30,7 +31,7 @@ from coordinator.settings import SettingsError
 from coordinator.store.explain import DATABASE_ERRORS, explain
 from coordinator.store.fitness import Unfit
 
-COMMANDS = (dev, serve, migrate, seed, check, import_jobs, users, token, console, tail)
+COMMANDS = (dev, serve, migrate, seed, check, import_jobs, users, token, console, tail, webhooks)
 """Each adds itself to the parser (`add`), with the function that runs it."""
 
 

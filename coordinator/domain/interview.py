@@ -129,6 +129,11 @@ def effective(given: Given) -> Given:
     return {name: value for name, value in given.items() if name not in silent}
 
 
+def writes_report(given: Given) -> bool:
+    """True for a PATCH that sets a member of the report."""
+    return any(name in REPORT for name in effective(given))
+
+
 def changed(interview: Interview, given: Given) -> Interview:
     """The interview after a PATCH; the same object where that says nothing.
 

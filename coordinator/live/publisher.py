@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -22,12 +22,23 @@ LOGGED = ("room_created", "room_ended")
 
 
 class Publisher:
-    """Never blocks. What the bus loses is found in the log by the others' polls."""
+    """Never blocks. What the bus loses is found in the log by the others' polls.
 
-    def __init__(self, hub: Hub, bus: Bus, registry: ConnectionRegistry) -> None:
+    Args:
+        also_tell: hears of each batch, too (webhooks); must not block or raise.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        bus: Bus,
+        registry: ConnectionRegistry,
+        also_tell: Callable[[Sequence[Event]], None],
+    ) -> None:
         self._hub = hub
         self._bus = bus
         self._registry = registry
+        self._also_tell = also_tell
 
     def publish(self, events: Sequence[Event], _replaced: Sequence[str] = ()) -> None:
         """Tells of a committed batch.
@@ -38,6 +49,7 @@ class Publisher:
         committed = time.time()
         self._hub.offer(events, committed)
         self._bus.publish(events, committed)
+        self._also_tell(events)
         for kind, count in Counter([event.type for event in events]).items():
             EVENTS.labels(kind).inc(count)
         for event in events:

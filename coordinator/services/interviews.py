@@ -17,7 +17,15 @@ import msgspec
 from coordinator.domain.errors import InvalidParams, NotFound
 from coordinator.domain.events import Event
 from coordinator.domain.ids import new_record_id
-from coordinator.domain.interview import Given, Interview, JobBrief, Record, begun, changed
+from coordinator.domain.interview import (
+    Given,
+    Interview,
+    JobBrief,
+    Record,
+    begun,
+    changed,
+    writes_report,
+)
 from coordinator.domain.report import as_json, as_markdown, require_report
 from coordinator.settings import ApiKey
 from coordinator.store.interviews import Call, Listed
@@ -111,7 +119,9 @@ class Interviews:
             if after is before.interview:
                 return before
             _check_size(after, given)
-            record, event = await self._stored.write(connection, before, after, by=key.name)
+            record, event = await self._stored.write(
+                connection, before, after, by=key.name, writes_report=writes_report(given)
+            )
         self._publish([event])
         return record
 

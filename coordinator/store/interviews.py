@@ -71,8 +71,9 @@ _UPDATE = """
         WHERE id = $1
         RETURNING id, last_seq, updated_at
     )
-    INSERT INTO interview_events (interview_id, seq, type, at, payload, epoch)
-    SELECT id, last_seq, $8, updated_at, $9, (SELECT epoch FROM deployment) FROM made
+    INSERT INTO interview_events (interview_id, seq, type, at, payload, epoch,
+                                  writes_report)
+    SELECT id, last_seq, $8, updated_at, $9, (SELECT epoch FROM deployment), $10 FROM made
     RETURNING seq, at, epoch
 """
 
@@ -277,12 +278,14 @@ class Interviews:
         )
 
     async def write(
-        self, connection: Any, before: Record, interview: Interview, *, by: str
-    ) -> tuple[Record, Event]:
+        self, connection: Any, before: Record, interview: Interview, *, by: str,
+        writes_report: bool,
+    ) -> tuple[Record, Event]:  # fmt: skip
         """Writes the new state of a locked interview and the event that tells it.
 
         Args:
             by: the name of the key that changes it.
+            writes_report: the change sets a member of the report.
         """
         told = progress_of(interview)
         row = await connection.fetchrow(
@@ -296,6 +299,7 @@ class Interviews:
             by,
             UPDATED,
             _json(told),
+            writes_report,
         )
         return (
             Record(before.id, row["seq"], interview, before.job, before.created_at, row["at"]),

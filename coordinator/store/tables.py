@@ -219,6 +219,7 @@ class InterviewEvents(Table, tablename="interview_events", db=ENGINE):
     at = Timestamptz()
     payload = JSON()
     epoch = Varchar(16)
+    writes_report = Boolean()
 
 
 class ConsoleCodes(Table, tablename="console_codes", db=ENGINE):
@@ -257,3 +258,57 @@ class NodeReports(Table, tablename="node_reports", db=ENGINE):
     reported_at = Timestamptz()
     report = JSON()
     history = JSON()
+
+
+class Webhooks(Table, tablename="webhooks", db=ENGINE):
+    """A back end that is told what happens, and the lease of the node that tells it.
+
+    `events` lists the types that it wants, null = all; `enterprise_id` is the tenant whose
+    interviews alone it hears of. Secrets are encrypted (`data_cipher`). Logs without a row in
+    `WebhookFeeds` are told from `rooms_since` and `interviews_since` on, null = that kind is not
+    wanted. `failing_since`: no 2xx since then; `behind_since`: the oldest event that it lacks.
+    `generation` counts the leases: who writes under an older one writes nothing. `epochs` are those
+    of the database in which positions were noted or compared with the logs.
+    """
+
+    id = Varchar(32, primary_key=True)
+    name = Varchar(100, unique=True)
+    url = Varchar(2000)
+    events = JSON(null=True, default=None)
+    enterprise_id = Varchar(64, null=True, default=None)
+    secret = Varchar(400)
+    old_secret = Varchar(400, null=True, default=None)
+    old_secret_until = Timestamptz(null=True, default=None)
+    created_by = Varchar(100)
+    created_at = Timestamptz()
+    rooms_since = Timestamptz(null=True, default=None)
+    interviews_since = Timestamptz(null=True, default=None)
+    disabled_at = Timestamptz(null=True, default=None)
+    disabled_reason = Varchar(20, null=True, default=None)
+    failing_since = Timestamptz(null=True, default=None)
+    behind_since = Timestamptz(null=True, default=None)
+    last_answer = Varchar(200, null=True, default=None)
+    last_answer_at = Timestamptz(null=True, default=None)
+    holder = Varchar(32, null=True, default=None)
+    generation = BigInt()
+    epochs = JSON()
+    lease_until = Timestamptz(null=True, default=None)
+
+
+class WebhookFeeds(Table, tablename="webhook_feeds", db=ENGINE):
+    """How far a log has been told to a webhook. Its key is (webhook_id, kind, feed_id).
+
+    `position` is the last seq that was taken or is not wanted. The others say that the next event
+    has failed `attempts` times since `failing_since`, and is due again at `retry_at`, or that it is
+    given up until an operator says otherwise (`parked_at`).
+    """
+
+    webhook_id = Varchar(32, primary_key=True)
+    kind = Varchar(10)
+    feed_id = Varchar(100)
+    position = BigInt()
+    attempts = Integer()
+    retry_at = Timestamptz(null=True, default=None)
+    failing_since = Timestamptz(null=True, default=None)
+    parked_at = Timestamptz(null=True, default=None)
+    last_answer = Varchar(200, null=True, default=None)

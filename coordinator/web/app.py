@@ -22,6 +22,7 @@ from coordinator.web import (
     health,
     open_api,
     rooms,
+    webhooks,
     wechat,
     zego,
 )
@@ -42,6 +43,7 @@ HANDLERS = [
     *console.HANDLERS,
     *deployment.HANDLERS,
     *open_api.HANDLERS,
+    *webhooks.HANDLERS,
     *client_files.HANDLERS,
     *console_pages.HANDLERS,
 ]

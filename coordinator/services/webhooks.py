@@ -1,0 +1,384 @@
+"""Webhooks as admins manage them: added, looked at, tried, stopped, told anew.
+
+The sending itself is `coordinator.webhooks`. Whatever is changed here ends the sender's lease: it
+begins anew from what is stored then.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from coordinator.data_cipher import CannotDecrypt, DataCipher
+from coordinator.domain.errors import InvalidParams, NotFound, Unavailable
+from coordinator.domain.events import INTERVIEW, ROOM, FeedKey, timestamp
+from coordinator.domain.webhook import PING, TYPES, wanted_kinds
+from coordinator.store.webhook_repairs import Parked, WebhookRepairs
+from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken
+from coordinator.webhooks.addresses import AddressGuard, AddressRefused, BadUrl, split_url
+from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
+from coordinator.webhooks.message import Signer, envelope
+from coordinator.webhooks.sender import secret_purpose
+
+BOTH_SECRETS_FOR = timedelta(days=1)
+REPAIR_LEASE = timedelta(minutes=2)
+MAX_URL = 2000
+SHOWN_ANSWER = 1000
+
+_NAME = re.compile(r"[\w.-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A webhook and how it does.
+
+    Attributes:
+        lag: the age of the oldest event that it lacks; None = not known.
+        failing, parked: how many logs are tried again, and are given up.
+    """
+
+    endpoint: Endpoint
+    lag: timedelta | None
+    failing: int
+    parked: int
+    parked_logs: Sequence[Parked] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestAnswer:
+    """What a webhook said to a `ping`; `status` None = nothing, and `body` says why."""
+
+    status: int | None
+    body: str
+    milliseconds: int
+
+    @property
+    def is_success(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Webhooks:
+    """The stories of webhooks. Safe to use from many tasks, nodes and commands at once.
+
+    Args:
+        on_change: called when there may be something to send by another rule than before.
+    """
+
+    def __init__(
+        self, endpoints: Endpoints, repairs: WebhookRepairs, cipher: DataCipher,
+        guard: AddressGuard, tls: ssl.SSLContext, *, on_change: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._endpoints = endpoints
+        self._repairs = repairs
+        self._cipher = cipher
+        self._guard = guard
+        self._tls = tls
+        self._on_change = on_change
+
+    async def add(
+        self, *, url: str, events: Sequence[str] | None, tenant: str | None, name: str | None,
+        by: str,
+    ) -> tuple[Endpoint, str]:  # fmt: skip
+        """A new webhook, told from now on, and its secret, which is shown this once.
+
+        Args:
+            events: types of `TYPES`; None = all.
+            tenant: an enterprise, whose interviews alone are told; None = everything.
+            name: None = the URL's host.
+
+        Raises:
+            InvalidParams: a bad URL, an unknown type, a name that is taken.
+            Unavailable: no `DATA_KEYS`.
+        """
+        if not self._cipher.is_ready:
+            raise Unavailable("未设置DATA_KEYS，不能添加Webhook")
+        await self._check_url(url)
+        rooms, interviews = _kinds(events, tenant)
+        endpoint_id = "wh_" + secrets.token_hex(8)
+        secret = _new_secret()
+        try:
+            endpoint = await self._endpoints.add(
+                endpoint_id=endpoint_id, name=_checked_name(name or _name_of(url)), url=url,
+                events=events, enterprise_id=tenant,
+                secret=self._cipher.encrypt(secret, purpose=secret_purpose(endpoint_id)), by=by,
+                wants_rooms=rooms, wants_interviews=interviews,
+            )  # fmt: skip
+        except NameTaken:
+            raise InvalidParams.wrong("name", "已被使用") from None
+        self._on_change()
+        return endpoint, secret
+
+    async def listed(self) -> list[Status]:
+        """All of them, in order of name, with the logs that are parked."""
+        return [await self.status(endpoint.id) for endpoint in await self._endpoints.list_all()]
+
+    async def status(self, endpoint_id: str) -> Status:
+        """One of them, with the logs that are parked.
+
+        Raises:
+            NotFound
+        """
+        endpoint = await self._known(endpoint_id)
+        counts = await self._repairs.failing_and_parked()
+        parked = await self._repairs.parked(endpoint.id)
+        return await self._status(endpoint, counts.get(endpoint.id, (0, 0)), parked)
+
+    async def _status(
+        self, endpoint: Endpoint, counts: tuple[int, int], parked: Sequence[Parked] = ()
+    ) -> Status:
+        is_sent_to = endpoint.lease_until is not None and endpoint.lease_until > endpoint.now
+        since = endpoint.behind_since
+        lag: timedelta | None = timedelta(0)
+        if not is_sent_to:
+            try:
+                since = await self._repairs.oldest_lacking(endpoint)
+            except Unavailable:
+                lag = None  # it takes too long to find out
+        if since is not None and lag is not None:
+            lag = max(endpoint.now - since, timedelta(0))
+        return Status(
+            endpoint=endpoint, lag=lag, failing=counts[0], parked=counts[1], parked_logs=parked
+        )
+
+    async def by_name(self, name: str) -> Endpoint:
+        """The webhook of that name (or id).
+
+        Raises:
+            NotFound
+        """
+        found = await self._endpoints.by_name(name) or await self._endpoints.by_id(name)
+        if found is None:
+            raise NotFound("Webhook不存在")
+        return found
+
+    async def _known(self, endpoint_id: str) -> Endpoint:
+        endpoint = await self._endpoints.by_id(endpoint_id)
+        if endpoint is None:
+            raise NotFound("Webhook不存在")
+        return endpoint
+
+    async def change(
+        self, endpoint_id: str, *, url: str | None = None, name: str | None = None,
+        events: Sequence[str] | None = None, all_events: bool = False,
+    ) -> Endpoint:  # fmt: skip
+        """Sets what is given, and leaves what is None.
+
+        Args:
+            all_events: every type is wanted.
+
+        Raises:
+            NotFound
+            InvalidParams: as `add`.
+        """
+        before = await self._known(endpoint_id)
+        wanted = None if all_events else (events if events is not None else before.events)
+        if url is not None:
+            await self._check_url(url)
+        rooms, interviews = _kinds(wanted, before.enterprise_id)
+        try:
+            changed = await self._endpoints.change(
+                endpoint_id, name=_checked_name(name) if name is not None else before.name,
+                url=url if url is not None else before.url, events=wanted, wants_rooms=rooms,
+                wants_interviews=interviews,
+            )  # fmt: skip
+        except NameTaken:
+            raise InvalidParams.wrong("name", "已被使用") from None
+        if changed is None:
+            raise NotFound("Webhook不存在")
+        for kind, since in ((ROOM, changed.rooms_since), (INTERVIEW, changed.interviews_since)):
+            if since is None:  # where it is wanted again, it is told from then on
+                await self._repairs.forget(endpoint_id, kind)
+        self._on_change()
+        return changed
+
+    async def enable(self, endpoint_id: str) -> None:
+        """It is told again from where it stopped, what had failed at once. Idempotent.
+
+        Raises:
+            NotFound
+        """
+        before = await self._known(endpoint_id)
+        if before.disabled_at is not None:
+            await self._repairs.retry_failing(endpoint_id, parked_too=False)
+            await self._endpoints.enable(endpoint_id)
+        self._on_change()
+
+    async def disable(self, endpoint_id: str) -> None:
+        """It is told nothing until it is enabled; nothing is lost by it. Idempotent.
+
+        Raises:
+            NotFound
+        """
+        if await self._endpoints.disable(endpoint_id) is None:
+            raise NotFound("Webhook不存在")
+        self._on_change()
+
+    async def remove(self, endpoint_id: str) -> None:
+        """It is forgotten, and where it was.
+
+        Raises:
+            NotFound
+        """
+        if not await self._endpoints.remove(endpoint_id):
+            raise NotFound("Webhook不存在")
+        for kind in (ROOM, INTERVIEW):
+            await self._repairs.forget(endpoint_id, kind)
+        self._on_change()
+
+    async def rotate(self, endpoint_id: str) -> tuple[str, datetime]:
+        """A new secret; for a day everything is signed with both. The secret, and until when.
+
+        Raises:
+            NotFound
+            Unavailable: no `DATA_KEYS`.
+        """
+        await self._known(endpoint_id)
+        if not self._cipher.is_ready:
+            raise Unavailable("未设置DATA_KEYS")
+        secret = _new_secret()
+        stored = self._cipher.encrypt(secret, purpose=secret_purpose(endpoint_id))
+        changed = await self._endpoints.rotate(endpoint_id, stored, both_for=BOTH_SECRETS_FOR)
+        if changed is None or changed.old_secret_until is None:
+            raise NotFound("Webhook不存在")
+        self._on_change()
+        return secret, changed.old_secret_until
+
+    async def test(self, endpoint_id: str) -> TestAnswer:
+        """Sends a `ping` now, also where it is disabled; what it said.
+
+        Raises:
+            NotFound
+            Unavailable: its secret cannot be decrypted.
+        """
+        endpoint = await self._known(endpoint_id)
+        try:
+            secret = self._cipher.decrypt(endpoint.secret, purpose=secret_purpose(endpoint.id))
+        except CannotDecrypt as error:
+            raise Unavailable("DATA_KEYS中没有加密此Webhook密钥的密钥") from error
+        moment = datetime.now(UTC)
+        content = envelope(PING, timestamp(moment), {"webhook": endpoint.name})
+        message = "msg_" + secrets.token_urlsafe(18)
+        headers = Signer([secret]).headers(message, moment, content)
+        connection = WebhookConnection(Target(split_url(endpoint.url)), self._guard, self._tls)
+        began = time.monotonic()
+        status: int | None = None
+        try:
+            answer = await connection.post(headers, content)
+            status, said = answer.status, answer.body.decode(errors="replace")
+        except NoAnswer as none:
+            said = str(none)
+        finally:
+            connection.close()
+        milliseconds = round((time.monotonic() - began) * 1000)
+        return TestAnswer(status=status, body=said[:SHOWN_ANSWER], milliseconds=milliseconds)
+
+    async def replay(self, endpoint_id: str, *, since: datetime | None, log_id: str | None) -> None:
+        """Events are told once more: those of one log, or all since a moment.
+
+        Raises:
+            NotFound: no such webhook, room or interview.
+            InvalidParams: neither or both are given; or that log is not wanted.
+        """
+        if (since is None) == (log_id is None):
+            raise InvalidParams("请提供 from 或 room 其中之一")
+        endpoint = await self._known(endpoint_id)
+        feed = None if log_id is None else await self._feed(endpoint, log_id)
+        await self._repair(endpoint, since, feed)
+
+    async def _repair(
+        self, endpoint: Endpoint, since: datetime | None, feed: FeedKey | None
+    ) -> None:
+        """Moves positions while nobody sends."""
+        held = await self._endpoints.seize(endpoint.id, "operator", REPAIR_LEASE)
+        if held is None:
+            raise NotFound("Webhook不存在")
+        try:
+            if feed is not None:
+                await self._repairs.replay_log(endpoint.id, feed)
+            elif since is not None:
+                await self._repairs.replay_from(endpoint.id, since)
+        finally:
+            await self._endpoints.release(endpoint.id, held.generation)
+            self._on_change()
+
+    async def retry(self, endpoint_id: str, *, log_id: str | None) -> int:
+        """What failed or was parked is tried at once: one log, or (None) all; how many.
+
+        Raises:
+            NotFound: no such webhook, room or interview, or it has not failed.
+        """
+        endpoint = await self._known(endpoint_id)
+        feed = None if log_id is None else await self._feed(endpoint, log_id)
+        held = await self._endpoints.seize(endpoint.id, "operator", REPAIR_LEASE)
+        if held is None:
+            raise NotFound("Webhook不存在")
+        try:
+            if feed is None:
+                return await self._repairs.retry_failing(endpoint.id, parked_too=True)
+            if not await self._repairs.retry_log(endpoint.id, feed):
+                raise NotFound("该房间没有失败的投递")
+            return 1
+        finally:
+            await self._endpoints.release(endpoint.id, held.generation)
+            self._on_change()
+
+    async def _feed(self, endpoint: Endpoint, log_id: str) -> FeedKey:
+        feed = await self._repairs.feed_named(log_id, enterprise=endpoint.enterprise_id)
+        if feed is None:
+            raise NotFound("房间不存在")
+        wanted = endpoint.rooms_since if feed.kind == ROOM else endpoint.interviews_since
+        if wanted is None:
+            raise InvalidParams("该Webhook未订阅此类事件")
+        return feed
+
+    async def _check_url(self, url: str) -> None:
+        """Raises: InvalidParams."""
+        if len(url) > MAX_URL:
+            raise InvalidParams.wrong("url", f"不能超过{MAX_URL}个字符")
+        try:
+            parts = split_url(url)
+            target = Target(parts)
+            await self._guard.resolve(target.scheme, target.host, target.port)
+        except BadUrl as error:
+            raise InvalidParams.wrong("url", f"格式不正确（{error}）") from error
+        except AddressRefused as error:
+            raise InvalidParams.wrong("url", f"不允许的地址（{error}）") from error
+        except OSError as error:
+            if parts.scheme != "https":
+                raise InvalidParams.wrong("url", "http只能用于本机") from error
+
+
+def _kinds(events: Sequence[str] | None, tenant: str | None) -> tuple[bool, bool]:
+    """Whether rooms, and interviews, are wanted.
+
+    Raises:
+        InvalidParams: an unknown type, or nothing would ever be told.
+    """
+    for name in events or ():
+        if name not in TYPES:
+            raise InvalidParams.wrong("events", f"没有事件 {name}")
+    kinds = wanted_kinds(events, tenant=tenant)
+    if not kinds:
+        raise InvalidParams.wrong("events", "没有可投递的事件（租户只能订阅面试事件）")
+    return ROOM in kinds, INTERVIEW in kinds
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidParams.wrong("name", "只能是1到100个字母、数字、.、_和-")
+    return name
+
+
+def _name_of(url: str) -> str:
+    return re.sub(r"[^\w.-]", "-", split_url(url).hostname or "webhook")[:100]
+
+
+def _new_secret() -> str:
+    """256 random bits, in the form of Standard Webhooks."""
+    return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
