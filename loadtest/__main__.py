@@ -63,11 +63,14 @@ def parser() -> argparse.ArgumentParser:
 
     one = command(
         "presence", "people come and go; everybody checks everything",
-        lambda b, a: presence(b, rooms=a.rooms, people=a.people, seconds=a.seconds),
+        lambda b, a: presence(
+            b, rooms=a.rooms, people=a.people, seconds=a.seconds, grace=a.grace
+        ),
     )  # fmt: skip
     one.add_argument("--rooms", type=int, default=20)
     one.add_argument("--people", type=int, default=10, help="in each room")
     one.add_argument("--seconds", type=float, default=20)
+    one.add_argument("--grace", type=float, default=30, help="with --url: its PRESENCE_GRACE (30)")
     one = command(
         "fanout", "deliveries per second, and how late the last one is seen",
         lambda b, a: fanout(b, seconds=a.seconds, scale=a.scale),

@@ -294,7 +294,7 @@ def test_a_smaller_shape_keeps_its_meaning() -> None:
 
 @pytest.fixture(scope="module")
 def node(deployment: Deployment) -> Node:
-    return deployment.node(ROOM_CAPACITY="100000")
+    return deployment.node(ROOM_CAPACITY="100000", PRESENCE_GRACE="2")
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +323,7 @@ class TestRuns:
     def test_presence_checks_everybody(self, node: Node, token: str, tmp_path: Path) -> None:
         found = self.run(
             tmp_path, "presence", "--url", node.url, "--token", token, "--rooms", "2",
-            "--people", "4", "--seconds", "3",
+            "--people", "4", "--seconds", "3", "--grace", "2",
         )  # fmt: skip
         assert found["broken"] == []
         assert len(found["checked"]) == 3  # type: ignore[arg-type]

@@ -11,13 +11,14 @@ import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from loadtest.figures import Histogram
-from tests.harness.cluster import Cluster
 from tests.harness.live_client import Frame, LiveClient
+from tests.harness.wire import Address
 
 WELCOME_SECONDS = 10.0
 SILENCE_SECONDS = 6.0
@@ -36,6 +37,30 @@ LOG_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 def seconds_of(text: str) -> float:
     """A time as the API prints it, as seconds of the wall clock."""
     return datetime.strptime(text, LOG_TIME).replace(tzinfo=UTC).timestamp()
+
+
+class NodeInReach(Protocol):
+    """A node as a client reaches it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def address(self) -> Address: ...
+    @property
+    def url(self) -> str: ...
+
+
+class InReach(Protocol):
+    """The deployment that people use; `token` is that of their rooms' host."""
+
+    @property
+    def nodes(self) -> Sequence[NodeInReach]: ...
+    @property
+    def grace(self) -> float: ...
+    @property
+    def token(self) -> str: ...
+    @property
+    def admin_token(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -113,7 +138,7 @@ class Client:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: InReach,
         observed: Observations,
         rng: random.Random,
         room: str,

@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.client import REFUSAL_SECONDS, Client, Observations
-from tests.harness.cluster import Cluster
+from tests.chaos.client import REFUSAL_SECONDS, Client, InReach, Observations
 
 _NO_ANSWER = (httpx.HTTPError, AttributeError)
 """The second is what comes out of httpx (by anyio) where a connection dies as it is made."""
@@ -20,11 +19,19 @@ class Population:
     """All rooms and people of a run."""
 
     def __init__(
-        self, cluster: Cluster, observed: Observations, seed: int, rooms: int, people: int
+        self,
+        cluster: InReach,
+        observed: Observations,
+        seed: int,
+        rooms: int,
+        people: int,
+        *,
+        name: str = "chaos",
     ) -> None:
         self.cluster = cluster
         self.observed = observed
         self.seed = seed
+        self.name = name
         self.rooms: list[str] = []
         """The room that each director keeps open now."""
         self.all_rooms: list[str] = []
@@ -77,6 +84,8 @@ class Population:
             return 0, None, node.number
         if answer.status_code == 503 and time.time() - start > REFUSAL_SECONDS:
             self.observed.late_refusals.append((node.number, start, time.time()))
+        if answer.status_code == 429:
+            self.observed.did["calls refused by a rate limit"] += 1
         if answer.status_code >= 500 and answer.status_code != 503:
             told = f"{answer.status_code} {answer.text[:200]}"
             self.observed.broken.append(f"{method} {path}: {told}")
@@ -85,7 +94,7 @@ class Population:
     async def _make_room(self) -> str:
         rng = random.Random(f"{self.seed}:rooms:{len(self.all_rooms)}")
         while True:
-            name = f"chaos_{next(self._names)}"
+            name = f"{self.name}_{next(self._names)}"
             self.all_rooms.append(name)
             body = {"roomId": name, "roomName": "混沌", "hostName": "张经理"}
             status, _, _ = await self.call(rng, "POST", "/create-room", body, self.cluster.token)

@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 
 from loadtest.screen import Screen
-from tests.chaos.client import SLOW_SECONDS, Client, Observations, Slow
+from tests.chaos.client import SLOW_SECONDS, Client, InReach, NodeInReach, Observations, Slow
 from tests.chaos.faults import Past, carry_out, plan
 from tests.chaos.population import Population
 from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
-from tests.harness.cluster import Cluster, ClusterNode
+from tests.harness.cluster import Cluster
 
 GRACE = 6.0
 SETTLE_SECONDS = 14.0
@@ -79,7 +79,7 @@ async def chaos(
             repaired_in = time.monotonic() - mended
             async with screen.step("everything is mended; the grace passes"):
                 await asyncio.sleep(grace + SETTLE_SECONDS)
-            states = await _end_states(cluster, population)
+            states = await end_states(cluster, population)
             broken = judge(states, observed, grace, _was_well(past), _outages(past))
             late_joins, excused = ghosts(
                 states, observed, {node.number: node.killed for node in cluster.nodes}
@@ -194,7 +194,7 @@ _NOT_STARTED = re.compile(
 )
 
 
-async def _end_states(cluster: Cluster, population: Population) -> list[EndState]:
+async def end_states(cluster: InReach, population: Population) -> list[EndState]:
     """Every room that was made, as its nodes answer now."""
     states = []
     async with httpx.AsyncClient(
@@ -227,7 +227,7 @@ def _user(client: Client, log: list[dict[str, Any]]) -> str:
     return user
 
 
-async def _log(http: httpx.AsyncClient, node: ClusterNode, room: str) -> list[dict[str, Any]]:
+async def _log(http: httpx.AsyncClient, node: NodeInReach, room: str) -> list[dict[str, Any]]:
     log: list[dict[str, Any]] = []
     while True:
         answer = await http.get(
