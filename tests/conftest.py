@@ -21,6 +21,7 @@ import pytest_asyncio
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
+from tests.harness.patience import patient
 from tests.people import Api, Host, everybody_hangs_up
 from tests.product import Deployment
 
@@ -36,6 +37,15 @@ def pytest_configure(config: pytest.Config) -> None:
     server.start()
     _started.append(server)
     os.environ["TEST_DATABASE_URL"] = server.database_url("postgres")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test's time limit is that of a quiet machine, too (`tests/harness/patience.py`)."""
+    limit = float(config.getini("timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        own = float(marker.args[0]) if marker is not None and marker.args else limit
+        item.add_marker(pytest.mark.timeout(patient(own)), append=False)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

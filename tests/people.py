@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
 from coordinator.store.database import Database
+from tests.harness.patience import patient
 from tests.product import JWT_SECRET, Node, data
 
 PATIENCE = 8.0
@@ -34,7 +35,7 @@ class Api:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.http = httpx.AsyncClient(base_url=node.url, timeout=20, trust_env=False)
+        self.http = httpx.AsyncClient(base_url=node.url, timeout=patient(20), trust_env=False)
 
     async def get(self, path: str, token: str | None = None, **query: Any) -> httpx.Response:
         return await self.http.get(path, params=query or None, headers=bearer(token))
@@ -59,7 +60,7 @@ class Api:
             additional_headers=bearer(token) if by == "header" else {},
             subprotocols=[Subprotocol(p) for p in protocols] or None,
             origin=None if origin is None else Origin(origin),
-            user_agent_header=None, open_timeout=PATIENCE,
+            user_agent_header=None, open_timeout=patient(PATIENCE),
         )  # fmt: skip
         live = Live(socket)
         if by == "frame":
@@ -162,7 +163,7 @@ class Live:
     async def until(self, holds: Callable[[], Any], patience: float = PATIENCE) -> None:
         """Waits until something is true of what this client was told."""
         try:
-            async with asyncio.timeout(patience), self._news:
+            async with asyncio.timeout(patient(patience)), self._news:
                 await self._news.wait_for(lambda: holds() or self._reader.done())
         except TimeoutError:
             pass

@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 
 from coordinator.standins.servers import free_port
+from tests.harness.patience import patient
 
 JWT_SECRET = "test-secret-test-secret-test-secret-test"
 START_SECONDS = 30.0
@@ -43,7 +44,7 @@ class Node:
 
     def wait_ready(self) -> Self:
         """Returns when `/health/ready` answers 200."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + patient(START_SECONDS)
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the node ended while starting:\n{self.logs()}")
@@ -79,7 +80,7 @@ class Node:
             self.wake()
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait(patient(40))
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(5)
@@ -127,7 +128,7 @@ class Deployment:
         """Runs a `coordinator` command to its end."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
-            env=self.env(**settings), capture_output=True, text=True, timeout=60,
+            env=self.env(**settings), capture_output=True, text=True, timeout=patient(60),
             cwd=tempfile.gettempdir(), check=False,
         )  # fmt: skip
 

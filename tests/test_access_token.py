@@ -16,6 +16,7 @@ from coordinator.domain.errors import Unavailable
 from coordinator.platforms.access_token import AccessTokens
 from coordinator.redis import fail_fast_redis
 from coordinator.standins.servers import free_port
+from tests.harness.patience import patient
 
 
 class Platform:
@@ -199,7 +200,7 @@ async def test_a_redis_that_hangs_holds_nobody_up(silent_redis: Redis, platform:
     tokens = AccessTokens(platform.fetch, silent_redis, "p")
     started = time.monotonic()
     assert await tokens.current() == "token-1"
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < patient(2.5)
 
 
 async def test_a_node_that_died_while_fetching_holds_the_others_up_for_seconds_only(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.patience import patient
 from tests.people import Api, Guest, Host, Live, new_room_id, refusal
 
 CREATE = "/api/interview/create-room"
@@ -34,7 +35,7 @@ async def on_the_wire(api: Api, request: str | bytes) -> tuple[int, Any]:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.node.port)
     try:
         writer.write(wire(request, api))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             head = await reader.readuntil(b"\r\n\r\n")
             size = next(
                 int(line.split(b":")[1])

@@ -21,6 +21,7 @@ from jsonschema import Draft4Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from coordinator.standins.seed import EXAMPLE_ID, JOBS
+from tests.harness.patience import patient
 from tests.open_api import KEY, KEYS, refused, shown
 from tests.product import Deployment, Node
 
@@ -62,7 +63,9 @@ def run_command(command: str, node: Node, interview_id: str) -> tuple[int, Any]:
     filled = command.replace("http://111.231.51.9", node.url)
     filled = filled.replace("{interview_id}", interview_id).replace("\\\n", "")
     arguments = [*shlex.split(filled), "-s", "-w", "\n%{http_code}"]
-    printed = subprocess.run(arguments, capture_output=True, text=True, timeout=20, check=True)
+    printed = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=patient(20), check=True
+    )
     body, _, status = printed.stdout.rpartition("\n")
     return int(status), json.loads(body)
 

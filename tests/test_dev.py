@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.harness.patience import patient
+
 
 def test_a_folder_that_another_run_uses_is_left_alone(tmp_path: Path) -> None:
     """Its PostgreSQL would else be taken for one that outlived a killed run, and be ended."""
@@ -18,7 +20,7 @@ def test_a_folder_that_another_run_uses_is_left_alone(tmp_path: Path) -> None:
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=patient(30),
             check=False,
         )
 

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from coordinator import essential_tasks
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
+from tests.harness.patience import patient
 from tests.people import Api, Guest, Host
 from tests.product import Deployment
 
@@ -48,7 +49,7 @@ async def watched(
     work, lost = Work(), asyncio.Event()
     tasks = EssentialTasks([EssentialTask("work", work.run, is_restarted)], lost.set)
     tasks.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         await work.has_started.wait()
         yield tasks, work, lost
     await tasks.end()

@@ -31,6 +31,7 @@ from coordinator.store.migrations import migrate
 from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from tests.harness.cluster import signal_family, steady_ports
+from tests.harness.patience import patient
 from tests.harness.tcp_proxy import TcpProxy
 from tests.harness.wire import upgrade
 from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, new_room_id, refusal
@@ -137,7 +138,7 @@ async def becomes(api: Api, wanted: str, *, within: float) -> float:
     """Waits until the node says that it is `ready`, `degraded` …; how long that took."""
     start = time.monotonic()
     while (said := await status(api)) != wanted:
-        assert time.monotonic() - start < within, f"{said}, not {wanted} after {within} s"
+        assert time.monotonic() - start < patient(within), f"{said}, not {wanted} after {within} s"
         await asyncio.sleep(0.05)
     return time.monotonic() - start
 
@@ -154,7 +155,7 @@ async def joins_are_seen(at: Api, room: str, by: list[Live], *, within: float) -
     guest = await Guest(at).joins(room)
     for live in by:
         await live.sees("participant_joined", within, user_id=guest.user_id)
-    assert time.monotonic() - start < within
+    assert time.monotonic() - start < patient(within)
 
 
 def kinds_of(log: list[dict[str, Any]], user_id: str) -> list[str]:
@@ -276,7 +277,7 @@ async def test_postgres_restarted_sockets_stay_and_what_happened_meanwhile_is_wr
             a.get(f"/api/interview/room/{room}"), Guest(a).asks_to_join(room)
         ):
             assert refusal(refused) == (503, "SERVICE_UNAVAILABLE")
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < patient(5)
         assert await status(a) == "unavailable"
         await going.vanishes()
         late = await b.watch(room, keeps.token)
@@ -321,7 +322,7 @@ async def test_postgres_that_hangs_is_answered_503_in_time_and_nobody_is_put_out
             await asyncio.sleep(after)
             start = time.monotonic()
             assert refusal(await call()) == (503, "SERVICE_UNAVAILABLE")
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < patient(5)
 
         await asyncio.gather(
             is_refused(lambda: a.get(f"/api/interview/room/{room}")),
@@ -365,7 +366,7 @@ async def test_a_node_that_is_told_to_stop_while_postgres_hangs_stops_in_time(
         started = time.monotonic()
         assert await live.is_put_out() == 4200
         assert await asyncio.to_thread(b.node.process.wait, 15) == 0
-        assert time.monotonic() - started < 1 + 5  # DRAIN_SECONDS + 5
+        assert time.monotonic() - started < patient(1 + 5)  # DRAIN_SECONDS + 5
     finally:
         signal_family(postgres.process.pid, signal.SIGCONT)
     await becomes(a, "ready", within=5)
@@ -386,8 +387,8 @@ async def test_a_commit_that_takes_for_ever_is_answered_503_in_time(
             a.post("/api/interview/create-room", new_room(), boss.token),
         ):
             assert answer.status_code in (503, 404)
-            assert answer.elapsed.total_seconds() < 5
-        assert time.monotonic() - start < 5
+            assert answer.elapsed.total_seconds() < patient(5)
+        assert time.monotonic() - start < patient(5)
     finally:
         await _slow_commits(own, seconds=0)
     await becomes(a, "ready", within=5)
@@ -437,7 +438,7 @@ async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
 async def _commit_is_under_way(own: Database, writer: Writer) -> None:
     """Returns when this writer's COMMIT waits for the trigger of `_slow_commits`."""
     sleeps = "SELECT true FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = $1"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while writer._connection is None or not await own.fetchval(  # noqa: ASYNC110
             sleeps, writer._connection.get_server_pid()
         ):
@@ -487,10 +488,10 @@ async def test_a_killed_nodes_people_are_away_then_left_unless_they_return(
     killed = time.monotonic()
     b.node.kill()
     await watching.sees("participant_away", LEASE_NOTICED, user_id=stays_out.user_id)
-    assert time.monotonic() - killed < LEASE_NOTICED
+    assert time.monotonic() - killed < patient(LEASE_NOTICED)
     back = await returns.connects(at=a)
     left = await watching.sees("participant_left", GRACE + 2.5)
-    assert time.monotonic() - killed < LEASE_NOTICED + GRACE + 2
+    assert time.monotonic() - killed < patient(LEASE_NOTICED + GRACE + 2)
     assert left["participant"]["userId"] == stays_out.user_id
     await asyncio.sleep(GRACE)
     await back.hears_pong()
@@ -613,7 +614,7 @@ async def test_a_node_that_alone_loses_postgres_moves_its_clients(
     cut = time.monotonic()
     getattr(wired.postgres, how)()
     assert await live.is_put_out(20) == 4200
-    assert time.monotonic() - cut < 20
+    assert time.monotonic() - cut < patient(20)
     refused = await b.watch(room, guest.token)
     assert await refused.is_put_out() == 4200
     await guest.connects(at=a)
@@ -705,7 +706,7 @@ async def test_handshakes_that_never_end_are_cut_after_ten_seconds(
     await asyncio.sleep(2)
     await joins_are_seen(a, room, [await boss.connects(room, at=a)], within=1)
     for seconds in await dripping:
-        assert 9 < seconds < 12
+        assert 9 < seconds < patient(12)
 
 
 async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
@@ -723,7 +724,7 @@ async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
         await joins_are_seen(a, room, [watching], within=2)
         started = time.monotonic()
         told = await asyncio.gather(*(reader.read(500) for reader, _ in silent))
-        assert time.monotonic() - started < 7
+        assert time.monotonic() - started < patient(7)
         assert sum(b"4301" in text for text in told) == 1000
     finally:
         for _, writer in silent:
@@ -813,7 +814,7 @@ async def test_a_room_ends_when_its_time_has_passed(
 
     ended = await live.sees("room_ended", 6)
 
-    assert 1.9 < time.monotonic() - started < 4.5
+    assert 1.9 < time.monotonic() - started < patient(4.5)
     assert (ended["by"], ended["reason"]) == ("system", reason)
     assert await live.is_put_out() == 4010
 
@@ -827,7 +828,7 @@ async def test_a_room_ends_when_nobody_was_in_it_for_long(
     await Guest(a).joins(inhabited)  # over REST alone: it is in the room
     start = time.monotonic()
     while (await a.room(empty))["status"] == "active":
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < patient(5)
         await asyncio.sleep(0.1)
     assert time.monotonic() - start > 1.5
     last = (await boss.log(empty))[-1]

@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.patience import patient
 from tests.open_api import KEY, KEYS, answered, change, create, read, shown
 from tests.people import PATIENCE, Live, everybody_hangs_up
 from tests.product import JWT_SECRET, Deployment, Node
@@ -59,7 +60,7 @@ def other_node(deployment: Deployment) -> Node:
 
 @pytest_asyncio.fixture
 async def coze(node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=node.url, headers=KEY, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=node.url, headers=KEY, timeout=patient(20)) as client:
         yield client
     await everybody_hangs_up()
 

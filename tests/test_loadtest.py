@@ -21,6 +21,7 @@ from loadtest.figures import Figure, Histogram, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
 from loadtest.watch import Held, Place, Watcher
+from tests.harness.patience import patient
 from tests.harness.wire import (
     PING,
     TEXT,
@@ -314,7 +315,7 @@ class TestRuns:
         done = subprocess.run(
             [sys.executable, "-m", "loadtest", *arguments, "--json", str(file),
              "--report", str(tmp_path / "report.html")],
-            cwd=ROOT, capture_output=True, text=True, timeout=80, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=patient(80), check=False,
         )  # fmt: skip
         assert done.returncode in status, done.stdout + done.stderr
         found: dict[str, object] = json.loads(file.read_text())
@@ -383,7 +384,7 @@ class TestRuns:
         done = subprocess.run(
             [sys.executable, "-m", "loadtest", "fanout", "--url", "http://127.0.0.1:1", "--token",
              "x"],
-            cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=patient(30), check=False,
         )  # fmt: skip
         assert done.returncode == 2
         assert "nobody answers at http://127.0.0.1:1" in done.stdout.replace("\n", " ")

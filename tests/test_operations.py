@@ -25,6 +25,7 @@ import pytest_asyncio
 
 from coordinator.standins.seed import JOBS
 from coordinator.store.database import Database
+from tests.harness.patience import patient
 from tests.people import Api, Guest, Host, refusal
 from tests.product import JWT_SECRET, Deployment
 
@@ -36,7 +37,8 @@ def command(
     return subprocess.run(
         [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
         env={"PATH": os.environ["PATH"], **env},
-        cwd=cwd or tempfile.gettempdir(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=cwd or tempfile.gettempdir(), capture_output=True, text=True, timeout=patient(60),
+        check=False,
     )  # fmt: skip
 
 
@@ -384,7 +386,7 @@ async def test_workers_whose_supervisor_was_killed_drain_and_give_the_port_back(
 
     node.kill()
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(patient(15)):
         while await _listens(node.port):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await api.aclose()
@@ -401,7 +403,7 @@ async def _listens(port: int) -> bool:
 
 async def _workers(api: Api, count: int) -> list[int]:
     """The process ids of the workers that were ever ready, once there are so many."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(patient(20)):
         while True:
             lines = [json.loads(line) for line in api.node.logs().splitlines()]
             found = [line["pid"] for line in lines if line["event"] == "node_started"]
@@ -446,7 +448,7 @@ async def test_sigterm_sends_everybody_elsewhere_and_ends_with_0_in_time(
     status = await asyncio.to_thread(leaving.node.process.wait, 10)
 
     assert status == 0
-    assert time.monotonic() - started < 4 + 5
+    assert time.monotonic() - started < patient(4 + 5)
     with pytest.raises(ConnectionRefusedError):
         await leaving.watch(room, host.token)
     await silent.until(lambda: silent.code is not None)
@@ -474,7 +476,7 @@ async def test_a_node_ends_in_time_while_redis_hangs(deployment: Deployment) -> 
         status = await asyncio.to_thread(node.stop)
 
     assert status == 0
-    assert time.monotonic() - started < 1 + 5
+    assert time.monotonic() - started < patient(1 + 5)
 
 
 async def test_requests_under_way_are_answered_while_a_node_ends(

@@ -20,6 +20,7 @@ from coordinator.standins import mini_program
 from coordinator.standins.wechat import JPEG, WechatStandin
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.patience import patient
 from tests.product import JWT_SECRET, Deployment, Node, data
 
 PATH = "/api/wechat/generate-qrcode"
@@ -76,7 +77,7 @@ class Caller:
 
 @pytest_asyncio.fixture
 async def api(nodes: tuple[Node, Node]) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=nodes[0].url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=nodes[0].url, timeout=patient(20)) as client:
         yield client
 
 

@@ -15,6 +15,7 @@ from coordinator.domain.roster import Roster
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.hub import Hub
 from coordinator.live.websocket import LiveSocket
+from tests.harness.patience import patient
 from tests.http_server import CLOSE, answered, get, serving, upgraded
 
 KEY = FeedKey("room", "r")
@@ -62,7 +63,7 @@ async def test_a_closed_connection_leaves_nothing_for_the_garbage_collector() ->
             for _ in range(5):
                 assert await answered(port, get(1) + get(2, CLOSE))
             sockets = [await upgraded(port) for _ in range(5)]
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(patient(2)):
                 while len(state.connections) > len(sockets):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
 
@@ -132,11 +133,11 @@ async def _hangs_up_while_it_waits() -> None:
         _, gone = await upgraded(port)
         others = [await upgraded(port) for _ in range(3)]
         gone.transport.abort()
-        await asyncio.wait_for(lost.wait(), 2)
+        await asyncio.wait_for(lost.wait(), patient(2))
         log.may_load.set()
 
         for reader, _ in others:
-            assert b'"welcome"' in await asyncio.wait_for(reader.read(100), 2)
+            assert b'"welcome"' in await asyncio.wait_for(reader.read(100), patient(2))
         await asyncio.gather(*letting_in)
         for _, writer in others:
             writer.close()

@@ -21,6 +21,7 @@ from coordinator.standins.wechat import (
 )
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.patience import patient
 from tests.product import JWT_SECRET, Deployment, Node, data
 
 
@@ -51,7 +52,7 @@ def standin(running_standin: WechatStandin) -> WechatStandin:
 
 @pytest_asyncio.fixture
 async def api(nodes: tuple[Node, Node]) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=nodes[0].url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=nodes[0].url, timeout=patient(20)) as client:
         yield client
 
 
@@ -190,7 +191,7 @@ async def test_twenty_logins_at_once_on_two_nodes_make_one_user(
     nodes: tuple[Node, Node], database: Database
 ) -> None:
     who = secrets.token_hex(4)
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=patient(20)) as client:
         answers = await asyncio.gather(
             *(
                 client.post(f"{nodes[i % 2].url}/api/wechat/login", json={"code": code(who)})
@@ -214,7 +215,7 @@ async def test_twenty_phone_calls_at_once_on_two_nodes_fetch_one_access_token(
         }
         with Deployment(database_url, redis_url, **settings) as deployment:
             pair = deployment.node(), deployment.node()
-            async with httpx.AsyncClient(base_url=pair[0].url, timeout=20) as client:
+            async with httpx.AsyncClient(base_url=pair[0].url, timeout=patient(20)) as client:
                 headers = await log_in(client, "many")
                 answers = await asyncio.gather(
                     *(
@@ -254,7 +255,7 @@ async def test_wechat_in_trouble_is_503_within_6_s_and_the_next_call_works(
         response = await api.post(
             f"/api/wechat/{path}", json={"code": code("trouble")}, headers=headers
         )
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < patient(6)
         assert refused(response) == (503, "SERVICE_UNAVAILABLE")
         assert "retry-after" in response.headers
         again = await api.post(
@@ -376,7 +377,7 @@ async def test_by_invitation_only_whom_an_operator_has_added_gets_in(
     }
     with Deployment(database_url, redis_url, **settings) as deployment:
         node = deployment.node()
-        async with httpx.AsyncClient(base_url=node.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=node.url, timeout=patient(20)) as client:
             response = await client.post("/api/wechat/login", json={"code": code(who)})
             assert refused(response) == (403, "FORBIDDEN")
             added = deployment.run("users", "add", "--openid", openid_of(who), "--name", "李")
@@ -391,7 +392,7 @@ async def test_without_wechat_settings_its_calls_are_503(
 ) -> None:
     headers = await log_in(api, "li")
     with Deployment(database_url, redis_url) as deployment:
-        async with httpx.AsyncClient(base_url=deployment.node().url, timeout=20) as bare:
+        async with httpx.AsyncClient(base_url=deployment.node().url, timeout=patient(20)) as bare:
             for path, body in (
                 ("login", {"code": "x"}),
                 ("get-phone", {"code": "x"}),
@@ -415,7 +416,7 @@ async def test_login_is_limited_by_address_for_all_nodes_together(
     address = {"X-Forwarded-For": f"10.9.{secrets.randbelow(256)}.{secrets.randbelow(256)}"}
     with Deployment(database_url, redis_url, **settings) as deployment:
         urls = [deployment.node().url, deployment.node().url]
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx.AsyncClient(timeout=patient(20)) as client:
             answers = await asyncio.gather(
                 *(
                     client.post(
@@ -454,7 +455,7 @@ async def test_nothing_secret_is_logged_or_answered(
     said = ""
     with Deployment(database_url, redis_url, **settings) as deployment:
         node = deployment.node()
-        async with httpx.AsyncClient(base_url=node.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=node.url, timeout=patient(20)) as client:
             token = data(await client.post("/api/wechat/login", json={"code": code("log")}))[
                 "token"
             ]

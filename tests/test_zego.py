@@ -17,6 +17,7 @@ from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.patience import patient
 from tests.product import JWT_SECRET, Deployment, Node, data
 from tests.test_token04 import decode
 
@@ -33,7 +34,7 @@ def node(database_url: str, redis_url: str) -> Iterator[Node]:
 
 @pytest_asyncio.fixture
 async def api(node: Node) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=node.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=node.url, timeout=patient(20)) as client:
         yield client
 
 
@@ -216,7 +217,7 @@ async def test_without_settings_it_is_503_after_the_body_was_read(
     room: Room, database_url: str, redis_url: str
 ) -> None:
     with Deployment(database_url, redis_url) as deployment:
-        async with httpx.AsyncClient(base_url=deployment.node().url, timeout=20) as bare:
+        async with httpx.AsyncClient(base_url=deployment.node().url, timeout=patient(20)) as bare:
             assert refused(await bare.post(PATH, json={})) == (400, "INVALID_PARAMS")
             unknown = room.body() | {"roomId": "room_nobody"}
             assert refused(await bare.post(PATH, json=unknown)) == (503, "SERVICE_UNAVAILABLE")
@@ -227,7 +228,7 @@ async def test_the_old_cipher_by_setting_and_proof_from_the_first_call_on(
 ) -> None:
     settings = SETTINGS | {"ZEGO_TOKEN_CIPHER": "cbc", "IDENTITY_PROOF": "required"}
     with Deployment(database_url, redis_url, **settings) as deployment:
-        async with httpx.AsyncClient(base_url=deployment.node().url, timeout=20) as strict:
+        async with httpx.AsyncClient(base_url=deployment.node().url, timeout=patient(20)) as strict:
             assert refused(await strict.post(PATH, json=room.body())) == (401, "UNAUTHORIZED")
             answer = data(await strict.post(PATH, json=room.body(guestToken=room.guest_token)))
     inside = decode(answer["token"], SERVER_SECRET)

@@ -23,6 +23,7 @@ from typing import Self
 import httpx
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from tests.harness.patience import patient
 from tests.harness.tcp_proxy import TcpProxy
 from tests.harness.wire import Address
 
@@ -148,7 +149,7 @@ class Cluster:
         """
         start = time.monotonic()
         async with httpx.AsyncClient(trust_env=False, timeout=3) as http:
-            while time.monotonic() < start + within:
+            while time.monotonic() < start + patient(within):
                 with contextlib.suppress(httpx.HTTPError):
                     answer = await http.get(f"{node.url}/health/ready")
                     if answer.status_code == 200 and answer.json()["status"] == "ready":
@@ -176,7 +177,7 @@ class Cluster:
         result = subprocess.run(
             [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
             env=self._environment(self.postgres.port, self.redis.port), cwd=self.folder,
-            capture_output=True, text=True, timeout=60, check=True,
+            capture_output=True, text=True, timeout=patient(60), check=True,
         )  # fmt: skip
         return (result.stdout.split() or [""])[-1]
 
