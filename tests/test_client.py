@@ -5,9 +5,16 @@ The tests themselves are JavaScript (`tests/client/*.test.mjs`), run by Node's o
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import io
 
+import pytest
+from rich.console import Console
+
+from loadtest.screen import Screen
+from tests.client_proof import prove
 from tests.node_runtime import install_packages, needs_node, run_tests
+from tests.people import Api, Host
 
 pytestmark = needs_node
 
@@ -29,3 +36,18 @@ def test_every_row_of_the_contracts_table_holds() -> None:
 @pytest.mark.timeout(200)
 def test_no_schedule_of_server_network_and_device_breaks_it() -> None:
     run_tests("model.test.mjs", timeout=180)
+
+
+async def test_it_lives_with_what_wechat_does_to_sockets(a: Api, host: Host) -> None:
+    await asyncio.to_thread(run_tests, "wechat.test.mjs", url=a.node.url, hostToken=host.token)
+
+
+@pytest.mark.timeout(240)
+async def test_nobody_is_lost_in_chaos() -> None:
+    proof = await prove(
+        seed=7, seconds=12, clients=24, rooms=4, nodes=2, screen=Screen(Console(file=io.StringIO()))
+    )
+
+    assert proof.broken == []
+    assert sum(proof.faults.values()) >= 2
+    assert proof.told > 100
