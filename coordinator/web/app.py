@@ -32,6 +32,7 @@ from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
 from coordinator.web.http_request import Meter, Metered
+from coordinator.web.openapi import asyncapi
 from coordinator.web.openapi.operation import openapi_config
 
 HANDLERS = [
@@ -45,6 +46,7 @@ HANDLERS = [
     *open_api.HANDLERS,
     *webhooks.HANDLERS,
     *client_files.HANDLERS,
+    *asyncapi.HANDLERS,
     *console_pages.HANDLERS,
 ]
 
