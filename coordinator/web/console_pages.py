@@ -49,7 +49,7 @@ def _read(folder: Traversable, before: str = "") -> dict[str, StaticFile]:
     for entry in folder.iterdir():
         if entry.is_dir():
             found |= _read(entry, f"{before}{entry.name}/")
-        elif entry.name != "page.html":
+        elif not entry.name.endswith(".html"):
             found[before + entry.name] = StaticFile.of(entry.name, entry.read_bytes())
     return found
 

@@ -10,7 +10,11 @@ import { signIn } from "../components/signin.js";
 
 const VERSION_MS = 60000;
 
-export const meta = (name) => document.querySelector(`meta[name="coordinator-${name}"]`).content;
+/** What the server has put into the page; "" where it has nothing to say. */
+export const meta = (name) => {
+  const tag = document.querySelector(`meta[name="coordinator-${name}"]`);
+  return tag ? tag.content : "";
+};
 
 const main = h("main", { id: "main", tabindex: "-1" });
 const note = h("div", { class: "note", role: "status", "aria-live": "polite" });
@@ -146,6 +150,7 @@ function switchTheme() {
 
 /** Says so when the server has other pages than these: the next reload gets them. */
 function watchVersion(stale) {
+  if (!meta("version")) return;
   const look = async () => {
     if (document.visibilityState === "hidden") return;
     try {

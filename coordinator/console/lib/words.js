@@ -243,4 +243,8 @@ export const WORDS = {
   "deployment.redis.down": ["{count} 个节点连不上 Redis", "{count} nodes cannot reach Redis"],
   "deployment.slow": ["Postgres 响应慢：{ms} ms", "Postgres is slow: {ms} ms"],
   "deployment.gone": ["{count} 个节点失联", "{count} nodes are gone"],
+
+  "protocol.server": ["服务器发来的", "From the server"],
+  "protocol.client": ["客户端发出的", "From the client"],
+  "protocol.required": ["必有", "required"],
 };

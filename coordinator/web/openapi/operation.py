@@ -22,15 +22,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from litestar import Request
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Operation, SecurityScheme, Server
 
 from coordinator.domain.errors import CoordinatorError, InvalidParams, Unavailable
+from coordinator.web.openapi import pages
 from coordinator.web.openapi.schema import Schema, schema_of
 
 STAFF = "staffToken"
@@ -182,7 +182,7 @@ def documented(documentation: Documentation) -> type[DocumentedOperation]:
 
 
 def openapi_config(base_url: str) -> OpenAPIConfig:
-    """The general documentation at `/schema`: nothing on it is loaded from elsewhere."""
+    """The general documentation at `/schema` (`pages.py` shows it)."""
     return OpenAPIConfig(
         title="Interview Room Coordinator",
         version="1.0.0",
@@ -203,7 +203,8 @@ def openapi_config(base_url: str) -> OpenAPIConfig:
                 ),
             }
         ),
-        render_plugins=[PlainPage(path="/"), Json()],
+        openapi_router=pages.router(),
+        render_plugins=[pages.Swagger(path="/"), Json()],
     )  # fmt: skip
 
 
@@ -220,97 +221,3 @@ def inline(document: dict[str, Any]) -> dict[str, Any]:
         return document
     parts = {k: v for k, v in document["components"].items() if k != "schemas"}
     return {**document, "components": parts}
-
-
-class PlainPage(OpenAPIRenderPlugin):
-    """The whole API on one page of plain HTML: no script, no font, nothing from another host."""
-
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return page(openapi_schema).encode()
-
-
-_STYLE = """
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif }
-h2 { margin-top: 2.5rem } summary { cursor: pointer; padding: .4rem 0 }
-code, pre { font: 14px/1.45 ui-monospace, monospace } td, th { text-align: left; padding: .15rem
-1rem .15rem 0; vertical-align: top } pre { background: #8881; padding: .6rem; overflow-x: auto }
-b.method { display: inline-block; min-width: 4.5rem }
-"""
-
-
-def page(document: Mapping[str, Any]) -> str:
-    """An OpenAPI document as a page to read."""
-    by_tag: dict[str, list[str]] = {}
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            for tag in operation.get("tags") or ["other"]:
-                by_tag.setdefault(tag, []).append(_operation(method, path, operation))
-    info = document["info"]
-    sections = "".join(f"<h2>{escape(tag)}</h2>{''.join(by_tag[tag])}" for tag in sorted(by_tag))
-    return (
-        f"<!DOCTYPE html><html lang=zh><meta charset=utf-8><title>{escape(info['title'])}</title>"
-        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>"
-        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-        f"<p>{escape(info.get('description', ''))}</p>"
-        "<p>OpenAPI 3.1: <a href='/schema/openapi.json'>/schema/openapi.json</a>;"
-        " for Coze: <a href='/openapi/coze.json'>/openapi/coze.json</a></p>"
-        f"{sections}</html>"
-    )
-
-
-def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
-    inside = f"<p>{escape(operation.get('description') or '')}</p>"
-    if parameters := operation.get("parameters"):
-        inside += "<h4>Parameters</h4>" + _table(
-            (p["name"], _type(p.get("schema", {})), p["required"], p.get("description", ""))
-            for p in parameters
-        )
-    if body := operation.get("requestBody"):
-        inside += "<h4>Body</h4>" + _content(body)
-    for status, response in operation["responses"].items():
-        inside += f"<h4>{escape(status)} {escape(response['description'])}</h4>"
-        inside += _content(response) if status == "200" else ""
-    return (
-        f"<details><summary><b class=method>{escape(method.upper())}</b>"
-        f"<code>{escape(path)}</code> {escape(operation.get('summary') or '')}</summary>"
-        f"{inside}</details>"
-    )
-
-
-def _content(part: Mapping[str, Any]) -> str:
-    shown = ""
-    for content in (part.get("content") or {}).values():
-        schema = content.get("schema", {})
-        shown += _table(_members(schema))
-        if "example" in content:
-            shown += f"<pre>{escape(_pretty(content['example']))}</pre>"
-    return shown
-
-
-def _members(schema: Mapping[str, Any], before: str = "") -> list[tuple[str, str, bool, str]]:
-    rows = []
-    for name, member in schema.get("properties", {}).items():
-        required = name in schema.get("required", ())
-        rows.append((before + name, _type(member), required, member.get("description", "")))
-        rows += _members(member, f"{before}{name}.")
-        rows += _members(member.get("items", {}), f"{before}{name}[].")
-    return rows
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    if "enum" in schema:
-        return " | ".join(str(value) for value in schema["enum"])
-    return str(schema.get("type", ""))
-
-
-def _table(rows: Any) -> str:
-    cells = "".join(
-        f"<tr><td><code>{escape(name)}</code><td>{escape(kind)}<td>{'required' if needed else ''}"
-        f"<td>{escape(told)}"
-        for name, kind, needed, told in rows
-    )
-    return f"<table>{cells}</table>" if cells else ""
-
-
-def _pretty(example: Any) -> str:
-    return json.dumps(example, ensure_ascii=False, indent=2)
