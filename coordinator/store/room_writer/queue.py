@@ -80,6 +80,8 @@ class Writer:
         """The last COMMIT has begun the next transaction in the same message."""
         self._cache = RoomCache()
         self._batch: list[PendingCommand] = []
+        self._sent_at = float("inf")
+        """When the step under way was sent."""
         self._is_waiting = False
 
     def submit(self, command: Command[A]) -> asyncio.Future[A]:
@@ -123,7 +125,11 @@ class Writer:
             await self._disconnect()
 
     async def _keep_patience(self) -> None:
-        """Tells callers in time, whatever the transaction under way is waiting for."""
+        """Tells callers in time, whatever the transaction under way is waiting for.
+
+        One that hangs loses its connection. It is never cancelled: that would show others a commit
+        that waits for its standby.
+        """
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(PATIENCE_SECONDS / 16)
@@ -131,6 +137,8 @@ class Writer:
             for pending in self._pending():
                 if pending.deadline < now:
                     _fail(pending, Unavailable(retry_after=1))
+            if self._batch and now - self._sent_at > TRANSACTION_SECONDS:
+                await self._disconnect()
 
     def _pending(self) -> Iterable[PendingCommand]:
         return (*self._batch, *self._queue)
@@ -309,15 +317,14 @@ class Writer:
         )
 
     async def _in_time(self, step: Any, batch: Transaction, *, commits: bool = False) -> None:
-        """Waits for a step; one that takes too long loses its connection (never a cancel: that
-        would show others a commit that waits for its standby).
+        """Waits for a step; one that takes too long loses its connection (`_keep_patience`).
 
         Raises:
             _AnswerLost: it `commits`, and the answer never came.
         """
+        self._sent_at = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(TRANSACTION_SECONDS):
-                await step
+            await step
         except Exception as error:
             if commits and outages.is_outage(error) and not outages.is_worth_repeating(error):
                 for pending, _, _ in batch.answers:

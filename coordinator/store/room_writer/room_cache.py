@@ -4,7 +4,7 @@ A room is known from its second change in a row by this node on: then as it was 
 the version of its row and the people that were loaded for it since. One that somebody else has
 changed meanwhile has to earn that again, so that rooms which several nodes write to at once cost no
 vain attempts. The cache is a guess: Postgres compares the version before it writes anything
-(`sql.OPTIMISTIC`).
+(`sql.py`).
 
 A version is the row's `xmin` and the random number of its last write. Either alone would lie: two
 histories of a database may have the same `xmin`, and a node of a version before this one leaves the

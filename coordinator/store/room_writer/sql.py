@@ -1,22 +1,26 @@
 """The SQL of the writer, made from tables of columns.
 
 `ROOMS`, `PEOPLE`, `OPENED`, `EVENTS` say which columns a transaction writes, each with its type, in
-the order in which `parameters` fills them; the statements number their parameters by them:
+the order in which its rows are made; a statement numbers its parameters by them, so a column is
+added in one place, and in the row that is made of it. A statement has the parts that it has rows
+for, and where that is one row of each (a guest joins, somebody connects) they are plain values:
 
-    unnest($1::varchar[], $2::bigint[]) AS n (room_id, seq)
+    unnest($1::varchar[], $2::bigint[]) AS n (room_id, seq)     many
+    (SELECT $1::varchar AS room_id, $2::bigint AS seq) AS n     one of each
 
-so a column is added in one place, and in the row that is made of it.
-
-`LOCKED` writes rooms that the transaction has locked. `OPTIMISTIC` is complete in itself: it locks
-and writes those rooms whose row is still the version that the node remembers, skips the others
-(changed or held by somebody else), and writes nothing at all where the node is declared dead, its
-idea of the time is off, or (`OPTIMISTIC_POOLED`) the server is not in the epoch that it knows.
+A locked write is of rooms that the transaction has locked. An optimistic one is complete in itself:
+it locks and writes those rooms whose row is still the version that the node remembers, skips the
+others (changed or held by somebody else), and writes nothing at all where the node is declared
+dead, its idea of the time is off, or (fenced) the server is not in the epoch that it knows.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -27,6 +31,8 @@ from coordinator.store.epochs import FINGERPRINT
 
 Columns = dict[str, str]
 """Names of columns, each with its SQL type."""
+
+Row = tuple[Any, ...]
 
 ROOMS: Columns = {
     "room_id": "varchar",
@@ -42,7 +48,7 @@ ROOMS: Columns = {
     "version": "bigint",
 }
 KNOWN: Columns = {"known_xmin": "xid", "known_version": "bigint"}
-"""Beside them in `OPTIMISTIC`: the row that the decision was made from."""
+"""Beside them in an optimistic write: the row that the decision was made from."""
 PEOPLE: Columns = {
     "room_id": "varchar",
     "user_id": "varchar",
@@ -80,8 +86,9 @@ EVENTS: Columns = {
 class _Numbered:
     """Hands out the parameters of one statement in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_lone: bool) -> None:
         self._last = 0
+        self._is_lone = is_lone
 
     def one(self, kind: str) -> str:
         self._last += 1
@@ -89,6 +96,9 @@ class _Numbered:
 
     def rows(self, columns: Columns) -> str:
         """Rows with these columns, as `n`."""
+        if self._is_lone:
+            row = ", ".join(f"{self.one(kind)} AS {name}" for name, kind in columns.items())
+            return f"(SELECT {row}) AS n"
         lists = ", ".join(self.one(f"{kind}[]") for kind in columns.values())
         return f"unnest({lists}) AS n ({', '.join(columns)})"
 
@@ -101,62 +111,108 @@ def _assigned(columns: Iterable[str], source: str) -> str:
     return ", ".join(f"{name} = {source}.{name}" for name in columns)
 
 
-def _statement(*, is_optimistic: bool, is_fenced: bool = False) -> str:
-    """The write statement. The order of its parts is that of `parameters`."""
-    number = _Numbered()
-    given = number.rows({**ROOMS, **KNOWN} if is_optimistic else ROOMS)
-    people, opened = number.rows(PEOPLE), number.rows(OPENED)
-    closed, events = number.rows(CLOSED), number.rows(EVENTS)
-    every_one = "locked AS (SELECT room_id FROM given)"
-    locked = _locked(number, is_fenced) if is_optimistic else every_one
-    mine = "room_id IN (SELECT room_id FROM locked)"
-    kept = [name for name in ROOMS if name != "room_id"]
-    told = [name for name in PEOPLE if name not in PERSON_IS]
-    return f"""
-    WITH given AS (SELECT * FROM {given}), {locked}, rooms AS (
-        UPDATE interview_rooms r SET {_assigned(kept, "n")}
-        FROM locked l JOIN given n USING (room_id) WHERE r.room_id = l.room_id
-        RETURNING r.room_id, r.xmin, r.version
-    ), people AS (
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Which write statement: what it is for, and which of its parts have rows.
+
+    Attributes:
+        is_lone: one room, and of each part one row.
+        has_node: the node must be alive for it.
+    """
+
+    is_optimistic: bool
+    is_fenced: bool
+    is_lone: bool
+    has_people: bool
+    has_opened: bool
+    has_closed: bool
+    has_events: bool
+    has_node: bool
+
+
+@cache
+def write_statement(shape: Shape) -> str:
+    """The SQL that takes `parameters` of this shape; one of a handful, prepared once each."""
+    number = _Numbered(is_lone=shape.is_lone)
+    parts = [f"given AS (SELECT * FROM {number.rows(_given(shape))})"]
+    people = number.rows(PEOPLE) if shape.has_people else ""
+    opened = number.rows(OPENED) if shape.has_opened else ""
+    closed = number.rows(CLOSED) if shape.has_closed else ""
+    events = number.rows(EVENTS) if shape.has_events else ""
+    if shape.is_optimistic:
+        parts += _locked(number, shape)
+    parts += [_update(shape)]
+    mine = "room_id IN (SELECT room_id FROM locked)" if shape.is_optimistic else "true"
+    if people:
+        told = [name for name in PEOPLE if name not in PERSON_IS]
+        parts += [
+            f"""people AS (
         INSERT INTO interview_participants ({_names(PEOPLE)})
         SELECT {_names(PEOPLE)} FROM {people} WHERE {mine}
-        ON CONFLICT (room_id, user_id) DO UPDATE SET {_assigned(told, "excluded")}
-    ), opened AS (
-        INSERT INTO connections ({_names(OPENED)})
-        SELECT {_names(OPENED)} FROM {opened} WHERE {mine}
-    ), closed AS (
-        DELETE FROM connections c USING {closed} WHERE c.id = n.id AND c.{mine}
-    ), events AS (
-        INSERT INTO room_events ({_names(EVENTS)})
-        SELECT {_names(EVENTS)} FROM {events} WHERE {mine}
-    )
+        ON CONFLICT (room_id, user_id) DO UPDATE SET {_assigned(told, "excluded")})"""
+        ]
+    if opened:
+        parts += [_insert("connections", OPENED, opened, mine)]
+    if closed:
+        parts += [
+            f"""closed AS (
+        DELETE FROM connections c USING {closed} WHERE c.id = n.id AND {_of("c", mine)})"""
+        ]
+    if events:
+        parts += [_insert("room_events", EVENTS, events, mine)]
+    written = ",\n    ".join(parts)
+    return f"""
+    WITH {written}
     SELECT room_id, xmin, version, clock_timestamp() AS now FROM rooms
     """
 
 
-def _locked(number: _Numbered, is_fenced: bool) -> str:
+def _given(shape: Shape) -> Columns:
+    return {**ROOMS, **KNOWN} if shape.is_optimistic else ROOMS
+
+
+def _of(table: str, condition: str) -> str:
+    return condition if condition == "true" else f"{table}.{condition}"
+
+
+def _insert(table: str, columns: Columns, rows: str, mine: str) -> str:
+    return f"""into_{table} AS (
+        INSERT INTO {table} ({_names(columns)})
+        SELECT {_names(columns)} FROM {rows} WHERE {mine})"""
+
+
+def _update(shape: Shape) -> str:
+    kept = [name for name in ROOMS if name != "room_id"]
+    source = "locked l JOIN given n USING (room_id)" if shape.is_optimistic else "given n"
+    key = "l" if shape.is_optimistic else "n"
+    return f"""rooms AS (
+        UPDATE interview_rooms r SET {_assigned(kept, "n")}
+        FROM {source} WHERE r.room_id = {key}.room_id
+        RETURNING r.room_id, r.xmin, r.version)"""
+
+
+def _locked(number: _Numbered, shape: Shape) -> list[str]:
     """The rooms that are as they were remembered, locked; none where the node may not write."""
-    node_epoch = number.one("varchar")
+    parts, is_alive, fence = [], "", ""
+    if shape.has_node:
+        parts = [
+            f"""alive AS MATERIALIZED (
+        SELECT FROM nodes WHERE boot = {number.one("varchar")} FOR KEY SHARE)"""
+        ]
+        is_alive = "AND EXISTS (SELECT FROM alive)"
     decided_at, lag = number.one("timestamptz"), number.one("interval")
-    fence = ""
-    if is_fenced:
-        fence = f"""
-            AND EXISTS (SELECT FROM deployment
-                        WHERE epoch = {number.one("varchar")} AND fingerprint = {FINGERPRINT})"""
-    return f"""alive AS MATERIALIZED (
-        SELECT FROM nodes WHERE boot = {node_epoch} FOR KEY SHARE
-    ), locked AS MATERIALIZED (
+    if shape.is_fenced:
+        fence = f"""AND EXISTS (SELECT FROM deployment
+            WHERE epoch = {number.one("varchar")} AND fingerprint = {FINGERPRINT})"""
+    return [
+        *parts,
+        f"""locked AS MATERIALIZED (
         SELECT r.room_id FROM given n JOIN interview_rooms r
             ON r.room_id = n.room_id AND r.xmin = n.known_xmin AND r.version = n.known_version
-        WHERE ({node_epoch} IS NULL OR EXISTS (SELECT FROM alive))
-            AND clock_timestamp() - {decided_at} BETWEEN interval '0' AND {lag}{fence}
-        ORDER BY r.room_id FOR NO KEY UPDATE OF r SKIP LOCKED
-    )"""
+        WHERE clock_timestamp() - {decided_at} BETWEEN interval '0' AND {lag} {is_alive} {fence}
+        ORDER BY r.room_id FOR NO KEY UPDATE OF r SKIP LOCKED)""",
+    ]
 
-
-LOCKED = _statement(is_optimistic=False)
-OPTIMISTIC = _statement(is_optimistic=True)
-OPTIMISTIC_POOLED = _statement(is_optimistic=True, is_fenced=True)
 
 _LOADED = ("room_name", "host_name", "created_at")
 
@@ -194,12 +250,40 @@ EMPTY_ENDED_ROOM = (
 )
 
 
-def parameters(rooms: list[Room], *, is_optimistic: bool) -> list[Sequence[Any]]:
-    """What the write statements are given: a list for each column, table after table."""
-    room_rows, people_rows, opened_rows, event_rows = [], [], [], []
-    closed = []
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an optimistic write depends on, beside the rooms' versions.
+
+    Attributes:
+        node_epoch: the run of this node that must be alive, or None.
+        decided_at: Postgres's clock, as the node thought; at most `lag` behind it.
+        epoch: the database's, where the statement has to prove it; else None.
+    """
+
+    node_epoch: str | None
+    decided_at: datetime
+    lag: timedelta
+    epoch: str | None
+
+    def values(self) -> list[Any]:
+        """In the order of the statement's last parameters."""
+        found = (self.node_epoch, self.decided_at, self.lag, self.epoch)
+        return [value for value in found if value is not None]
+
+
+def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any]]:
+    """The statement that writes what was decided of these rooms, and its parameters.
+
+    Args:
+        condition: of an optimistic write; None: the rooms are locked.
+    """
+    room_rows: list[Row] = []
+    people_rows: list[Row] = []
+    opened_rows: list[Row] = []
+    closed_rows: list[Row] = []
+    event_rows: list[Row] = []
     for r in rooms:
-        known = r.version if is_optimistic else ()
+        known = r.version if condition is not None else ()
         room_rows.append(
             (r.room_id, r.status, r.ended_at, r.last_seq, r.last_at, r.present, r.guests, r.online,
              r.host_absent_since, r.empty_since, random.getrandbits(63), *known)
@@ -210,26 +294,33 @@ def parameters(rooms: list[Room], *, is_optimistic: bool) -> list[Sequence[Any]]
             for session_id, user_id, node_epoch in r.opened
             if session_id not in r.closed
         ]
-        closed += r.closed
+        closed_rows += [(session_id,) for session_id in r.closed]
         event_rows += [(r.room_id, e.seq, e.type, r.now, payload(e), e.epoch) for e in r.events]
-    return [
-        *_transposed(room_rows, len(ROOMS) + (len(KNOWN) if is_optimistic else 0)),
-        *_transposed(people_rows, len(PEOPLE)),
-        *_transposed(opened_rows, len(OPENED)),
-        closed,
-        *_transposed(event_rows, len(EVENTS)),
-    ]
+    every_part = (room_rows, people_rows, opened_rows, closed_rows, event_rows)
+    parts = [rows for rows in every_part if rows]
+    is_lone = all(len(rows) == 1 for rows in parts)
+    shape = Shape(
+        is_optimistic=condition is not None,
+        is_fenced=condition is not None and condition.epoch is not None,
+        is_lone=is_lone,
+        has_people=bool(people_rows),
+        has_opened=bool(opened_rows),
+        has_closed=bool(closed_rows),
+        has_events=bool(event_rows),
+        has_node=condition is not None and condition.node_epoch is not None,
+    )
+    if is_lone:
+        values = [value for (row,) in parts for value in row]
+    else:
+        values = [column for rows in parts for column in zip(*rows, strict=True)]
+    return write_statement(shape), values + (condition.values() if condition is not None else [])
 
 
-def _person_row(room_id: str, p: Participant) -> tuple[Any, ...]:
+def _person_row(room_id: str, p: Participant) -> Row:
     return (
         room_id, p.user_id, p.user_name, p.role, p.identity, p.joined_at, p.joined_seq, p.left_at,
         p.leave_at, p.connection, p.proven, p.removed,
     )  # fmt: skip
-
-
-def _transposed(rows: list[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
 def room_of(row: Any) -> Room:

@@ -176,22 +176,18 @@ class Transaction:
 
         Rooms that it skipped are not among `written`; nothing of them has happened.
         """
-        changed = self._changed()
-        if not changed:
-            return
-        fence = (self.epoch,) if self.is_pooled else ()
-        await self._write(
-            sql.OPTIMISTIC_POOLED if self.is_pooled else sql.OPTIMISTIC,
-            *sql.parameters(changed, is_optimistic=True),
-            next(iter(self._alive), None), self._decided_at, self._lag, *fence,
-        )  # fmt: skip
+        node_epoch = next(iter(self._alive), None)
+        epoch = self.epoch if self.is_pooled else None
+        condition = sql.Condition(node_epoch, self._decided_at, self._lag, epoch)
+        if changed := self._changed():
+            await self._write(*sql.write(changed, condition))
 
     async def write_locked(self) -> None:
         """Writes what was decided of the locked rooms; the caller commits."""
         changed = self._changed()
         if not changed:
             return
-        await self._write(sql.LOCKED, *sql.parameters(changed, is_optimistic=False))
+        await self._write(*sql.write(changed, None))
         if len(self.written) < len(changed):
             raise RuntimeError("a room was not written under its lock")
         ended = [(room.room_id, room.ended_at) for room in changed if room.is_ended]
@@ -201,7 +197,7 @@ class Transaction:
     def _changed(self) -> list[Room]:
         return [room for room in self.rooms.values() if room.is_changed]
 
-    async def _write(self, statement: str, *values: Any) -> None:
+    async def _write(self, statement: str, values: list[Any]) -> None:
         sent = time.monotonic()
         rows = await self.connection.fetch(statement, *values)
         if rows:
