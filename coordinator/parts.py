@@ -134,6 +134,7 @@ def _keep(settings: Settings) -> Keep:
         events=settings.events_keep_days,
         participants=settings.participants_keep_days,
         interviews=settings.interviews_keep_days,
+        untold=settings.webhook_keep_days,
     )
 
 

@@ -28,7 +28,7 @@ from tests.people import new_room_id
 
 FOR_EVER = Lifespan(host_absent=None, empty=None, age=None)
 GRACE = timedelta(seconds=0.1)
-KEEP = Keep.days(events=30, participants=30, interviews=0)
+KEEP = Keep.days(events=30, participants=30, interviews=0, untold=30)
 
 
 class Site:

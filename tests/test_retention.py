@@ -14,8 +14,8 @@ from coordinator.store.retention import Keep, Retention
 from coordinator.store.rooms import Rooms
 from tests.people import new_room_id
 
-FOREVER = Keep.days(events=0, participants=0, interviews=0)
-MONTH = Keep.days(events=30, participants=30, interviews=30)
+FOREVER = Keep.days(events=0, participants=0, interviews=0, untold=30)
+MONTH = Keep.days(events=30, participants=30, interviews=30, untold=30)
 
 
 async def ended_room(database: Database, *, days_ago: int, events: int = 1) -> str:
@@ -40,6 +40,7 @@ async def ended_room(database: Database, *, days_ago: int, events: int = 1) -> s
 async def no_old_rooms(database: Database) -> AsyncIterator[None]:
     """Other tests of this worker leave nothing that is old enough, and these neither."""
     yield
+    await database.execute("DELETE FROM webhooks")
     await all_of(Retention(database, MONTH))
 
 
@@ -63,12 +64,77 @@ async def test_the_log_of_a_room_that_ended_long_ago_goes_and_its_last_seq_stays
     old = await ended_room(database, days_ago=31, events=5)
     recent = await ended_room(database, days_ago=29, events=5)
 
-    await all_of(Retention(database, Keep.days(events=30, participants=0, interviews=0)))
+    await all_of(Retention(database, Keep.days(events=30, participants=0, interviews=0, untold=30)))
 
     assert (await events_of(database, old), await events_of(database, recent)) == (0, 5)
     assert await Rooms(database).head(old) == 5
     people = "SELECT count(*) FROM interview_participants WHERE room_id = $1"
     assert await database.fetchval(people, old) == 1
+
+
+async def webhook(database: Database, *, disabled_days_ago: int | None = None) -> str:
+    """A webhook that has been told nothing since long ago."""
+    webhook_id = new_room_id()
+    await database.execute(
+        "INSERT INTO webhooks (id, name, url, secret, created_by, rooms_since, interviews_since,"
+        " disabled_at) VALUES ($1, $1, 'https://example.com/', '', '', '2000-01-01', '2000-01-01',"
+        " clock_timestamp() - make_interval(days => $2))",
+        webhook_id, disabled_days_ago,
+    )  # fmt: skip
+    return webhook_id
+
+
+async def forgotten(database: Database, webhook_id: str) -> None:
+    await database.execute("DELETE FROM webhooks WHERE id = $1", webhook_id)
+
+
+async def test_what_a_webhook_has_not_been_told_stays(database: Database) -> None:
+    untold = await ended_room(database, days_ago=300)
+    told = await ended_room(database, days_ago=300)
+    behind = await webhook(database)
+    await database.execute(
+        "INSERT INTO webhook_feeds (webhook_id, kind, feed_id, position)"
+        " VALUES ($1, 'room', $2, 1)",
+        behind, told,
+    )  # fmt: skip
+
+    await all_of(Retention(database, MONTH))
+    kept = await events_of(database, untold), await events_of(database, told)
+    await forgotten(database, behind)
+    await all_of(Retention(database, MONTH))
+
+    assert kept == (1, 0)
+    assert await events_of(database, untold) == 0
+
+
+async def test_a_disabled_webhook_keeps_a_log_for_so_long_and_no_longer(
+    database: Database,
+) -> None:
+    old = await ended_room(database, days_ago=300)
+    lately = await webhook(database, disabled_days_ago=29)
+    await all_of(Retention(database, MONTH))
+    assert await events_of(database, old) == 1
+
+    await forgotten(database, lately)
+    await webhook(database, disabled_days_ago=31)
+    await all_of(Retention(database, MONTH))
+
+    assert await events_of(database, old) == 0
+
+
+async def test_a_parked_log_is_kept_for_so_long_and_no_longer(database: Database) -> None:
+    old = await ended_room(database, days_ago=300)
+    parked = await webhook(database)
+    await database.execute(
+        "INSERT INTO webhook_feeds (webhook_id, kind, feed_id, position, parked_at)"
+        " VALUES ($1, 'room', $2, 0, clock_timestamp() - interval '31 days')",
+        parked, old,
+    )  # fmt: skip
+
+    await all_of(Retention(database, MONTH))
+
+    assert await events_of(database, old) == 0
+    await forgotten(database, parked)
 
 
 async def test_zero_days_are_for_ever(database: Database) -> None:
@@ -95,7 +161,7 @@ async def test_a_step_deletes_a_thousand_rows_at_most_and_makes_progress(
     database: Database,
 ) -> None:
     old = await ended_room(database, days_ago=31, events=2_500)
-    purging = Retention(database, Keep.days(events=30, participants=0, interviews=0))
+    purging = Retention(database, Keep.days(events=30, participants=0, interviews=0, untold=30))
 
     left = []
     while await purging.step():

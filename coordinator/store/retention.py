@@ -10,7 +10,9 @@ old enough in order of age, a window at a time, so that a step reads little; wha
 found by the next walk, after `WALK_SECONDS`.
 
 Whoever still needs a log says so here: `ROOM_IS_NEEDED` and `INTERVIEW_IS_NEEDED` are conditions on
-`r` (interview_rooms) and `i` (interviews), and while one is true nothing of it is deleted.
+`r` (interview_rooms) and `i` (interviews), and while one is true nothing of it is deleted. Webhooks
+need what they have not been told; where they are disabled, or the log is parked, for no longer than
+WEBHOOK_KEEP_DAYS.
 """
 
 from __future__ import annotations
@@ -28,25 +30,41 @@ ROWS = 1_000
 WINDOW = 50
 WALK_SECONDS = 3600.0
 
-ROOM_IS_NEEDED = "false"
-INTERVIEW_IS_NEEDED = "false"
+_NEEDED_BY_WEBHOOK = """
+    EXISTS (
+        SELECT FROM webhooks h LEFT JOIN webhook_feeds w
+            ON w.webhook_id = h.id AND w.kind = '{kind}' AND w.feed_id = {feed_id}
+        WHERE {is_wanted}
+            AND (w.position < {row}.last_seq OR (w.position IS NULL AND {last_at} >= h.{since}))
+            AND coalesce(greatest(h.disabled_at, w.parked_at)
+                         > clock_timestamp() - $4::interval, true))
+"""
+ROOM_IS_NEEDED = _NEEDED_BY_WEBHOOK.format(
+    kind="room", row="r", feed_id="r.room_id", last_at="r.last_at", since="rooms_since",
+    is_wanted="h.rooms_since IS NOT NULL",
+)  # fmt: skip
+INTERVIEW_IS_NEEDED = _NEEDED_BY_WEBHOOK.format(
+    kind="interview", row="i", feed_id="i.id", last_at="i.updated_at", since="interviews_since",
+    is_wanted="""
+        h.interviews_since IS NOT NULL AND coalesce(h.enterprise_id = i.enterprise_id, true)
+    """,
+)  # fmt: skip
 
 _LOCK = 7_238_115  # any constant: the advisory lock of "somebody deletes what is old"
 _START = (datetime(1970, 1, 1, tzinfo=UTC), "")
 
 # The window's rooms in order of age: the walk goes on after the last of them.
 _OLD_ROOMS = f"""
-    SELECT r.room_id AS id, r.ended_at AS aged_at FROM interview_rooms r
+    SELECT r.room_id AS id, r.ended_at AS aged_at, {ROOM_IS_NEEDED} AS is_needed
+    FROM interview_rooms r
     WHERE r.status = 'ended' AND r.ended_at < clock_timestamp() - $1::interval
         AND (r.ended_at, r.room_id) > ($2::timestamptz, $3::varchar)
-        AND NOT ({ROOM_IS_NEEDED})
     ORDER BY r.ended_at, r.room_id LIMIT {WINDOW}
 """
 _OLD_INTERVIEWS = f"""
-    SELECT i.id, i.updated_at AS aged_at FROM interviews i
+    SELECT i.id, i.updated_at AS aged_at, {INTERVIEW_IS_NEEDED} AS is_needed FROM interviews i
     WHERE i.status <> 'IN_PROGRESS' AND i.updated_at < clock_timestamp() - $1::interval
         AND (i.updated_at, i.id) > ($2::timestamptz, $3::varchar)
-        AND NOT ({INTERVIEW_IS_NEEDED})
     ORDER BY i.updated_at, i.id LIMIT {WINDOW}
 """
 
@@ -70,6 +88,11 @@ _ARE_COUNTED = """
     SELECT room_id FROM interview_rooms
     WHERE room_id = ANY($1::varchar[]) AND attended IS NOT NULL
 """
+_FORGET_POSITIONS = """
+    DELETE FROM webhook_feeds
+    WHERE webhook_id IN (SELECT id FROM webhooks) AND kind = 'interview'
+        AND feed_id = ANY($1::varchar[])
+"""
 _DELETE_INTERVIEWS = """
     DELETE FROM interviews WHERE id IN (
         SELECT id FROM interviews i WHERE id = ANY($1::varchar[])
@@ -80,17 +103,28 @@ _DELETE_INTERVIEWS = """
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How long each kind is kept; None = for ever."""
+    """How long each kind is kept; None = for ever.
+
+    Attributes:
+        untold: how long a webhook that is disabled keeps what it has not been told.
+    """
 
     events: timedelta | None
     participants: timedelta | None
     interviews: timedelta | None
+    untold: timedelta
 
     @classmethod
-    def days(cls, *, events: float, participants: float, interviews: float) -> Keep:
-        """0 days = for ever."""
+    def days(
+        cls, *, events: float, participants: float, interviews: float, untold: float
+    ) -> Keep:
+        """0 days = for ever; of `untold`: not at all."""
+
+        def limit(number: float) -> timedelta | None:
+            return timedelta(days=number) if number else None
+
         return cls(
-            *(timedelta(days=days) if days else None for days in (events, participants, interviews))
+            limit(events), limit(participants), limit(interviews), timedelta(days=untold)
         )
 
 
@@ -99,19 +133,21 @@ class _Walk(ABC):
 
     old: str
 
-    def __init__(self, keep: timedelta) -> None:
+    def __init__(self, keep: timedelta, untold: timedelta) -> None:
         self._keep = keep
+        self._untold = untold
         self._after = _START
         self._began_at = time.monotonic()
 
     async def step(self, connection: Any) -> bool:
         """Deletes a little; False where the walk has come to its end."""
-        window = await connection.fetch(self.old, self._keep, *self._after)
+        window = await connection.fetch(self.old, self._keep, *self._after, self._untold)
         if not window:
             if time.monotonic() - self._began_at > WALK_SECONDS:
                 self._after, self._began_at = _START, time.monotonic()
             return False
-        deleted = await self.delete(connection, [row["id"] for row in window])
+        ids = [row["id"] for row in window if not row["is_needed"]]
+        deleted = await self.delete(connection, ids)
         if deleted < ROWS:
             self._after = window[-1]["aged_at"], window[-1]["id"]
         return True
@@ -141,6 +177,7 @@ class _Interviews(_Walk):
     old = _OLD_INTERVIEWS
 
     async def delete(self, connection: Any, ids: Sequence[str]) -> int:
+        await connection.execute(_FORGET_POSITIONS, ids)
         deleted = _count(await connection.execute(_DELETE_TOLD, ids))
         await connection.execute(_DELETE_INTERVIEWS, ids)
         return deleted
@@ -154,7 +191,9 @@ class Retention:
         kinds: dict[type[_Walk], timedelta | None] = {
             _Events: keep.events, _People: keep.participants, _Interviews: keep.interviews
         }  # fmt: skip
-        self._walks = [kind(limit) for kind, limit in kinds.items() if limit is not None]
+        self._walks = [
+            kind(limit, keep.untold) for kind, limit in kinds.items() if limit is not None
+        ]
 
     async def step(self) -> bool:
         """One small step of each kind; True where there may be more to do at once.

@@ -94,6 +94,8 @@ class Backlog:
         self._failing: deque[TrackedFeed] = deque()
         self._waiting: list[tuple[datetime, int, TrackedFeed]] = []
         self._tie = count()
+        self.has_new_wait = False
+        """A log has begun to wait since the last `wake`."""
         self._dirty: dict[FeedKey, TrackedFeed] = {}
         self._unnoted = self._noting = 0
         self._turn = 0
@@ -164,6 +166,7 @@ class Backlog:
         feed.is_busy = True
         if feed.retry_at is not None:
             heapq.heappush(self._waiting, (feed.retry_at, next(self._tie), feed))
+            self.has_new_wait = True
         elif feed.events:
             self._queue_of(feed).append(feed)
         else:
@@ -219,6 +222,7 @@ class Backlog:
 
     def wake(self, now: datetime) -> datetime | None:
         """Logs whose wait is over are ready; when the next one will be, or None."""
+        self.has_new_wait = False
         while self._waiting and self._waiting[0][0] <= now:
             _, _, feed = heapq.heappop(self._waiting)
             feed.is_busy = False
