@@ -86,8 +86,14 @@ def server(
     port: int,
     fd: int | None = None,
     more_routes: Sequence[Any] = (),
+    host_names: frozenset[str] = frozenset(),
 ) -> Server:
-    """A server of one node, ready to `run`; `fd` is a listening socket that it shares."""
+    """A server of one node, ready to `run`.
+
+    Args:
+        fd: a listening socket that it shares.
+        host_names: those that it answers, in small letters; empty = any.
+    """
     files = raise_file_limit()
     tcp_connections = TcpConnections(
         most=max(files - FILES_KEPT, files // 2),
@@ -101,7 +107,7 @@ def server(
         host=host,
         port=port,
         loop="uvloop",
-        http=http_protocol(node.handshake, tcp_connections),
+        http=http_protocol(node.handshake, tcp_connections, host_names),
         ws="websockets-sansio",
         lifespan="on",
         log_config=None,

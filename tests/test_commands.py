@@ -23,7 +23,9 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from coordinator.cli.command import CommandFailed, settings_of_command
+from coordinator.standins.server_user import server_user
 from coordinator.standins.servers import EmbeddedRedis
+from tests.harness.patience import patient
 from tests.people import Guest, Host
 from tests.product import JWT_SECRET, Deployment
 
@@ -180,8 +182,9 @@ def pgbouncer(deployment: Deployment, request: pytest.FixtureRequest) -> Iterato
         "idle_in_transaction_session_timeout,options\n"
     )
     folder.chmod(0o755)
-    as_root = {"user": "nobody"} if os.geteuid() == 0 else {}
-    process = subprocess.Popen([program, "-q", str(folder / "pgbouncer.ini")], **as_root)  # type: ignore[call-overload]  # one option or none
+    process = subprocess.Popen(
+        [program, "-q", str(folder / "pgbouncer.ini")], preexec_fn=server_user().become()
+    )
     yield f"postgresql://{target.user}@127.0.0.1:{port}/{target.database}"
     process.terminate()
     process.wait(10)
@@ -340,6 +343,19 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(deployment: Deployment) 
     assert "Traceback" not in told
 
 
+async def test_epoch_is_shown_and_a_new_one_begun(deployment: Deployment, name: str) -> None:
+    async with made(f"CREATE DATABASE {name}", undo=(f"DROP DATABASE {name} WITH (FORCE)",)):
+        url = at(deployment.database_url, path=f"/{name}")
+        await answers(deployment, "migrate", DATABASE_URL=url)
+        told = [
+            (await answers(deployment, *command, DATABASE_URL=url))[1].strip()
+            for command in (("epoch",), ("epoch",), ("epoch", "new"), ("epoch",))
+        ]
+
+    assert told[0] == told[1] != told[2] == told[3]
+    assert all(told)
+
+
 # -- tail ----------------------------------------------------------------------------------------
 
 
@@ -352,7 +368,7 @@ async def test_tail_prints_the_rooms_events_until_its_end(
         env=deployment.env(PUBLIC_BASE_URL=host.api.node.url), stdout=subprocess.PIPE,
     )  # fmt: skip
     assert tail.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         first = [json.loads(await tail.stdout.readline()) for _ in range(2)]
         await guest.leaves()
         await host.ends(room)

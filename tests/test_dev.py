@@ -2,13 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import pytest
+
+from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
+
+COORDINATOR = (sys.executable, "-P", "-m", "coordinator.cli.main")
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: str, **settings: str) -> Iterator[list[str]]:
+    """`coordinator dev` in `folder`, ready; the lines that it has printed."""
+    with subprocess.Popen(
+        [*COORDINATOR, "dev", *arguments], cwd=folder, text=True, stdout=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], **settings},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        lines: list[str] = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("curl"):
+                    break
+            yield lines
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stdout.close()
+            process.wait(patient(30))
+
+
+@pytest.mark.timeout(180)
+def test_dev_answers_its_own_names_alone_keeps_its_folder_closed_and_is_found(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    with running(tmp_path, "--port", str(port), DEV_HOSTS="My.Phone.example") as lines:
+        told = "".join(lines)
+
+        def status(host: str, path: str = "/health/live") -> int:
+            return httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host}).status_code
+
+        own = ["localhost", f"localhost:{port}", f"127.0.0.1:{port}", "my.phone.example"]
+        lan = re.search(r"nearby\s+http://([0-9.]+):", told)
+        assert [status(host) for host in own] == [200] * len(own)
+        assert lan is None or status(lan[1]) == 200
+        assert status("rebound.example") == 403
+        assert status(f"rebound.example:{port}", "/api/open/jobs") == 403
+
+        listed = subprocess.run(
+            [*COORDINATOR, "users", "list"], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        folder = tmp_path / ".coordinator"
+        modes = {path.name: path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())}
+
+    assert "user_001" in listed.stdout, listed.stderr
+    assert {name: mode for name, mode in modes.items() if mode and name not in (
+        "lock", "postgres.log", "redis.log")} == {}  # fmt: skip
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    tmp_path.chmod(0o755)
+
+    done = subprocess.run(
+        [*COORDINATOR, "dev", "--data", str(tmp_path)], env={"PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=patient(30), check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "holds other things" in done.stderr
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_folder_that_another_run_uses_is_left_alone(tmp_path: Path) -> None:

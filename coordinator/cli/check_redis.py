@@ -40,7 +40,9 @@ def explain(error: BaseException) -> str:
     text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if isinstance(error, NoPermissionError):
         return f"its user's rights (ACL) do not suffice: {text}"
-    if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in text:
+    if isinstance(error, AuthenticationError | AuthorizationError) or any(
+        mark in text for mark in ("NOAUTH", "WRONGPASS", "invalid username-password")
+    ):
         return "the login is refused: wrong user or password, or none given"
     if isinstance(error, ReadOnlyError):
         return "it is a read-only replica: REDIS_URL must name the master"

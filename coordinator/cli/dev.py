@@ -13,12 +13,14 @@ import fcntl
 import os
 import secrets
 import shlex
+import socket
 import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from coordinator import logging
 from coordinator.cli import command
@@ -60,7 +62,7 @@ def add(commands: Any) -> None:
 
 def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
     """Serves until Ctrl-C or SIGTERM; stops everything that it started."""
-    data.mkdir(parents=True, exist_ok=True)
+    _make_folder(data)
     # The file is read here too: what it sets is neither embedded nor defaulted below.
     of_file, problems = read_dotenv(command.DOTENV)
     if problems:
@@ -96,13 +98,50 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         logging.configure(form=settings.log_format, level=settings.log_level, node="dev")
         greeting = asyncio.run(_prepare(settings))
         deployment = asyncio.run(deployment_id(settings))
+        lan = _lan_address()
         pages = mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else []
         running = server(
-            settings, deployment, host="127.0.0.1", port=settings.port, more_routes=pages
-        )
-        running.on_ready = lambda: _say_where_to_look(settings, greeting, data)
+            settings, deployment, host="0.0.0.0", port=settings.port, more_routes=pages,
+            host_names=_host_names(settings, lan),
+        )  # fmt: skip
+        running.on_ready = lambda: _say_where_to_look(settings, greeting, data, lan)
         running.run()
     return 0
+
+
+def _make_folder(data: Path) -> None:
+    """The folder, closed to others: it holds secrets. One that holds other things is left alone.
+
+    Raises:
+        CommandFailed: there is something else in it.
+    """
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = {path.name for path in data.iterdir()}
+    if found and not found & {"lock", "node.env"}:
+        raise command.CommandFailed(
+            f"{data}/ holds other things: give --data an empty folder, or a new one"
+        )
+    data.chmod(0o700)
+
+
+def _lan_address() -> str | None:
+    """This machine's address in its network; None without one. Nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address of nobody
+        except OSError:
+            return None
+        address: str = probe.getsockname()[0]
+    return None if address.startswith("127.") else address
+
+
+def _host_names(settings: Settings, lan: str | None) -> frozenset[str]:
+    """What `dev` answers to: a page of the web whose name suddenly means this machine does not
+    reach it (DNS rebinding).
+    """
+    own = urlsplit(settings.base_url).hostname
+    names = {"localhost", "127.0.0.1", "[::1]", own, lan, *settings.dev_hosts}
+    return frozenset(name for name in names if name)
 
 
 def _is_mine(data: Path, started: contextlib.ExitStack) -> bool:
@@ -189,11 +228,14 @@ async def _document_user(people: People) -> Staff:
     return staff
 
 
-def _say_where_to_look(settings: Settings, greeting: _Greeting, data: Path) -> None:
+def _say_where_to_look(
+    settings: Settings, greeting: _Greeting, data: Path, lan: str | None
+) -> None:
     base = f"http://localhost:{settings.port}"
+    nearby = f"\n  from a phone nearby   http://{lan}:{settings.port}" if lan else ""
     print(
         f"""
-coordinator is ready on {base}  (data in {data}/, Ctrl-C stops everything)
+coordinator is ready on {base}  (data in {data}/, Ctrl-C stops everything){nearby}
 
   console         sign in (each link works for 12 hours):
     张经理        {greeting.manager_link}

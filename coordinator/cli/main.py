@@ -16,6 +16,7 @@ from coordinator.cli import (
     check,
     console,
     dev,
+    epoch,
     import_jobs,
     migrate,
     seed,
@@ -31,7 +32,20 @@ from coordinator.settings import SettingsError
 from coordinator.store.explain import DATABASE_ERRORS, explain
 from coordinator.store.fitness import Unfit
 
-COMMANDS = (dev, serve, migrate, seed, check, import_jobs, users, token, console, tail, webhooks)
+COMMANDS = (
+    dev,
+    serve,
+    migrate,
+    check,
+    users,
+    token,
+    console,
+    import_jobs,
+    seed,
+    tail,
+    epoch,
+    webhooks,
+)
 """Each adds itself to the parser (`add`), with the function that runs it."""
 
 

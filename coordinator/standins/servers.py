@@ -8,15 +8,14 @@ start again on the data of a run that was killed. Production never imports this 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import hashlib
 import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
-import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -26,20 +25,13 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from coordinator.standins.server_user import own_user, server_user
+
 START_SECONDS = 30.0
-_SERVER_USER = "pgserver"
 
 
 class EmbeddedError(Exception):
     """An embedded server did not start; the message holds the end of its log."""
-
-
-def _end_with_parent() -> None:
-    """Runs in the child: Linux then sends it SIGTERM when we are killed."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    os.setpgrp()  # Ctrl-C goes to us alone; we stop our children in order
 
 
 def _tail(log: Path) -> str:
@@ -71,6 +63,11 @@ class _Server(ABC):
         self.folder = folder.resolve()
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.folder / f"{self.name}.log"
+
+    def make_folder(self) -> None:
+        """Its folder, closed to everybody but the user that runs us."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)
 
     @abstractmethod
     def start(self) -> None:
@@ -111,7 +108,11 @@ class _Server(ABC):
 class EmbeddedPostgres(_Server):
     """PostgreSQL on a unix socket (and on a TCP port where one is given) over `folder`.
 
+    The socket lets in the user that runs us, and nobody else. A port lets in everybody on this
+    machine: it is for tests that put a proxy before the server.
+
     Attributes:
+        port: 0 where it listens on the socket alone.
         url: libpq URL of its database `coordinator`, once started.
     """
 
@@ -121,12 +122,11 @@ class EmbeddedPostgres(_Server):
         self, folder: Path, *, port: int | None = None, options: tuple[str, ...] = ()
     ) -> None:
         super().__init__(folder)
-        self.port = port
+        self.port = port or 0
         self.options = options
         self.data = self.folder / "pgdata"
+        self.user = server_user()
         self._sockets: Path | None = None
-        # PostgreSQL refuses to run as root: there it gets a user of its own.
-        self._user = _SERVER_USER if os.geteuid() == 0 else None
 
     @property
     def url(self) -> str:
@@ -134,7 +134,7 @@ class EmbeddedPostgres(_Server):
 
     def database_url(self, database: str) -> str:
         """The libpq URL of another database on this server."""
-        if self.port is not None:
+        if self.port:
             return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
         return f"postgresql://postgres@/{database}?host={quote(str(self._sockets))}"
 
@@ -145,40 +145,36 @@ class EmbeddedPostgres(_Server):
             EmbeddedError: it did not; the message holds its log.
         """
         binaries = self._binaries()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._let_the_server_user_in()
+        self.make_folder()
         if not (self.data / "PG_VERSION").exists():
             self._make_cluster(binaries)
         self._end_leftover()
+        self._write_who_may_enter()
         self._sockets = self._socket_folder()
         command = [str(binaries / "postgres"), "-D", str(self.data), "-k", str(self._sockets)]
         listen = ["-h", "127.0.0.1", "-p", str(self.port)] if self.port else ["-h", ""]
-        settings = [f"-c{option}" for option in ("max_connections=300", *self.options)]
+        options = ("max_connections=300", "unix_socket_permissions=0700", *self.options)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *listen, *settings],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                user=self._user, group=self._user, extra_groups=[] if self._user else None,
-                preexec_fn=_end_with_parent, cwd=self.data,
+                [*command, *listen, *(f"-c{option}" for option in options)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/",
+                preexec_fn=self.user.become(in_group_of_its_own=True),
             )  # fmt: skip
         _wait_until(lambda: self._answers(binaries), self.process, "PostgreSQL", self.log)
         self._ensure_database(binaries)
 
+    def make_folder(self) -> None:
+        super().make_folder()
+        if self.user.is_other and self.user.capability is None:
+            self.user.own(self.folder)  # its only way in
+
     def stop(self, *, within: float = 10.0) -> None:
         super().stop(within=within)
-        if self._sockets is not None and self._sockets.parent != self.folder:
-            shutil.rmtree(self._sockets, ignore_errors=True)
-            self._sockets = None
+        _remove_outside(self._sockets, self.folder)
 
     def _socket_folder(self) -> Path:
-        """In our folder, or under /tmp where that path is too long for a unix socket (107 bytes).
-        """
-        sockets = self.folder / "run"
-        if len(str(sockets / ".s.PGSQL.5432.lock")) > 100:
-            sockets = self._sockets or Path(tempfile.mkdtemp(prefix="coordinator-pg-"))
-        sockets.mkdir(exist_ok=True)
-        if self._user:
-            shutil.chown(sockets, self._user)
+        sockets = _short_folder(self.folder, ".s.PGSQL.5432.lock")
+        self.user.own(sockets)
         return sockets
 
     def kill(self) -> None:
@@ -202,9 +198,8 @@ class EmbeddedPostgres(_Server):
 
     def _run(self, *command: str, text: str | None = None) -> str:
         result = subprocess.run(
-            command, check=False, capture_output=True, text=True, input=text, timeout=60,
-            user=self._user, group=self._user, cwd="/",
-            extra_groups=[] if self._user else None,
+            command, check=False, capture_output=True, text=True, input=text, timeout=60, cwd="/",
+            preexec_fn=self.user.become(),
         )  # fmt: skip
         if result.returncode:
             raise EmbeddedError(f"{Path(command[0]).name} failed: {result.stderr.strip()}")
@@ -213,12 +208,25 @@ class EmbeddedPostgres(_Server):
     def _make_cluster(self, binaries: Path) -> None:
         shutil.rmtree(self.data, ignore_errors=True)  # left by an initdb that was killed
         self.data.mkdir(mode=0o700)
-        if self._user:
-            shutil.chown(self.data, self._user, self._user)
+        self.user.own(self.data)
         self._run(
-            str(binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust",
+            str(binaries / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=peer",
             "--encoding=UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
+
+    def _write_who_may_enter(self) -> None:
+        """At each start: also a folder of an older version lets in nobody else from now on."""
+        us = {self.user.name, own_user().name}
+        self._write("pg_ident.conf", "".join(f'us "{name}" /^(.*)$ \\1\n' for name in sorted(us)))
+        entries = ["local all all peer map=us", "local replication all peer map=us"]
+        if self.port:
+            entries += [f"host {what} all 127.0.0.1/32 trust" for what in ("all", "replication")]
+        self._write("pg_hba.conf", "".join(f"{entry}\n" for entry in entries))
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.data / name
+        path.write_text(text)
+        self.user.own(path)
 
     def _answers(self, binaries: Path) -> bool:
         host = "127.0.0.1" if self.port else str(self._sockets)
@@ -247,36 +255,30 @@ class EmbeddedPostgres(_Server):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _let_the_server_user_in(self) -> None:
-        """Started as root: makes the server's user, which must be able to reach its folder."""
-        if self._user is None:
-            return
-        try:
-            pwd.getpwnam(self._user)
-        except KeyError:
-            subprocess.run(["useradd", "--system", self._user], check=True, capture_output=True)
-        for folder in (self.folder, *self.folder.parents, *self._binaries().parents):
-            mode = folder.stat().st_mode
-            if mode & 0o011 != 0o011:
-                folder.chmod(mode | 0o011)
-
 
 class EmbeddedRedis(_Server):
-    """Valkey on a loopback port. What it holds may be lost at any time: nothing is saved.
+    """Valkey on a unix socket, or on a loopback port where one is given.
+
+    The socket lets in the user that runs us, and nobody else; a port everybody on this machine: it
+    is for tests that put a proxy before the server. What it holds may be lost at any time: nothing
+    is saved.
 
     Attributes:
-        url: redis:// URL, once started. The port stays the same across restarts.
+        port: 0 where it listens on the socket alone.
+        url: of REDIS_URL's forms. It stays the same across restarts.
     """
 
     name = "redis"
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
         super().__init__(folder)
-        self.port = port or free_port()
+        self.port = port or 0
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        if self.port:
+            return f"redis://127.0.0.1:{self.port}/0"
+        return f"unix://{quote(str(self._socket()))}?db=0"
 
     def start(self) -> None:
         """Starts it and waits until it accepts connections.
@@ -290,22 +292,39 @@ class EmbeddedRedis(_Server):
             raise EmbeddedError(
                 "there is no embedded Redis for this machine: set REDIS_URL to a server of yours"
             ) from error
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.make_folder()
+        listen = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        if not self.port:
+            self._socket().unlink(missing_ok=True)
+            listen += ["--unixsocket", str(self._socket()), "--unixsocketperm", "700"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1",
-                 "--save", "", "--appendonly", "no", "--dir", str(self.folder)],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent,
+                [str(get_binary_path()), *listen, "--save", "", "--appendonly", "no",
+                 "--dir", str(self.folder)],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                preexec_fn=own_user().become(in_group_of_its_own=True),
             )  # fmt: skip
         _wait_until(self._accepts, self.process, "Valkey", self.log)
 
+    def stop(self, *, within: float = 10.0) -> None:
+        super().stop(within=within)
+        if not self.port:
+            _remove_outside(self._socket().parent, self.folder)
+
+    def _socket(self) -> Path:
+        self.make_folder()
+        return _short_folder(self.folder, "redis.sock") / "redis.sock"
+
     def _accepts(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 0.2) as probe:
+        is_socket = not self.port
+        with socket.socket(socket.AF_UNIX if is_socket else socket.AF_INET) as probe:
+            probe.settimeout(0.2)
+            try:
+                probe.connect(str(self._socket()) if is_socket else ("127.0.0.1", self.port))
                 probe.sendall(b"PING\r\n")
                 return probe.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
+            except OSError:
+                return False
 
 
 def free_port() -> int:
@@ -314,6 +333,28 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _short_folder(folder: Path, file: str) -> Path:
+    """A folder for sockets, closed to others: in ours, or in the system's folder for temporary
+    files where that path would be too long for a unix socket (107 bytes).
+    """
+    sockets = folder / "run"
+    if len(str(sockets / file)) > 100:
+        digest = hashlib.sha256(str(folder / file).encode()).hexdigest()[:16]
+        sockets = Path(tempfile.gettempdir()) / f"coordinator-{digest}"
+    sockets.mkdir(exist_ok=True, mode=0o700)
+    found = sockets.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), server_user().uid):
+        raise EmbeddedError(f"{sockets} belongs to somebody else")
+    sockets.chmod(0o700)
+    return sockets
+
+
+def _remove_outside(sockets: Path | None, folder: Path) -> None:
+    """Ends a folder of sockets that had no room in ours."""
+    if sockets is not None and sockets.parent != folder:
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def _children(pid: int) -> list[int]:

@@ -115,6 +115,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
     handler: UpgradeHandler
     tcp_connections: TcpConnections
+    host_names: frozenset[str]
 
     seat: Seat | None = None
     deadline: float | None = None
@@ -234,6 +235,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.head is not None:
             self._stop_at(self.head.whole(self.parser.get_http_version()))
+            self._stop_at(self.head.foreign(self.host_names))
             self.head = None
         if self._is_wrong_upgrade():
             self._stop_at(NO_UPGRADE)
@@ -368,6 +370,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
 
 _NEVER = float("inf")
+_ANY: frozenset[str] = frozenset()
 _NOT_FOUND = RefusedHead(404, "资源不存在", "not_found")
 
 
@@ -381,7 +384,7 @@ def _refusal_bytes(refusal: RefusedHead, target: bytes) -> bytes:
     body = {
         "success": False,
         "error" if is_open_api(path) else "message": refusal.message,
-        "code": "NOT_FOUND" if refusal.status == 404 else "INVALID_PARAMS",
+        "code": {403: "FORBIDDEN", 404: "NOT_FOUND"}.get(refusal.status, "INVALID_PARAMS"),
     }
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
@@ -389,8 +392,8 @@ def _refusal_bytes(refusal: RefusedHead, target: bytes) -> bytes:
 
 
 def http_protocol(
-    handler: UpgradeHandler, tcp_connections: TcpConnections
+    handler: UpgradeHandler, tcp_connections: TcpConnections, host_names: frozenset[str] = _ANY
 ) -> type[CoordinatorProtocol]:
-    """The protocol class of one server: websockets go to `handler`."""
-    members = {"handler": handler, "tcp_connections": tcp_connections}
+    """The protocol class of one server: websockets go to `handler`. No `host_names`: any."""
+    members = {"handler": handler, "tcp_connections": tcp_connections, "host_names": host_names}
     return type("ServerProtocol", (CoordinatorProtocol,), members)

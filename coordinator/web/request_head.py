@@ -6,6 +6,7 @@ has ended.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -31,17 +32,19 @@ TARGET_TOO_LONG = RefusedHead(414, "请求地址过长", "target")
 HEAD_TOO_LARGE = RefusedHead(431, "请求头过大", "head")
 NO_HOST = RefusedHead(400, "缺少Host请求头", "host")
 TWO_HOSTS = RefusedHead(400, "Host请求头重复", "host")
+FOREIGN_HOST = RefusedHead(403, "不支持的访问地址", "host")
 NO_UPGRADE = RefusedHead(400, "WebSocket连接必须使用HTTP/1.1的GET请求", "upgrade")
 
 
 class RequestHead:
     """Counts one head. What `over` answers with ends the connection; None = so far, so good."""
 
-    __slots__ = ("_headers", "_hosts", "_parsed_bytes", "_raw_bytes", "_target_bytes")
+    __slots__ = ("_headers", "_host", "_hosts", "_parsed_bytes", "_raw_bytes", "_target_bytes")
 
     def __init__(self) -> None:
         self._parsed_bytes = self._raw_bytes = self._target_bytes = 0
         self._headers = self._hosts = 0
+        self._host = b""
 
     def add_target(self, size_bytes: int) -> None:
         self._target_bytes += size_bytes
@@ -50,7 +53,9 @@ class RequestHead:
     def add_header(self, name: bytes, value: bytes) -> None:
         """`name` in small letters."""
         self._headers += 1
-        self._hosts += name == b"host"
+        if name == b"host":
+            self._hosts += 1
+            self._host = value
         self._parsed_bytes += len(name) + len(value) + _FOR_PUNCTUATION
 
     def add_raw(self, size_bytes: int) -> None:
@@ -76,3 +81,11 @@ class RequestHead:
         if not self._hosts and http_version == "1.1":
             return NO_HOST
         return self.over()
+
+    def foreign(self, own_names: frozenset[str]) -> RefusedHead | None:
+        """A name that is not ours: some page's, that its DNS now says is this machine (rebinding).
+
+        Empty `own_names`: any is ours.
+        """
+        name = re.sub(r":[0-9]*$", "", self._host.decode("latin-1")).lower()
+        return FOREIGN_HOST if own_names and name not in own_names else None
