@@ -11,10 +11,12 @@ import io
 import pytest
 from rich.console import Console
 
+from coordinator.standins.wechat import WechatStandin
 from loadtest.screen import Screen
 from tests.client_proof import prove
 from tests.node_runtime import install_packages, needs_node, run_tests
 from tests.people import Api, Host
+from tests.product import Deployment
 
 pytestmark = needs_node
 
@@ -40,6 +42,19 @@ def test_no_schedule_of_server_network_and_device_breaks_it() -> None:
 
 async def test_it_lives_with_what_wechat_does_to_sockets(a: Api, host: Host) -> None:
     await asyncio.to_thread(run_tests, "wechat.test.mjs", url=a.node.url, hostToken=host.token)
+
+
+async def test_a_newcomer_who_copies_the_guide_has_a_working_pair_of_pages(
+    deployment: Deployment,
+) -> None:
+    with WechatStandin() as wechat:
+        node = deployment.node(
+            WX_API_BASE=wechat.url, WX_APPID=wechat.appid, WX_SECRET=wechat.secret,
+            ZEGO_APP_ID="123456789", ZEGO_SERVER_SECRET="0123456789abcdef0123456789abcdef",
+            WX_QR_PAGES="pages/interview/guest/guest", IDENTITY_PROOF="required",
+        )  # fmt: skip
+        await asyncio.to_thread(run_tests, "miniprogram.test.mjs", url=node.url)
+        node.stop()
 
 
 @pytest.mark.timeout(240)

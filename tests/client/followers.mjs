@@ -57,6 +57,7 @@ class Follower {
     this.api = new Api({ base: "http://balanced", platform: this.device.platform });
     this.counts = { joins: 0, leaves: 0, resets: 0, losses: 0, stops: {} };
     this.room = null;
+    this.segments = [];
   }
 
   async lives() {
@@ -84,7 +85,7 @@ class Follower {
       }
     }
     this.counts.joins++;
-    this.segments = [{ fromSeq: null, events: [] }];
+    this.segments.push({ fromSeq: null, events: [] });
     this.room = new Room({ api: this.api, roomId: this.roomId });
     this.room.on("event", (event) => this.segments[this.segments.length - 1].events.push(event));
     this.room.on("reset", ({ seq }) => {

@@ -153,7 +153,7 @@ export class WeChat {
       const module = (loaded[name] = { exports: {} });
       const from = (relative) => {
         const outer = path;
-        path = new URL(relative, `file:///${name}`).pathname.slice(1);
+        path = relative.startsWith(".") ? new URL(relative, `file:///${name}`).pathname.slice(1) : relative;
         const found = load(path);
         path = outer;
         return found;
@@ -233,7 +233,7 @@ function commonJs(source) {
   const names = [];
   const text = source
     .replace(/^import \{([^}]*)\} from "([^"]+)";/gm, (_, list, from) => `const {${list.replace(/ as /g, ": ")}} = require("${from}");`)
-    .replace(/^export (class|function|const|let) (\w+)/gm, (_, kind, name) => {
+    .replace(/^export (async function|class|function|const|let) (\w+)/gm, (_, kind, name) => {
       names.push(name);
       return `${kind} ${name}`;
     });
