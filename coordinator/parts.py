@@ -98,7 +98,13 @@ def build_live(
     registry = ConnectionRegistry()
     lease = Lease(store.nodes, registry, name=node_name())
     bus = Bus(settings.redis_url, channel=f"{deployment}:events", lease=lease)
-    hub = Hub([store.rooms, store.interviews], bus.is_down)
+    epochs = store.database.epochs
+    hub = Hub(
+        [store.rooms, store.interviews],
+        epoch=lambda: epochs.current,
+        is_degraded=bus.is_down,
+    )
+    epochs.on_change(hub.change_history)
     webhooks = WebhookSender(
         SenderParts(
             endpoints=store.endpoints,

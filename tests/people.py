@@ -49,11 +49,12 @@ class Api:
 
     async def watch(
         self, room_id: str, token: str | None, *, since: Any = None, by: str = "header",
-        origin: str | None = None,
+        origin: str | None = None, **query: Any,
     ) -> Live:  # fmt: skip
         """Opens a websocket and presents the token `by` header, subprotocol or first frame."""
-        query = "" if since is None else f"?since={since}"
-        url = f"{self.node.ws}/api/interview/room/{room_id}/live{query}"
+        query |= {} if since is None else {"since": since}
+        asked = "&".join(f"{name}={value}" for name, value in query.items())
+        url = f"{self.node.ws}/api/interview/room/{room_id}/live?{asked}"
         protocols = ["room.v1", f"bearer.{token}"] if by == "subprotocol" else []
         socket = await connect(
             url, compression=None, proxy=None, ping_interval=None, max_size=None,
@@ -115,7 +116,7 @@ class Live:
         """After a welcome the next event is its `seq` + 1, and so on: none missing, none twice."""
         if frame["type"] == "welcome":
             self._next = frame["seq"] + 1
-            self._knows_everybody |= not frame["resumed"] or frame["seq"] == 0
+            self._knows_everybody |= "participants" in frame or frame["seq"] == 0
         elif "at" in frame:
             assert frame["seq"] == self._next or self._has_asked_again, self._summary()
             self._next = frame["seq"] + 1
@@ -124,7 +125,7 @@ class Live:
         """What the contract says that each frame means for the roster."""
         who = frame.get("participant", {}).get("userId")
         match frame["type"]:
-            case "welcome" if not frame["resumed"]:
+            case "welcome" if "participants" in frame:
                 self.people = {p["userId"]: p["connection"] for p in frame["participants"]}
             case "participant_joined" | "room_created":
                 self.people.pop(who, None)

@@ -383,7 +383,8 @@ BAD_FRAMES: dict[str, str | bytes] = {
     "binary of 16 KiB": b"x" * 16384,
     "4 KiB and one": json.dumps({"type": "ping", "x": "x" * (4097 - 24)}),
     "16 KiB": "x" * 16384,
-    "sync of nothing": '{"type": "sync"}',
+    "sync of null": '{"type": "sync", "since": null}',
+    "sync of an epoch that is none": '{"type": "sync", "since": 0, "epoch": 5}',
     "refresh of nothing": '{"type": "refresh"}',
 }
 

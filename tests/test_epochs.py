@@ -90,7 +90,7 @@ async def test_an_event_is_of_the_epoch_in_which_it_was_written(
     rooms = Rooms(database)
 
     (event,) = await rooms.events_after(room, 0, 10)
-    loaded = await rooms.load_head(room)
+    loaded = await rooms.load(room)
 
     assert event.epoch == epoch == await rooms.epoch_at(room, 1)
     assert loaded is not None

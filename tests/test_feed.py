@@ -17,8 +17,8 @@ import pytest
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import NotFound, Unavailable
-from coordinator.domain.events import Event, FeedKey
-from coordinator.domain.roster import Departure
+from coordinator.domain.events import Event, FeedKey, Head
+from coordinator.domain.roster import Counts, Departure
 from coordinator.live import broadcast, catch_up
 from coordinator.live.broadcast import evict
 from coordinator.live.feed import HISTORY, Feed
@@ -26,12 +26,16 @@ from coordinator.live.frames import text_frame
 from coordinator.live.hub import Hub
 from coordinator.live.resume import admit_pending
 from coordinator.live.subscribers import PendingSubscriber
+from coordinator.store.heads import Moved
 
 KEY = FeedKey("room", "r")
 
 
+AT = "2026-01-01T00:00:00.000Z"
+
+
 def event(seq: int, kind: str = "change", **data: Any) -> Event:
-    return Event(KEY, seq, kind, "2026-01-01T00:00:00.000Z", data)
+    return Event(KEY, seq, kind, AT, data)
 
 
 class Count:
@@ -47,6 +51,12 @@ class Count:
             return Departure(event.data["who"], CloseCode.LEFT)
         return None
 
+    def admits(self, user_id: str | None) -> bool:
+        return True
+
+    def counts(self) -> Counts | None:
+        return Counts(self.seen, 0)
+
     def snapshot(self) -> dict[str, Any]:
         return {"seen": self.seen}
 
@@ -54,8 +64,9 @@ class Count:
 class Listener:
     """A client's end: decodes what it is sent, and complains about anything twice or missing."""
 
-    def __init__(self, user_id: str | None = None) -> None:
+    def __init__(self, user_id: str | None = None, *, counts_only: bool = False) -> None:
         self.user_id = user_id
+        self.counts_only = counts_only
         self.connect_seq = 0
         self.seqs: list[int] = []
         self.welcomes: list[tuple[bool, int]] = []
@@ -73,13 +84,16 @@ class Listener:
         for frame in decoded(frames):
             self.seqs.append(frame["seq"])
 
-    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+    def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
         if not resumed:
             assert bytes(feed.snapshot()["seen"]) == str(since).encode()
         self.welcomes.append((resumed, since))
 
     def close(self, code: CloseCode) -> None:
         self.code = code
+
+    def on_not_admitted(self) -> None:
+        self.close(CloseCode.LEFT)
 
     @property
     def stands_at(self) -> int:
@@ -113,6 +127,7 @@ class Log:
         self.events = [event(seq) for seq in range(1, length + 1)]
         self.chance = chance
         self.reads = 0
+        self.epoch = ""
         self.is_away = self.is_calm = False
 
     async def _wait(self) -> None:
@@ -128,12 +143,16 @@ class Log:
         self.events.append(event(len(self.events) + 1, kind, **data))
         return self.events[-1]
 
-    async def load(self, feed_id: str, /) -> tuple[int, Count] | None:
+    async def load(self, feed_id: str, /) -> tuple[Head, Count] | None:
         self.reads += 1
         await self._wait()
-        seq = len(self.events)
+        seq, head = len(self.events), self.end
         await self._wait()
-        return seq, Count(seq)
+        return head, Count(seq)
+
+    @property
+    def end(self) -> Head:
+        return self.events[-1].head if self.events else Head(0, "", AT)
 
     async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
         self.reads += 1
@@ -142,17 +161,35 @@ class Log:
         await self._wait()
         return found
 
+    async def connections_at(self, feed_id: str, seq: int, /) -> dict[str, str]:
+        await self._wait()
+        return {}
+
     async def head(self, feed_id: str, /) -> int | None:
         await self._wait()
         return len(self.events)
 
-    async def heads(self, known: Sequence[tuple[str, int]], /) -> list[tuple[str, int]]:
-        return [(feed, len(self.events)) for feed, seq in known if seq != len(self.events)]
+    async def epoch_at(self, feed_id: str, seq: int, /) -> str | None:
+        await self._wait()
+        return self.events[seq - 1].epoch if 0 < seq <= len(self.events) else None
+
+    async def moved(self, known: Sequence[tuple[str, Head]], /) -> list[Moved]:
+        gone = await self.vanished(known)
+        return [
+            Moved(feed, len(self.events), feed not in gone)
+            for feed, head in known
+            if head != self.end
+        ]
+
+    async def vanished(self, known: Sequence[tuple[str, Head]], /) -> set[str]:
+        await self._wait()
+        there = {each.head for each in self.events} | {Head(0, "", AT)}
+        return {feed for feed, head in known if head not in there}
 
 
 def loaded(seq: int) -> Feed:
     feed = Feed(KEY)
-    feed.start(seq, Count(seq))
+    feed.start(Head(seq, "", AT), Count(seq), epoch="")
     return feed
 
 
@@ -165,9 +202,13 @@ def settle(feed: Feed) -> int:
     return deliveries
 
 
+def hub_of(log: Log) -> Hub:
+    return Hub([log], epoch=lambda: log.epoch, is_degraded=lambda: False)
+
+
 async def attached(hub: Hub, since: int | None = None, seq: int | None = None) -> Listener:
     listener = Listener()
-    await hub.resume.attach(KEY, listener, since=since, connect_seq=seq)
+    await hub.resume.attach(KEY, listener, since=since, epoch=None, connect_seq=seq)
     return listener
 
 
@@ -204,7 +245,7 @@ def test_events_that_come_before_the_state_is_loaded_follow_it() -> None:
     for seq in (2, 5, 4, 3):
         feed.offer(event(seq))
 
-    feed.start(3, Count(3))
+    feed.start(Head(3, "", AT), Count(3), epoch="")
 
     assert (feed.seq, feed.is_behind) == (5, False)
     assert feed.reorder_buffer == {}
@@ -222,12 +263,12 @@ def test_in_whatever_order_and_how_often_events_come_each_is_applied_once(seed: 
 
     assert feed.seq == 59
     assert applied <= 59
-    assert [seq for seq, _ in feed.history] == list(range(1, 60))
+    assert [frame.seq for frame in feed.history] == list(range(1, 60))
 
 
 def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
     feed, listener = loaded(0), Listener()
-    listener.welcome(feed, resumed=True, since=0)
+    listener.welcome(feed, since=0, counts=None, resumed=True)
     feed.subscribers.add(listener)
     for seq in (1, 2, 3):
         feed.offer(event(seq))
@@ -240,7 +281,7 @@ def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
 def listening(feed: Feed, count: int) -> list[Listener]:
     listeners = [Listener() for _ in range(count)]
     for listener in listeners:
-        listener.welcome(feed, resumed=True, since=feed.seq or 0)
+        listener.welcome(feed, since=feed.seq or 0, counts=None, resumed=True)
         feed.subscribers.add(listener)
     return listeners
 
@@ -294,7 +335,9 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
     feed = loaded(0)
     feed.offer(event(1))
     listener = Listener()
-    feed.subscribers.pending.append(PendingSubscriber(listener, since=None, need=1, greets=True))
+    feed.subscribers.pending.append(
+        PendingSubscriber(listener, since=None, epoch="", need=1, greets=True)
+    )
 
     settle(feed)
     feed.offer(event(2))
@@ -306,7 +349,9 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
 
 def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
     feed, listener = loaded(3), Listener()
-    feed.subscribers.pending.append(PendingSubscriber(listener, since=2, need=5, greets=True))
+    feed.subscribers.pending.append(
+        PendingSubscriber(listener, since=2, epoch="", need=5, greets=True)
+    )
 
     settle(feed)
     feed.offer(event(4))
@@ -327,7 +372,7 @@ def test_the_history_resumes_up_to_its_length(missed: int, resumes: bool) -> Non
         feed.offer(event(seq))
     settle(feed)
     feed.subscribers.pending.append(
-        PendingSubscriber(listener, since=400 - missed, need=400, greets=True)
+        PendingSubscriber(listener, since=400 - missed, epoch="", need=400, greets=True)
     )
 
     settle(feed)
@@ -344,7 +389,7 @@ def test_a_listener_whose_socket_is_broken_costs_the_others_nothing() -> None:
 
     feed, before, broken, after = loaded(0), Listener(), Broken(), Listener()
     for listener in (before, broken, after):
-        listener.welcome(feed, resumed=True, since=0)
+        listener.welcome(feed, since=0, counts=None, resumed=True)
         feed.subscribers.add(listener)
     feed.offer(event(1))
     settle(feed)
@@ -360,7 +405,7 @@ def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
     old, newer, other = Listener("g"), Listener("g"), Listener("h")
     newer.connect_seq = 2
     for listener in (old, newer, other):
-        listener.welcome(feed, resumed=True, since=0)
+        listener.welcome(feed, since=0, counts=None, resumed=True)
         feed.subscribers.add(listener)
     feed.offer(event(1, "out", who="g"))
     feed.offer(event(2))
@@ -388,18 +433,20 @@ def log() -> Log:
 
 @pytest.fixture
 def hub(log: Log) -> Hub:
-    return Hub([log], lambda: False)
+    return hub_of(log)
 
 
 async def test_a_feed_that_fails_takes_no_other_with_it(log: Log) -> None:
     class Failing(Listener):
-        def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+        def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
             raise RuntimeError("unable to perform operation")
 
-    hub = Hub([log], lambda: False)
+    hub = hub_of(log)
     bystander, other = await attached(hub), Listener()
-    await hub.resume.attach(FeedKey("room", "other"), other, since=None, connect_seq=5)
-    arriving = asyncio.create_task(hub.resume.attach(KEY, Failing(), since=None, connect_seq=6))
+    await hub.resume.attach(FeedKey("room", "other"), other, since=None, epoch=None, connect_seq=5)
+    arriving = asyncio.create_task(
+        hub.resume.attach(KEY, Failing(), since=None, epoch=None, connect_seq=6)
+    )
     await soon(lambda: bool(the_feed(hub).subscribers.pending))
     made = log.append()
 
@@ -445,7 +492,7 @@ async def test_a_gap_that_shows_just_when_the_reader_ends_is_read_too() -> None:
             return found
 
     log = Racing(5)
-    racing = Hub([log], lambda: False)
+    racing = hub_of(log)
     listener = await attached(racing)
     log.append()
 
@@ -524,13 +571,13 @@ async def test_while_the_log_is_away_listeners_wait_and_then_miss_nothing(
 
 async def test_an_unknown_feed_is_not_found() -> None:
     class Nowhere(Log):
-        async def load(self, feed_id: str, /) -> tuple[int, Count] | None:
+        async def load(self, feed_id: str, /) -> tuple[Head, Count] | None:
             return None
 
         async def head(self, feed_id: str, /) -> int | None:
             return None
 
-    hub = Hub([Nowhere()], lambda: False)
+    hub = hub_of(Nowhere())
 
     with pytest.raises(NotFound):
         await attached(hub)
@@ -544,12 +591,12 @@ async def test_a_sync_repeats_what_was_missed_and_goes_on(hub: Hub, log: Log) ->
     for _ in range(3):
         hub.offer([log.append()], 0.0)
 
-    await hub.resume.sync(feed, listener, 6)
+    await hub.resume.sync(feed, listener, since=6, epoch=None)
     hub.offer([log.append()], 0.0)
     await soon(lambda: listener.stands_at == 9)
 
     assert listener.seqs == [6, 7, 8, 7, 8, 9]
-    await hub.resume.sync(feed, listener, 99)
+    await hub.resume.sync(feed, listener, since=99, epoch=None)
     assert listener.welcomes[-1] == (False, 9)
 
 
@@ -559,14 +606,14 @@ async def test_a_sync_repeats_what_was_missed_and_goes_on(hub: Hub, log: Log) ->
 async def one_story(chance: random.Random) -> None:
     """Commits, a bus that loses, doubles and reorders, clients that come, resume and go."""
     log = Log(chance.randrange(4), chance)
-    hub = Hub([log], lambda: False)
+    hub = hub_of(log)
     on_its_way: list[Event] = []
     listeners: list[Listener] = []
     arriving: list[asyncio.Task[Any]] = []
 
     async def arrive(listener: Listener, since: int | None, seq: int | None) -> None:
         try:
-            await hub.resume.attach(KEY, listener, since=since, connect_seq=seq)
+            await hub.resume.attach(KEY, listener, since=since, epoch=None, connect_seq=seq)
         except Unavailable:
             assert listener.welcomes == [], "refused after it was greeted"
             return

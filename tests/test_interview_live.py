@@ -70,9 +70,9 @@ async def interview(coze: httpx.AsyncClient) -> dict[str, Any]:
     return await create(coze, secrets.token_hex(8))
 
 
-async def staff_token(database: Database) -> str:
-    staff = await People(database).add("o-watching", "李经理", "hr")
-    claims = {"id": staff.number, "openid": staff.openid, "role": "hr", "exp": 2**31}
+async def staff_token(database: Database, role: str) -> str:
+    staff = await People(database).add(f"o-watching-{role}", "李经理", role)
+    claims = {"id": staff.number, "openid": staff.openid, "role": role, "exp": 2**31}
     return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
 
@@ -192,10 +192,10 @@ async def test_a_key_may_come_as_subprotocol_or_first_frame(
 
 
 @pytest.mark.parametrize("by", ["header", "subprotocol", "frame"])
-async def test_any_staff_member_may_watch(
+async def test_an_admin_may_watch(
     node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], database: Database, by: str
 ) -> None:
-    token = await staff_token(database)
+    token = await staff_token(database, "admin")
     if by == "header":
         watcher = await watch(node, interview["id"], Authorization=f"Bearer {token}")
     elif by == "subprotocol":
@@ -206,6 +206,22 @@ async def test_any_staff_member_may_watch(
     welcome = await watcher.sees("welcome")
     assert welcome["self"]["role"] == "observer"
     assert welcome["tokenExpiresAt"] == "2038-01-19T03:14:08.000Z"
+
+
+async def test_staff_who_are_no_admins_may_not_watch(
+    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], database: Database
+) -> None:
+    token = await staff_token(database, "hr")
+    watcher = await watch(node, interview["id"], Authorization=f"Bearer {token}")
+    assert await watcher.is_put_out() == 4003
+
+
+async def test_a_key_that_is_offered_alone_is_told_what_is_missing(
+    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+) -> None:
+    watcher = await watch(node, interview["id"], protocols=("key.whatever",))
+    assert await watcher.is_put_out() == 4001
+    assert watcher.socket.subprotocol == "key.whatever"
 
 
 async def test_a_reading_key_may_watch(

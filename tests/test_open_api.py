@@ -952,16 +952,14 @@ async def test_the_source_of_a_feed_tells_its_state_without_what_was_said(
     stored = StoredInterviews(database)
     loaded = await stored.load(interview["id"])
     assert loaded is not None
-    seq, state = loaded
+    head, state = loaded
     watched = state.snapshot()["interview"]
-    assert (seq, watched["answers"]) == (2, [{"questionIndex": 0}])
+    assert (head.seq, watched["answers"]) == (2, [{"questionIndex": 0}])
     assert watched["highlights"] == [{"question": "题目1", "score": 8, "comment": "回答很完整"}]
     assert watched["status"] == "COMPLETED"
     assert await stored.load("unknown") is None
     assert (await stored.head(interview["id"]), await stored.head("unknown")) == (2, None)
-    known = [(interview["id"], 1), ("unknown", 3)]
-    assert await stored.heads(known) == [(interview["id"], 2)]
-    assert await stored.heads([(interview["id"], 2)]) == []
+    assert await stored.moved([(interview["id"], head)]) == []
 
 
 # -- whatever comes -----------------------------------------------------------------------------

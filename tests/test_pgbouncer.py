@@ -157,7 +157,7 @@ async def test_a_pooler_that_moves_to_another_server_writes_nothing_of_the_old_h
 
     for name in ("a", "b"):
         await writer.submit(joins(name))
-    head = (await Rooms(pooled).load_head(room) or (None,))[0]
+    head = (await Rooms(pooled).load(room) or (None,))[0]
     operator = await asyncpg.connect(server.database_url("postgres"))
     await operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                            " WHERE datname = 'coordinator'")  # fmt: skip

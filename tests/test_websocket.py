@@ -10,11 +10,13 @@ import pytest
 import uvloop
 
 from coordinator.domain.errors import Unauthorized
-from coordinator.domain.events import Event, FeedKey
+from coordinator.domain.events import Event, FeedKey, Head
 from coordinator.domain.roster import Roster
+from coordinator.live import websocket
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.hub import Hub
-from coordinator.live.websocket import LiveSocket
+from coordinator.live.websocket import LiveSocket, Refused
+from coordinator.store.heads import Moved
 from tests.harness.patience import patient
 from tests.http_server import CLOSE, answered, get, serving, upgraded
 
@@ -85,14 +87,14 @@ class SlowLog:
     def __init__(self) -> None:
         self.may_load = asyncio.Event()
 
-    async def load(self, feed_id: str, /) -> tuple[int, Roster]:
+    async def load(self, feed_id: str, /) -> tuple[Head, Roster]:
         await self.may_load.wait()
         people = {
             f"g{number}": {"userId": f"g{number}", "userName": "n" * 100, "role": "guest",
                            "joinedAt": "", "connection": "online"}
             for number in range(300)
         }  # fmt: skip
-        return 1, Roster({"status": "active"}, people)
+        return Head(1, "", ""), Roster({"status": "active"}, people)
 
     async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
         return []
@@ -100,8 +102,17 @@ class SlowLog:
     async def head(self, feed_id: str, /) -> int:
         return 1
 
-    async def heads(self, known: Any, /) -> list[tuple[str, int]]:
+    async def connections_at(self, feed_id: str, seq: int, /) -> dict[str, str]:
+        return {}
+
+    async def epoch_at(self, feed_id: str, seq: int, /) -> str:
+        return ""
+
+    async def moved(self, known: Any, /) -> list[Moved]:
         return []
+
+    async def vanished(self, known: Any, /) -> set[str]:
+        return set()
 
 
 async def refuses(token: str) -> Any:
@@ -114,18 +125,18 @@ def test_a_client_that_hangs_up_while_it_waits_harms_nobody_who_waits_with_it() 
 
 async def _hangs_up_while_it_waits() -> None:
     log = SlowLog()
-    hub = Hub([log], lambda: False)
+    hub = Hub([log], epoch=lambda: "", is_degraded=lambda: False)
     lost = asyncio.Event()
     terms = ConnectionContext(hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None)
     letting_in = []
 
     async def let_in(connection: Connection) -> None:
-        connection.start(await hub.resume.attach(KEY, connection, since=None, connect_seq=1))
+        connection.start(
+            await hub.resume.attach(KEY, connection, since=None, epoch=None, connect_seq=1)
+        )
 
     def accept(socket: LiveSocket) -> None:
-        connection = Connection(
-            socket, terms, session_id="s", identity={"userId": "u"}, expires_at=None
-        )
+        connection = Connection(socket, terms, session_id="s", identity={"userId": "u"}, proof=None)
         socket.receiver = connection
         letting_in.append(asyncio.create_task(let_in(connection)))
 
@@ -142,3 +153,112 @@ async def _hangs_up_while_it_waits() -> None:
         for _, writer in others:
             writer.close()
     await hub.close()
+
+
+# -- frames that count -----------------------------------------------------------------------------
+
+PING, PONG, CONT, TEXT, BINARY = 0x89, 0x8A, 0x00, 0x01, 0x02
+FIN = 0x80
+
+
+def masked(first: int, payload: bytes = b"") -> bytes:
+    """A client's frame whose mask is zero; `first` is FIN and opcode."""
+    assert len(payload) < 126
+    return bytes((first, 0x80 | len(payload))) + bytes(4) + payload
+
+
+class Hearing:
+    """Keeps what a socket brings."""
+
+    def __init__(self) -> None:
+        self.told: list[str | Refused] = []
+
+    def on_text(self, text: bytes) -> None:
+        self.told.append(text.decode())
+
+    def on_refused(self, why: Refused) -> None:
+        self.told.append(why)
+
+    def on_slow(self) -> None:
+        pass
+
+    def on_lost(self) -> None:
+        pass
+
+
+async def heard(*sent: bytes, until: int) -> list[str | Refused]:
+    """What a receiver is told of these writes, once it was told `until` things."""
+    hearing = Hearing()
+
+    def accept(socket: LiveSocket) -> None:
+        socket.receiver = hearing
+
+    async with serving(accept) as (port, _, _):
+        _, writer = await upgraded(port)
+        for data in sent:
+            writer.write(data)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while len(hearing.told) < until:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        writer.close()
+    return hearing.told
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [masked(PING), masked(PONG), masked(FIN | BINARY, b"x"), masked(TEXT) + masked(FIN | CONT)],
+    ids=["ping", "pong", "binary", "empty fragments"],
+)
+async def test_every_frame_counts(frame: bytes) -> None:
+    """Thirty at once; then also what was never counted before is beyond the rate."""
+    told = await heard(frame * 40 + masked(FIN | TEXT, b"last"), until=2)
+
+    assert told[-1] in (Refused.TOO_FAST, Refused.CONTROL_TOO_FAST)
+    assert "last" not in told
+
+
+async def test_a_pong_that_answers_our_ping_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "PING_SECONDS", 0.05)
+    texts = masked(FIN | TEXT, b"x") * 30
+    hearing = Hearing()
+
+    def accept(socket: LiveSocket) -> None:
+        socket.receiver = hearing
+
+    async with serving(accept) as (port, _, _):
+        reader, writer = await upgraded(port)
+        assert await reader.readexactly(2) == b"\x89\x00"
+        writer.write(masked(PONG) + texts)
+        async with asyncio.timeout(5):
+            while len(hearing.told) < 30:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    assert hearing.told == ["x"] * 30
+
+
+async def test_a_message_of_many_fragments_is_refused_once_and_the_next_one_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "MAX_FRAGMENTS", 3)
+    three = masked(TEXT, b"a") + masked(CONT, b"b") + masked(FIN | CONT, b"c")
+    four = masked(TEXT, b"a") + masked(CONT) * 2 + masked(FIN | CONT, b"c")
+
+    told = await heard(four + three, until=2)
+
+    assert told == [Refused.FRAGMENTS, "abc"]
+
+
+async def test_a_message_of_which_a_part_is_beyond_the_rate_is_not_heard() -> None:
+    told = await heard(masked(TEXT, b"a") + masked(CONT) * 60 + masked(FIN | CONT, b"z"), until=1)
+
+    assert told == [Refused.TOO_FAST]
+
+
+async def test_a_flood_costs_its_sender_more_than_us() -> None:
+    """Refusals are told of a part of it; the rest waits in the kernel, unread."""
+    told = await heard(masked(FIN | TEXT, b"x") * 20_000, until=60)
+
+    assert told.count("x") == 30
+    assert len(told) < 200

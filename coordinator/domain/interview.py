@@ -266,6 +266,13 @@ class InterviewState:
         self.members = {**self.members, **told, "updatedAt": event.at}
         self.stale = True
 
+    def admits(self, user_id: str | None) -> bool:
+        """True: whoever may watch an interview may do so to its end and after."""
+        return True
+
+    def counts(self) -> None:
+        """Nobody is in an interview."""
+
     def snapshot(self) -> dict[str, Any]:
         """The members of a `welcome` that tell this state."""
         return {"interview": self.members}

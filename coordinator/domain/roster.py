@@ -6,8 +6,9 @@ read at once. An event may also end connections: that is the `Departure` which `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event
@@ -21,41 +22,80 @@ class Departure:
     code: CloseCode
 
 
+class NotUnderstood(Exception):
+    """An event of a type, or with a value, that only a newer version knows."""
+
+
+class Counts(NamedTuple):
+    """How many people are in a room, and how many of them are online."""
+
+    people: int
+    online: int
+
+
 @dataclass(slots=True)
 class Roster:
     """Who is in the room now, by user id in order of joining, as snapshots show them."""
 
     room: dict[str, Any]
     participants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    online: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.online = sum(map(_is_online, self.participants.values()))
 
     def apply(self, event: Event) -> Departure | None:
-        """Takes the next event in; whose connections it ends."""
-        data = event.data
-        match event.type:
+        """Takes the next event in; whose connections it ends.
+
+        Raises:
+            NotUnderstood: the roster may be wrong from now on; it is to be read anew.
+        """
+        try:
+            return self._apply(event.type, event.data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise NotUnderstood(f"{event.type} {event.seq}") from error
+
+    def _apply(self, kind: str, data: Mapping[str, Any]) -> Departure | None:
+        match kind:
             case "participant_joined":
-                participant = data["participant"]
-                self.participants.pop(participant["userId"], None)
-                self.participants[participant["userId"]] = participant
+                self._remove(data["participant"]["userId"])
+                self._add(data["participant"])
             case "participant_online" | "participant_back":
-                self._connection(data["participant"]["userId"], "online")
+                self._connect(data["participant"]["userId"], "online")
             case "participant_away":
-                self._connection(data["participant"]["userId"], "away")
+                self._connect(data["participant"]["userId"], "away")
             case "participant_left":
-                user_id = data["participant"]["userId"]
-                self.participants.pop(user_id, None)
-                return Departure(user_id, _code_of(data["reason"]))
+                self._remove(data["participant"]["userId"])
+                return Departure(data["participant"]["userId"], _CODES[data["reason"]])
             case "room_ended":
                 self.participants.clear()
+                self.online = 0
                 self.room = {**self.room, "status": "ended"}
                 return Departure(None, CloseCode.ENDED)
             case "room_created":
                 self.room = data["room"]
-                self.participants[data["participant"]["userId"]] = data["participant"]
+                self._add(data["participant"])
+            case _:
+                raise NotUnderstood(kind)
         return None
 
-    def _connection(self, user_id: str, state: str) -> None:
+    def _add(self, participant: dict[str, Any]) -> None:
+        self.participants[participant["userId"]] = participant
+        self.online += _is_online(participant)
+
+    def _remove(self, user_id: str) -> None:
+        before = self.participants.pop(user_id, None)
+        self.online -= before is not None and _is_online(before)
+
+    def _connect(self, user_id: str, state: str) -> None:
+        before = self.participants[user_id]
         # A new object: the old one may be shared with a cached snapshot or an event.
-        self.participants[user_id] = {**self.participants[user_id], "connection": state}
+        self.participants[user_id] = {**before, "connection": state}
+        self.online += (state == "online") - _is_online(before)
+
+    def counts(self) -> Counts:
+        """How many there are."""
+        return Counts(len(self.participants), self.online)
 
     def admits(self, user_id: str | None) -> bool:
         """True where somebody may listen: a participant; None (who only watches) until the end."""
@@ -68,13 +108,16 @@ class Roster:
         return {"room": self.room, "participants": list(self.participants.values())}
 
 
-def _code_of(reason: str) -> CloseCode:
-    """What closes the connections of somebody who has left for that reason."""
-    return {
-        "left": CloseCode.LEFT,
-        "disconnected": CloseCode.LEFT,
-        "removed": CloseCode.REMOVED,
-    }[reason]
+_CODES = {
+    "left": CloseCode.LEFT,
+    "disconnected": CloseCode.LEFT,
+    "removed": CloseCode.REMOVED,
+}
+"""What closes the connections of somebody who has left, by the reason."""
+
+
+def _is_online(participant: Mapping[str, Any]) -> bool:
+    return bool(participant["connection"] == "online")
 
 
 def replay(events: list[Event]) -> Roster:

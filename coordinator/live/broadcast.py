@@ -50,6 +50,8 @@ class Broadcast:
 
     def settle(self, feed: Feed) -> None:
         """Admits who waits for what the feed has by now, and evicts whom its events end."""
+        if feed.needs_review:
+            review(feed)
         if feed.subscribers.pending:
             admit_pending(feed)
         if feed.departures:
@@ -106,6 +108,15 @@ class Broadcast:
                 return
             if before + deliveries:
                 DELIVERY_SECONDS.observe(max(0.0, time.time() - committed))
+
+
+def review(feed: Feed) -> None:
+    """Ends the connections for which a state that was read anew has no place."""
+    feed.needs_review = False
+    assert feed.state is not None
+    for subscriber in feed.subscribers.of_user(None):
+        if not feed.state.admits(subscriber.user_id):
+            subscriber.on_not_admitted()
 
 
 def evict(feed: Feed) -> int:

@@ -1,24 +1,30 @@
-"""Bringing feeds up to the log: their readers, and the poll for what no message announced.
+"""Bringing feeds up to the log: their readers, the poll, the proof after a change of history.
 
 A feed that is behind its target has one reader, which loads its state or reads the events that it
-lacks, and tries again while somebody needs it. The poll compares the last seq of every open feed
-with the log's: every 3 s, every second while Redis is away.
+lacks, and tries again while somebody needs it. The poll compares the last event of every open feed
+with the log's end: every 3 s, every second while Redis is away.
+
+Where the database has become another history (a standby that was promoted, a restored backup), each
+feed is frozen until the log is found to have the last event that its clients were told: by seq,
+epoch and time, since the seq alone may name another event by now. A feed whose clients were told
+what the log does not have is closed with 4201, and they come back to a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import Unavailable
-from coordinator.domain.events import FeedKey
+from coordinator.domain.events import Event, FeedKey
 from coordinator.live.feed import Feed, FeedSource
 from coordinator.live.open_feeds import OpenFeeds
 from coordinator.metrics import GAPS_REPAIRED
+from coordinator.store.heads import Moved
 
 log = structlog.get_logger()
 
@@ -37,6 +43,7 @@ class CatchUp:
     """Reads the log for the open feeds of a node.
 
     Args:
+        epoch: which history the database is in, as far as it is known.
         is_degraded: True while Redis is away: the poll then runs faster.
         on_read: a feed has been brought on by what its reader found.
     """
@@ -46,14 +53,17 @@ class CatchUp:
         sources: Mapping[str, FeedSource],
         feeds: OpenFeeds,
         *,
+        epoch: Callable[[], str],
         is_degraded: Callable[[], bool],
         on_read: Callable[[Feed], None],
     ) -> None:
         self._sources = sources
         self._feeds = feeds
+        self._epoch = epoch
         self._is_degraded = is_degraded
         self._on_read = on_read
         self._readers: dict[FeedKey, asyncio.Task[None]] = {}
+        self._proving: asyncio.Task[None] | None = None
         self._poll_now = asyncio.Event()
 
     # -- readers ------------------------------------------------------------------------------
@@ -69,6 +79,8 @@ class CatchUp:
 
     async def reach(self, feed: Feed, seq: int) -> None:
         """Waits until the feed is at `seq`, or its reader has given up."""
+        if feed.is_frozen and self._proving is not None:
+            await asyncio.wait([self._proving], timeout=REACH_SECONDS)
         feed.target = max(feed.target, seq)
         if feed.is_behind:
             self.soon(feed, delay=0.0 if feed.seq is None else LATE_SECONDS)
@@ -86,41 +98,95 @@ class CatchUp:
         try:
             if delay:
                 await asyncio.sleep(delay)
-            while feed.is_behind and feed in self._feeds:
+            while feed.is_behind and not feed.is_frozen and feed in self._feeds:
                 try:
-                    await self._read_once(feed)
+                    has_news = await self._read_once(feed)
                 except Unavailable:
+                    has_news = False
                     if not feed.is_used:
                         return
+                if not has_news:
                     await asyncio.sleep(RETRY_SECONDS)
         except Exception as error:
             self._feeds.give_up(feed, error)
 
-    async def _read_once(self, feed: Feed) -> None:
-        source = self._sources[feed.key.kind]
-        if feed.seq is None:
+    async def _read_once(self, feed: Feed) -> bool:
+        """One look into the database; False where it has brought nothing yet."""
+        source, epoch = self._sources[feed.key.kind], self._epoch()
+        if feed.head is None or (feed.is_stale and feed.head.seq >= feed.target):
             loaded = await source.load(feed.key.id)
+            if epoch != self._epoch():
+                return False
             if loaded is None:
                 feed.is_missing = True
                 self._feeds.drop(feed, CloseCode.NOT_FOUND)
-                return
-            feed.start(*loaded)
+                return True
+            head, state = loaded
+            if feed.head is None:
+                feed.start(head, state, epoch=epoch)
+            elif not feed.renew(head.seq, state):
+                return feed.head.seq < feed.target
         else:
-            events = await source.events_after(feed.key.id, feed.seq, READ)
-            if events:
-                GAPS_REPAIRED.inc(sum([feed.offer(event) for event in events]))
-            elif feed.is_behind:
-                # The log does not have what was announced: it was set back, or announced wrongly.
-                feed.target = feed.seq
-                feed.reorder_buffer.clear()
+            seq = feed.head.seq
+            events = await source.events_after(feed.key.id, seq, READ)
+            if epoch != self._epoch():
+                return False
+            _take_events(feed, events, seq)
         self._on_read(feed)
+        return True
 
     async def close(self) -> None:
         """Ends the readers."""
         readers = list(self._readers.values())
+        if self._proving is not None:
+            readers.append(self._proving)
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
+
+    # -- another history ----------------------------------------------------------------------
+
+    def prove_soon(self) -> None:
+        """The database has become another history: each feed is to be found in it."""
+        for feed in self._feeds:
+            feed.freeze()
+        if self._proving is None or self._proving.done():
+            self._proving = asyncio.get_running_loop().create_task(self._prove())
+
+    async def _prove(self) -> None:
+        """Thaws or closes what is frozen; tries again until nothing is."""
+        while frozen := [feed for feed in self._feeds if feed.is_frozen]:
+            epoch = self._epoch()
+            try:
+                for kind, source in self._sources.items():
+                    feeds = [feed for feed in frozen if feed.key.kind == kind]
+                    for start in range(0, len(feeds), POLL_CHUNK):
+                        await self._prove_chunk(source, feeds[start : start + POLL_CHUNK], epoch)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                log.error("proof_failed", exc_info=error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _prove_chunk(self, source: FeedSource, feeds: list[Feed], epoch: str) -> None:
+        known = [(feed.key.id, feed.head) for feed in feeds if feed.head is not None]
+        vanished = await source.vanished(known)
+        if epoch != self._epoch():
+            return  # another one again: all of it anew
+        for feed in feeds:
+            if feed not in self._feeds:
+                continue
+            if feed.key.id in vanished:
+                self._close_contradicted(feed)
+                continue
+            feed.thaw(epoch)
+            self._on_read(feed)
+            if feed.is_behind:
+                self.soon(feed, delay=0.0)
+
+    def _close_contradicted(self, feed: Feed) -> None:
+        log.warning("log_was_set_back", feed=feed.key.id, seq=feed.seq)
+        self._feeds.drop(feed, CloseCode.CANNOT_CONTINUE)
 
     # -- the poll -----------------------------------------------------------------------------
 
@@ -150,23 +216,35 @@ class CatchUp:
         """Asks the log once for what open feeds have missed."""
         for kind, source in self._sources.items():
             known = [
-                (feed.key.id, feed.seq)
+                (feed.key.id, feed.head)
                 for feed in self._feeds
-                if feed.key.kind == kind and feed.seq is not None
+                if feed.key.kind == kind and feed.head is not None and not feed.is_frozen
             ]
             for start in range(0, len(known), POLL_CHUNK):
-                chunk = known[start : start + POLL_CHUNK]
+                chunk, epoch = known[start : start + POLL_CHUNK], self._epoch()
                 before = dict(chunk)
-                for feed_id, last_seq in await source.heads(chunk):
-                    self._take_head(FeedKey(kind, feed_id), last_seq, before[feed_id])
+                moved = await source.moved(chunk)
+                if epoch != self._epoch():
+                    return
+                for each in moved:
+                    self._take_moved(FeedKey(kind, each.feed_id), each, before[each.feed_id].seq)
 
-    def _take_head(self, key: FeedKey, last_seq: int, known: int) -> None:
+    def _take_moved(self, key: FeedKey, moved: Moved, told: int) -> None:
         feed = self._feeds.get(key)
-        if feed is None or feed.seq is None:
+        if feed is None or feed.seq is None or feed.is_frozen:
             return
-        if last_seq < known:
-            log.warning("log_was_set_back", feed=key.id, seq=known, last_seq=last_seq)
-            self._feeds.drop(feed, CloseCode.CANNOT_CONTINUE)
-        elif last_seq > feed.seq:
-            feed.target = max(feed.target, last_seq)
+        if not moved.stands or moved.last_seq is None or moved.last_seq < told:
+            self._close_contradicted(feed)
+        elif moved.last_seq > feed.seq:
+            feed.target = max(feed.target, moved.last_seq)
             self.soon(feed, delay=0.0)
+
+
+def _take_events(feed: Feed, events: Sequence[Event], seq: int) -> None:
+    """What the log has after `seq`."""
+    if events:
+        GAPS_REPAIRED.inc(sum([feed.offer(event) for event in events]))
+    elif feed.seq == seq:
+        # The log does not have what was announced: it was set back, or announced wrongly.
+        feed.target = seq
+        feed.reorder_buffer.clear()

@@ -21,19 +21,17 @@ from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.events import ROOM, timestamp
 from coordinator.domain.people import Proof
-from coordinator.domain.roster import Roster
-from coordinator.live.allowance import FrameAllowance, Verdict
+from coordinator.domain.roster import Counts
 from coordinator.live.feed import Feed
 from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_frame, now
 from coordinator.live.hub import Hub
-from coordinator.live.websocket import LiveSocket
+from coordinator.live.websocket import LiveSocket, Refused
 from coordinator.metrics import SLOW_CONSUMERS
 
 log = structlog.get_logger()
 
 PING_SECONDS = 25.0
 MAX_TEXT_BYTES = 4096
-_PAUSE_SECONDS = 0.1
 _LARGE_WELCOME = 16 * 1024
 
 Verify = Callable[[str], Awaitable[Proof]]
@@ -60,6 +58,9 @@ class Connection:
         session_id: its own id.
         user_id: whose departure ends it; None where only the feed's end does.
         identity: the `self` of its `welcome`.
+        proof: of the token that was presented; None where it was an API key.
+        needs_admin: only an admin may have it: it ends when its holder is one no more.
+        counts_only: it is told how many are in the room, not who.
         connect_seq: the log's last seq when it was admitted; earlier events cannot end it.
     """
 
@@ -72,7 +73,9 @@ class Connection:
         *,
         session_id: str,
         identity: dict[str, Any],
-        expires_at: datetime | None,
+        proof: Proof | None,
+        counts_only: bool = False,
+        needs_admin: bool = False,
     ) -> None:
         self.socket = socket
         self.context = context
@@ -80,12 +83,18 @@ class Connection:
         self.identity = identity
         self.connect_seq = 0
         self.feed: Feed | None = None
-        self.expires_at = expires_at
-        self._allowance = FrameAllowance(socket.loop.time())
+        self.proof = proof
+        self.counts_only = counts_only
+        self.needs_admin = needs_admin
         self._inbox: list[bytes] = []
         self._work: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
         self._expiry_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When its token runs out."""
+        return None if self.proof is None else self.proof.expires_at
 
     # -- the feed's subscriber ----------------------------------------------------------------
 
@@ -96,22 +105,35 @@ class Connection:
     def write(self, frames: bytes) -> None:
         self.socket.write(frames)
 
-    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+    def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
         """Greets: what this connection is, and the snapshot or that the missed events follow."""
-        self.greet(feed, since=since, snapshot=None if resumed else feed.snapshot())
+        snapshot = {} if resumed else feed.snapshot(counts_only=self.counts_only)
+        self.greet(feed, since=since, counts=counts, resumed=resumed, snapshot=snapshot)
 
-    def greet(self, feed: Feed, *, since: int, snapshot: Mapping[str, msgspec.Raw] | None) -> None:
+    def greet(
+        self,
+        feed: Feed,
+        *,
+        since: int,
+        counts: Counts | None,
+        resumed: bool,
+        snapshot: Mapping[str, msgspec.Raw],
+    ) -> None:
         """Sends a `welcome`; `snapshot` has the members that tell the state of `since`."""
         self.feed = feed  # it listens from now on: whatever ends it takes it off there
-        is_room, told = feed.key.kind == ROOM, snapshot or {}
+        is_room = feed.key.kind == ROOM
+        people, online = counts if counts is not None and self.counts_only else (UNSET, UNSET)
         welcome = Welcome(
             room_id=feed.key.id if is_room else UNSET,
             interview_id=UNSET if is_room else feed.key.id,
             seq=since,
-            resumed=snapshot is None,
-            room=told.get("room", UNSET),
-            participants=told.get("participants", UNSET),
-            interview=told.get("interview", UNSET),
+            epoch=feed.epoch,
+            resumed=resumed,
+            room=snapshot.get("room", UNSET),
+            participants=snapshot.get("participants", UNSET),
+            interview=snapshot.get("interview", UNSET),
+            participant_count=people,
+            online_count=online,
             identity=self.identity,
             session_id=self.session_id,
             ping_ms=int(PING_SECONDS * 1000),
@@ -180,7 +202,7 @@ class Connection:
         self._ping_timer = self.socket.loop.call_later(first, self._ping)
         self._run_token()
         self._work = None
-        if isinstance(feed.state, Roster) and not feed.state.admits(self.user_id):
+        if feed.state is not None and not feed.state.admits(self.user_id):
             self.on_not_admitted()
         self._read_on()
 
@@ -210,7 +232,8 @@ class Connection:
         """`ping` or `pong`: the room's last seq as this node knows it, all of it sent before."""
         self._flush()
         if self.feed is not None and self.feed.seq is not None:
-            self.socket.write(kind(seq=self.feed.seq, now=now()).to_bytes())
+            told = kind(seq=self.feed.seq, epoch=self.feed.epoch, now=now())
+            self.socket.write(told.to_bytes())
 
     def on_lost(self) -> None:
         """The TCP connection is gone."""
@@ -231,43 +254,35 @@ class Connection:
     # -- what the client says -----------------------------------------------------------------
 
     def on_text(self, text: bytes) -> None:
-        if not self._may_speak():
-            return
         if self._work is not None:
             self._inbox.append(text)  # in order; the rate bounds how many
             return
         self._read(text)
 
-    def on_other(self) -> None:
-        if self._may_speak():
-            self._complain("INVALID_FRAME", "只接受文本帧")
-
-    def on_ping(self) -> None:
-        self._may_speak()  # it counts like a frame, and says nothing
-
-    def _may_speak(self) -> bool:
-        """Counts a frame. Over the rate it is an error, and after ten seconds of it the end."""
-        verdict = self._allowance.take(self.socket.loop.time())
-        if verdict is Verdict.READ:
-            return True
-        if verdict is Verdict.FLOOD:
-            self.say_bye(CloseCode.RATE_LIMITED)
-            return False
-        self._complain("RATE_LIMITED", "发送过于频繁")
-        self.socket.pause(_PAUSE_SECONDS)
-        return False
+    def on_refused(self, why: Refused) -> None:
+        match why:
+            case Refused.FLOOD:
+                self.say_bye(CloseCode.RATE_LIMITED)
+            case Refused.TOO_FAST:
+                self._refuse_text("RATE_LIMITED", "发送过于频繁")
+            case Refused.CONTROL_TOO_FAST:
+                self._complain("RATE_LIMITED", "发送过于频繁")
+            case Refused.FRAGMENTS:
+                self._refuse_text("FRAME_TOO_LARGE", "消息分片过多")
+            case Refused.BINARY:
+                self._complain("INVALID_FRAME", "只接受文本帧")
 
     def _read(self, text: bytes) -> None:
         if len(text) > MAX_TEXT_BYTES:
-            self._complain("FRAME_TOO_LARGE", "消息过长")
+            self._refuse_text("FRAME_TOO_LARGE", "消息过长")
             return
         try:
             message = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):
-            self._complain("INVALID_FRAME", "消息不是有效的JSON")
+            self._refuse_text("INVALID_FRAME", "消息不是有效的JSON")
             return
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            self._complain("INVALID_FRAME", "消息缺少type")
+            self._refuse_text("INVALID_FRAME", "消息缺少type")
             return
         self._hear(message["type"], message)
 
@@ -276,11 +291,15 @@ class Connection:
             case "ping":
                 self._say_seq(Pong)
             case "sync":
-                self._sync(message.get("since"))
+                self._sync(message.get("since", UNSET), message.get("epoch"))
             case "refresh":
                 self._refresh(message.get("token"))
             case _:
                 self._complain("INVALID_FRAME", "未知的消息类型")
+
+    def _refuse_text(self, code: str, sentence: str) -> None:
+        """A text message that is not understood."""
+        self._complain(code, sentence)
 
     def _complain(self, code: str, sentence: str) -> None:
         self._flush()
@@ -307,11 +326,19 @@ class Connection:
         while self._inbox and self._work is None and not self.socket.is_closing:
             self._read(self._inbox.pop(0))
 
-    def _sync(self, since: object) -> None:
-        if type(since) is not int or since < 0:
+    def _sync(self, since: object, epoch: object) -> None:
+        if since is UNSET:
+            self._do(self._resume(None, None))
+        elif type(since) is not int or since < 0:
             self._complain("INVALID_FRAME", "since必须是不小于0的整数")
-        elif self.feed is not None:
-            self._do(self.context.hub.resume.sync(self.feed, self, since))
+        elif epoch is not None and not isinstance(epoch, str):
+            self._complain("INVALID_FRAME", "epoch必须是字符串")
+        else:
+            self._do(self._resume(since, epoch))
+
+    async def _resume(self, since: int | None, epoch: str | None) -> None:
+        if self.feed is not None:
+            await self.context.hub.resume.sync(self.feed, self, since=since, epoch=epoch)
 
     def _refresh(self, token: object) -> None:
         if not isinstance(token, str) or not token:
@@ -330,7 +357,7 @@ class Connection:
         if not self.is_same(proof):
             self.say_bye(CloseCode.NOT_ALLOWED)
             return
-        self.expires_at = proof.expires_at
+        self.proof = proof
         self._run_token()
         self._flush()
         self.socket.write(Refreshed(token_expires_at=timestamp(proof.expires_at)).to_bytes())

@@ -11,16 +11,22 @@ All of it is synchronous and without I/O: between two awaits of whoever drives i
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
+import structlog
 
-from coordinator.domain.events import Event, FeedKey
-from coordinator.domain.roster import Departure
-from coordinator.live.frames import event_frame
+from coordinator.domain.events import Event, FeedKey, Head
+from coordinator.domain.roster import Counts, Departure, NotUnderstood, Roster
+from coordinator.live.frames import EventFrame
 from coordinator.live.subscribers import Subscribers
+from coordinator.store.heads import Moved
+
+log = structlog.get_logger()
 
 HISTORY = 300
 """Events that a resuming client is sent; more = a snapshot."""
@@ -32,7 +38,17 @@ class FeedState(Protocol):
     """What applying events makes of a feed: a room's roster, an interview's record."""
 
     def apply(self, event: Event) -> Departure | None:
-        """Takes the next event in; whose connections it ends."""
+        """Takes the next event in; whose connections it ends.
+
+        Raises:
+            NotUnderstood: this state is to be read anew.
+        """
+
+    def admits(self, user_id: str | None) -> bool:
+        """True where somebody may listen; None: somebody who only watches."""
+
+    def counts(self) -> Counts | None:
+        """How many people there are; None where nobody is in such a feed."""
 
     def snapshot(self) -> dict[str, Any]:
         """The members of a `welcome` that tell this state."""
@@ -43,43 +59,71 @@ class FeedSource(Protocol):
 
     kind: str
 
-    async def load(self, feed_id: str, /) -> tuple[int, FeedState] | None:
-        """State and seq of one moment, by one statement; None = no such feed."""
+    async def load(self, feed_id: str, /) -> tuple[Head, FeedState] | None:
+        """State and last event of one moment, by one statement; None = no such feed."""
 
     async def events_after(self, feed_id: str, seq: int, limit: int, /) -> list[Event]:
         """The log after `seq`, oldest first."""
 
+    async def connections_at(self, feed_id: str, seq: int, /) -> Mapping[str, str]:
+        """Who was there as of `seq`, and with which `connection`."""
+
     async def head(self, feed_id: str, /) -> int | None:
         """The log's last seq."""
 
-    async def heads(self, known: Sequence[tuple[str, int]], /) -> list[tuple[str, int]]:
-        """Of feeds given with the seq known here, those whose last seq is another."""
+    async def epoch_at(self, feed_id: str, seq: int, /) -> str | None:
+        """The epoch of an event of the log; None where there is none."""
+
+    async def moved(self, known: Sequence[tuple[str, Head]], /) -> Sequence[Moved]:
+        """Of feeds given with the last event told here, those whose log ends elsewhere."""
+
+    async def vanished(self, known: Sequence[tuple[str, Head]], /) -> Set[str]:
+        """Of feeds given with the last event told here, those whose log does not have it."""
 
 
 class Feed:
     """One open feed.
 
     Attributes:
-        seq: of the last event applied; None until the state is loaded.
+        head: the last event applied; None until the state is loaded. `seq` is its number.
+        epoch: the history that this feed was last found in.
         target: the highest seq that the log is known to have.
-        history: recent frames with their seq, for those who resume.
+        history: recent events, for those who resume; without gaps, up to `seq`.
         departures: events that end connections, not yet carried out.
         holds: attachings under way: a feed that is held or listened to stays open.
         is_missing: there is no such feed; found when it was to be read.
+        is_stale: an event was not understood: the state is to be read anew, and nobody is greeted
+            before. Everybody who listens is told the events all the same.
+        needs_review: the state was read anew: somebody who listens may have no place in it.
+        is_frozen: the database has become another history: events only gather, and nobody is
+            greeted, until it is known that the last event told is in it.
+        recalling: held while what came before `history` is read into it.
     """
 
     def __init__(self, key: FeedKey) -> None:
         self.key = key
-        self.seq: int | None = None
+        self.head: Head | None = None
+        self.epoch = ""
         self.state: FeedState | None = None
         self.target = 0
         self.reorder_buffer: dict[int, Event] = {}
-        self.history: deque[tuple[int, bytes]] = deque(maxlen=HISTORY)
+        self.history: deque[EventFrame] = deque(maxlen=HISTORY)
         self.departures: list[tuple[int, Departure]] = []
         self.subscribers = Subscribers()
         self.holds = 0
         self.is_missing = False
+        self.is_frozen = False
+        self.is_stale = False
+        self.needs_review = False
+        self.recalling = asyncio.Lock()
+        self._doubtful: list[Event] = []
+        """While it is stale: the events since the one that was not understood."""
         self._snapshot: dict[str, msgspec.Raw] | None = None
+
+    @property
+    def seq(self) -> int | None:
+        """The number of the last event applied; None until the state is loaded."""
+        return None if self.head is None else self.head.seq
 
     @property
     def is_used(self) -> bool:
@@ -87,15 +131,24 @@ class Feed:
 
     @property
     def is_behind(self) -> bool:
-        """True where the log is known to have more than this feed."""
-        return self.seq is None or self.seq < self.target
+        """True where the database is known to have more than this feed."""
+        return self.seq is None or self.seq < self.target or self.is_stale
 
-    def start(self, seq: int, state: FeedState) -> None:
+    def start(self, head: Head, state: FeedState, *, epoch: str) -> None:
         """Takes up a loaded state; events that came while it was read follow it."""
-        self.seq, self.state = seq, state
+        self.head, self.state, self.epoch = head, state, epoch
         self.history.clear()
-        self.subscribers.start_at(seq)
-        self._snapshot = None
+        self.subscribers.start_at(head.seq)
+        self._snapshot, self.is_frozen = None, False
+        self._drain_reorder_buffer()
+
+    def freeze(self) -> None:
+        """The database has become another history."""
+        self.is_frozen = self.head is not None
+
+    def thaw(self, epoch: str) -> None:
+        """The last event told is in the new history: the stream goes on in it."""
+        self.epoch, self.is_frozen = epoch, False
         self._drain_reorder_buffer()
 
     def replace_state(self, seq: int, state: FeedState) -> bool:
@@ -105,49 +158,124 @@ class Feed:
         self.state, self._snapshot = state, None
         return True
 
+    def renew(self, seq: int, state: FeedState) -> bool:
+        """A state of `seq` that was read anew ends a doubt; False where it is of another time."""
+        assert self.seq is not None
+        if seq > self.seq:
+            self.target = max(self.target, seq)
+            return False
+        if seq < self._doubtful[0].seq:
+            return False
+        for event in self._doubtful:
+            if event.seq > seq:
+                state.apply(event)
+        self.state, self._snapshot = state, None
+        self._doubtful, self.is_stale, self.needs_review = [], False, True
+        return True
+
     def offer(self, event: Event) -> bool:
         """Takes an event from anywhere, in any order; True where it was the next one."""
-        if self.seq is not None and event.seq <= self.seq:
+        seq = self.seq
+        if seq is not None and event.seq <= seq:
             return False
         self.target = max(self.target, event.seq)
-        if self.seq is None or event.seq > self.seq + 1:
+        if seq is None or event.seq > seq + 1 or self.is_frozen:
             if len(self.reorder_buffer) < REORDER_BUFFER:  # the rest is found in the log
                 self.reorder_buffer[event.seq] = event
             return False
         self._apply(event)
-        self._drain_reorder_buffer()
+        if self.reorder_buffer:
+            self._drain_reorder_buffer()
         return True
 
     def _drain_reorder_buffer(self) -> None:
-        assert self.seq is not None
-        while (event := self.reorder_buffer.pop(self.seq + 1, None)) is not None:
+        assert self.head is not None
+        while (event := self.reorder_buffer.pop(self.head.seq + 1, None)) is not None:
             self._apply(event)
         if self.reorder_buffer:
-            for seq in [seq for seq in self.reorder_buffer if seq <= self.seq]:
+            last = self.head.seq
+            for seq in [seq for seq in self.reorder_buffer if seq <= last]:
                 del self.reorder_buffer[seq]
 
     def _apply(self, event: Event) -> None:
         assert self.state is not None
-        self.seq = event.seq
+        self.head = event.head
         self._snapshot = None
-        frame = event_frame(event)
-        self.history.append((event.seq, frame))
-        self.subscribers.append(event.seq, frame)
-        if (departure := self.state.apply(event)) is not None:
-            self.departures.append((event.seq, departure))
+        before = self.state.counts()
+        if self.is_stale:
+            self._doubtful.append(event)
+        try:
+            if (departure := self.state.apply(event)) is not None:
+                self.departures.append((event.seq, departure))
+        except NotUnderstood as doubt:
+            self._doubt(event, doubt)
+        frame = EventFrame(event, counts_before=before, counts=self.state.counts())
+        self.history.append(frame)
+        self.subscribers.append(frame)
 
-    def snapshot(self) -> dict[str, msgspec.Raw]:
-        """The members of a `welcome` that tell the state, as JSON; cached until the next event."""
+    def _doubt(self, event: Event, doubt: NotUnderstood) -> None:
+        if not self.is_stale:
+            log.warning("event_not_understood", feed=event.feed.id, what=str(doubt))
+            self.is_stale, self._doubtful = True, [event]
+
+    def snapshot(self, *, counts_only: bool = False) -> dict[str, msgspec.Raw]:
+        """The members of a `welcome` that tell the state, as JSON; cached until the next event.
+
+        Args:
+            counts_only: without those who are there.
+        """
+        if counts_only and isinstance(self.state, Roster):
+            return {"room": msgspec.Raw(msgspec.json.encode(self.state.room))}
         if self._snapshot is None:
             assert self.state is not None
             self._snapshot = encoded(self.state)
         return self._snapshot
 
-    def remembers(self, since: int) -> bool:
-        """True where the history alone lets a client resume after `since`."""
-        if self.seq is None:
+    def remembers(self, since: int, *, counts: bool = False) -> bool:
+        """True where the history alone lets a client resume after `since`.
+
+        Args:
+            counts: it is told how many there are, too.
+        """
+        if self.seq is None or since > self.seq:
             return False
-        return since >= self.seq or bool(self.history and self.history[0][0] <= since + 1)
+        if since == self.seq:
+            return True
+        place = since + 1 - (self.seq - len(self.history) + 1)
+        if place < 0:
+            return False
+        return not counts or self.history[place].counts_before is not None
+
+    def after(self, since: int) -> list[EventFrame]:
+        """The events after `since`, which the history `remembers`."""
+        assert self.seq is not None
+        return list(islice(self.history, len(self.history) - (self.seq - since), None))
+
+    def counts_at(self, since: int) -> Counts | None:
+        """How many there were as of `since`, which the history `remembers`."""
+        assert self.state is not None
+        missed = self.after(since)
+        return missed[0].counts_before if missed else self.state.counts()
+
+    def epoch_of(self, seq: int) -> str | None:
+        """The epoch of an event that the history has; None where it does not."""
+        if self.head is not None and seq == self.head.seq:
+            return self.head.epoch
+        return next((frame.epoch for frame in self.history if frame.seq == seq), None)
+
+    def recall(self, frames: Sequence[EventFrame]) -> None:
+        """Puts events that were read from the log before those of the history, where they fit."""
+        assert self.seq is not None
+        first = self.seq - len(self.history) + 1
+        fitting = [frame for frame in frames if frame.seq < first]
+        if fitting and fitting[-1].seq == first - 1:
+            room = HISTORY - len(self.history)
+            self.history.extendleft(reversed(fitting[-room:] if room else []))
+
+    def forget_uncounted(self) -> None:
+        """Drops what was recalled without counts: it is to be recalled with them."""
+        while self.history and self.history[0].counts_before is None:
+            self.history.popleft()
 
 
 def encoded(state: FeedState) -> dict[str, msgspec.Raw]:

@@ -1,6 +1,6 @@
 """The frames of a live connection, described by one Struct each, and their bytes.
 
-    {"type": "ping", "seq": 7, "now": "2026-01-01T10:00:00.000Z"}
+    {"type": "ping", "seq": 7, "epoch": "k3v9", "now": "2026-01-01T10:00:00.000Z"}
 
 A server's frame is not masked and (with permessage-deflate off) the same for everybody, so the
 bytes of an event are built once (RFC 6455, section 5.2) and written to each connection as they are.
@@ -18,6 +18,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from coordinator.domain.close_codes import CloseCode, Retry
 from coordinator.domain.events import Event, timestamp
+from coordinator.domain.roster import Counts
 
 _TEXT = 0x81  # FIN and opcode 1
 _encode = msgspec.json.Encoder().encode
@@ -39,15 +40,19 @@ class Welcome(Frame, kw_only=True, tag="welcome"):
 
     Attributes:
         identity: who this connection is: `{"userId": "guest_…", "role": "guest"}`.
+        participant_count, online_count: with `roster=none`, in place of `participants`.
     """
 
     room_id: str | UnsetType = UNSET
     interview_id: str | UnsetType = UNSET
     seq: int
+    epoch: str
     resumed: bool
     room: Raw | UnsetType = UNSET
     participants: Raw | UnsetType = UNSET
     interview: Raw | UnsetType = UNSET
+    participant_count: int | UnsetType = UNSET
+    online_count: int | UnsetType = UNSET
     identity: dict[str, Any] = msgspec.field(name="self")
     session_id: str
     ping_ms: int
@@ -60,6 +65,7 @@ class Ping(Frame, kw_only=True, tag="ping"):
     """A sign of life; `seq` is the log's last one as this node knows it."""
 
     seq: int
+    epoch: str
     now: str
 
 
@@ -67,6 +73,7 @@ class Pong(Frame, kw_only=True, tag="pong"):
     """The answer to a client's `ping`."""
 
     seq: int
+    epoch: str
     now: str
 
 
@@ -124,11 +131,13 @@ class ParticipantView(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class RoomEvent(Frame, kw_only=True):
-    """One change of a room, as its log has it."""
+    """One change of a room, as its log has it; the counts after it where the roster is `none`."""
 
     room_id: str
     seq: int
     at: str
+    participant_count: int | UnsetType = UNSET
+    online_count: int | UnsetType = UNSET
 
 
 class RoomCreated(RoomEvent, kw_only=True, tag="room_created"):
@@ -218,9 +227,13 @@ class ClientPing(Frame, kw_only=True, tag="ping"):
 
 
 class Sync(Frame, kw_only=True, tag="sync"):
-    """Asks for the events after `since` again."""
+    """Asks for the events after `since` again; without it, for a snapshot.
 
-    since: int
+    `epoch` is the history that `since` belongs to.
+    """
+
+    since: int | UnsetType = UNSET
+    epoch: str | UnsetType = UNSET
 
 
 class Refresh(Frame, kw_only=True, tag="refresh"):
@@ -250,15 +263,47 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
-def event_frame(event: Event) -> bytes:
-    """An event of the log as a frame."""
-    return text_frame(_encode(event.body()))
+class EventFrame:
+    """An event as it is sent: the same bytes for everybody.
+
+    Attributes:
+        counts_before, counts: of the people in the room, where the feed counts them; None where it
+            is not known.
+        plain: the frame.
+    """
+
+    __slots__ = ("counts", "counts_before", "epoch", "plain", "seq")
+
+    def __init__(
+        self, event: Event, *, counts_before: Counts | None = None, counts: Counts | None = None
+    ) -> None:
+        self.seq, self.epoch = event.seq, event.epoch
+        self.plain = text_frame(_encode(event.body()))
+        self.counts_before = counts_before
+        self.counts = counts
+
+    def counted(self) -> bytes:
+        """The frame for who is told counts: with `participantCount` and `onlineCount`."""
+        if self.counts is None:
+            return self.plain
+        told = _encode(_Counted(*self.counts))
+        return text_frame(_payload(self.plain)[:-1] + b"," + told[1:])
 
 
-def bye_frame(code: CloseCode, *, after_ms: int | None = None) -> bytes:
-    """What is said before every close by the server."""
+class _Counted(msgspec.Struct, rename="camel"):
+    participant_count: int
+    online_count: int
+
+
+def _payload(frame: bytes) -> bytes:
+    size = frame[1]
+    return frame[2 if size < 126 else 4 if size == 126 else 10 :]
+
+
+def bye_frame(code: CloseCode, *, reason: str | None = None, after_ms: int | None = None) -> bytes:
+    """What is said before every close by the server; `reason` where the code's is too general."""
     after = UNSET if after_ms is None else after_ms
-    return Bye(code=code, reason=code.reason, retry=code.retry, after_ms=after).to_bytes()
+    return Bye(code=code, reason=reason or code.reason, retry=code.retry, after_ms=after).to_bytes()
 
 
 def now() -> str:

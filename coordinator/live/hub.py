@@ -28,15 +28,26 @@ class Hub:
 
     Args:
         sources: where each kind of feed is read.
+        epoch: which history the database is in; `change_history` says when it is another.
         is_degraded: True while Redis is away: the poll then runs faster.
     """
 
-    def __init__(self, sources: Iterable[FeedSource], is_degraded: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        sources: Iterable[FeedSource],
+        *,
+        epoch: Callable[[], str],
+        is_degraded: Callable[[], bool],
+    ) -> None:
         by_kind = {source.kind: source for source in sources}
         self.feeds = OpenFeeds()
         self.broadcast = Broadcast(self.feeds)
         self.catch_up = CatchUp(
-            by_kind, self.feeds, is_degraded=is_degraded, on_read=self._tell_what_was_read
+            by_kind,
+            self.feeds,
+            epoch=epoch,
+            is_degraded=is_degraded,
+            on_read=self._tell_what_was_read,
         )
         self.resume = Resume(by_kind, self.feeds, self.catch_up, self.broadcast)
 
@@ -50,10 +61,22 @@ class Hub:
             feed = self.feeds.get(event.feed)
             if feed is None:
                 continue
+            if event.epoch and feed.epoch and event.epoch != feed.epoch:
+                self._look_for(event, feed)
+                continue
             if feed.offer(event):
                 self.broadcast.soon(feed, committed)
-            elif feed.is_behind:
+            if feed.is_behind:
                 self.catch_up.soon(feed)
+
+    def _look_for(self, event: Event, feed: Feed) -> None:
+        """An event of another history than the feed's: told only where the log has it."""
+        feed.target = max(feed.target, event.seq)
+        self.catch_up.soon(feed)
+
+    def change_history(self, epoch: str) -> None:
+        """The database has become another history. Never blocks."""
+        self.catch_up.prove_soon()
 
     def _tell_what_was_read(self, feed: Feed) -> None:
         self.broadcast.settle(feed)

@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from coordinator.domain.errors import NotFound
+from coordinator.domain.events import Head
 from coordinator.domain.interview import InterviewState
+from coordinator.domain.roster import Counts
 from coordinator.live.feed import HISTORY, Feed, encoded
 from coordinator.live.observer import Observer
 
 TRIES = 5
 LATE_SECONDS = 0.05
 
-Load = Callable[[str], Awaitable[tuple[int, InterviewState] | None]]
+Load = Callable[[str], Awaitable[tuple[Head, InterviewState] | None]]
 
 
 class InterviewViewer(Observer):
@@ -40,7 +42,8 @@ class InterviewViewer(Observer):
         loaded = await self._load(self.interview_id)
         if loaded is None:
             raise NotFound
-        self.connect_seq, self._read_state = loaded
+        head, self._read_state = loaded
+        self.connect_seq = head.seq
         return self.connect_seq
 
     def starts_after(self, since: int | None) -> int:
@@ -50,24 +53,22 @@ class InterviewViewer(Observer):
             return since
         return self.connect_seq
 
-    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
+    def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
         state, self._read_state = self._read_state, None
         if state is None or since != self.connect_seq:
-            super().welcome(feed, resumed=resumed, since=since)
+            super().welcome(feed, since=since, counts=counts, resumed=resumed)
         else:
-            self.greet(feed, since=since, snapshot=encoded(state))
+            snapshot = encoded(state)
+            self.greet(feed, since=since, counts=counts, resumed=False, snapshot=snapshot)
 
-    def _sync(self, since: object) -> None:
+    async def _resume(self, since: int | None, epoch: str | None) -> None:
         """A snapshot may be due: the feed's state is made whole first."""
-        if type(since) is int and since >= 0 and self.feed is not None:
-            self._do(self._sync_whole(self.feed, since))
-        else:
-            super()._sync(since)
-
-    async def _sync_whole(self, feed: Feed, since: int) -> None:
         for _ in range(TRIES):
             loaded = await self._load(self.interview_id)
-            if loaded is None or feed.replace_state(*loaded):
+            if loaded is None or self.feed is None:
+                break
+            head, state = loaded
+            if self.feed.replace_state(head.seq, state):
                 break
             await asyncio.sleep(LATE_SECONDS)  # the feed is behind what was read, or beyond it
-        await self.context.hub.resume.sync(feed, self, since)
+        await super()._resume(since, epoch)

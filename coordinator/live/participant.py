@@ -6,7 +6,6 @@ never touches a newer one.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from coordinator.domain.close_codes import CloseCode
@@ -18,6 +17,7 @@ from coordinator.domain.errors import (
     RoomEnded,
     Unavailable,
 )
+from coordinator.domain.people import Proof
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.websocket import LiveSocket
 from coordinator.store.room_writer.commands import Connect, Disconnect, Leave
@@ -39,13 +39,19 @@ class ParticipantConnection(Connection):
         *,
         session_id: str,
         identity: dict[str, Any],
-        expires_at: datetime | None,
+        proof: Proof,
+        counts_only: bool,
         writer: Writer,
         boot: str,
         room_id: str,
     ) -> None:
         super().__init__(
-            socket, context, session_id=session_id, identity=identity, expires_at=expires_at
+            socket,
+            context,
+            session_id=session_id,
+            identity=identity,
+            proof=proof,
+            counts_only=counts_only,
         )
         self.user_id: str = identity["userId"]
         self.room_id = room_id
@@ -124,10 +130,10 @@ class ParticipantConnection(Connection):
     def on_not_admitted(self) -> None:
         self._do(self._return())  # the rule says why
 
-    def _complain(self, code: str, sentence: str) -> None:
-        super()._complain(code, sentence)
+    def _refuse_text(self, code: str, sentence: str) -> None:
+        super()._refuse_text(code, sentence)
         if self.is_marked_away and self._work is None:
-            self._do(self._return())  # any frame says that somebody is there
+            self._do(self._return())  # any text says that somebody is there
 
     async def _leave(self) -> None:
         try:

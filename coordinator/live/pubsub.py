@@ -35,7 +35,8 @@ PACE_SECONDS = 0.005
 OUTBOX = 20_000
 PER_MESSAGE = 500
 
-_WireEvent = tuple[str, str, int, str, str, dict[str, Any]]
+_WireEvent = tuple[str, str, int, str, str, dict[str, Any], str]
+"""kind, feed id, seq, type, at, data, epoch"""
 
 
 class _Batch(msgspec.Struct, array_like=True, tag="e"):
@@ -121,7 +122,7 @@ class Bus:
             self._pending_since = committed
         if len(self._pending) < OUTBOX:
             self._pending += [
-                (e.feed.kind, e.feed.id, e.seq, e.type, e.at, dict(e.data)) for e in events
+                (e.feed.kind, e.feed.id, e.seq, e.type, e.at, dict(e.data), e.epoch) for e in events
             ]
         self._filled.set()
 
@@ -188,8 +189,8 @@ class Bus:
             pass
         elif isinstance(message, _Batch):
             events = [
-                Event(FeedKey(kind, feed_id), seq, type_, at, data_)
-                for kind, feed_id, seq, type_, at, data_ in message.events
+                Event(FeedKey(kind, feed_id), seq, type_, at, data_, epoch)
+                for kind, feed_id, seq, type_, at, data_, epoch in message.events
             ]
             self._feeds.offer(events, message.committed)
         else:

@@ -5,24 +5,26 @@
     admit    with no await in between: greet it (by a snapshot, or by the events that it missed),
              and subscribe it
 
-A client may resume after `since` where at most `HISTORY` events follow; they come from the feed's
-history, else from the log. "Past the end" means past the log's end, not past this feed's: a client
-may come from a node that was faster.
+A client may resume after `since` where it is of the feed's epoch and at most `HISTORY` events
+follow; they come from the feed's history, else from the log. "Past the end" means past the log's
+end, not past this feed's: a client may come from a node that was faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import NotFound, Unavailable
-from coordinator.domain.events import FeedKey
+from coordinator.domain.events import Event, FeedKey
+from coordinator.domain.roster import NotUnderstood, Roster
 from coordinator.live.catch_up import CatchUp
 from coordinator.live.feed import HISTORY, Feed, FeedSource
-from coordinator.live.frames import event_frame
+from coordinator.live.frames import EventFrame
 from coordinator.live.open_feeds import OpenFeeds
-from coordinator.live.subscribers import PendingSubscriber, Subscriber
+from coordinator.live.subscribers import PendingSubscriber, Subscriber, joined
 
 if TYPE_CHECKING:
     from coordinator.live.broadcast import Broadcast
@@ -44,12 +46,19 @@ class Resume:
         self._broadcast = broadcast
 
     async def attach(
-        self, key: FeedKey, subscriber: Subscriber, *, since: int | None, connect_seq: int | None
+        self,
+        key: FeedKey,
+        subscriber: Subscriber,
+        *,
+        since: int | None,
+        epoch: str | None,
+        connect_seq: int | None,
     ) -> Feed:
         """Lets a connection in: it is greeted, and sent every later event once, in order.
 
         Args:
             since: resume after this seq.
+            epoch: the history that it belongs to; None = that of the log's event `since`.
             connect_seq: the log's last seq that its own transaction saw; None = it is asked for.
 
         Raises:
@@ -66,8 +75,10 @@ class Resume:
                 subscriber.connect_seq = connect_seq
             if since is not None and since > connect_seq:
                 since = None  # past the log's end: the client has seen another log
-            entry = PendingSubscriber(subscriber, since=since, need=connect_seq, greets=True)
-            await self._read_missed(feed, entry)
+            entry = PendingSubscriber(
+                subscriber, since=since, epoch=epoch, need=connect_seq, greets=True
+            )
+            await self._recall(feed, entry)
             await self._admit(feed, entry)
         except BaseException:
             feed.subscribers.remove(subscriber)
@@ -77,18 +88,20 @@ class Resume:
             self._feeds.note_use(feed)
         return feed
 
-    async def sync(self, feed: Feed, subscriber: Subscriber, since: int) -> None:
+    async def sync(
+        self, feed: Feed, subscriber: Subscriber, *, since: int | None, epoch: str | None
+    ) -> None:
         """Sends a listening connection the events after `since` again, or a snapshot.
 
         Raises:
             Unavailable: the log could not be read in time.
         """
         need = feed.seq or 0
-        if since > need:
+        if since is not None and since > need:
             need = await self._sources[feed.key.kind].head(feed.key.id) or 0
-        known = since if since <= need else None
-        entry = PendingSubscriber(subscriber, since=known, need=need, greets=False)
-        await self._read_missed(feed, entry)
+        known = since if since is None or since <= need else None
+        entry = PendingSubscriber(subscriber, since=known, epoch=epoch, need=need, greets=False)
+        await self._recall(feed, entry)
         self._broadcast.flush(feed, subscriber)
         if subscriber not in feed.subscribers:
             return  # it went meanwhile
@@ -104,19 +117,45 @@ class Resume:
         feed.subscribers.remove(subscriber)
         self._feeds.note_use(feed)
 
-    async def _read_missed(self, feed: Feed, entry: PendingSubscriber) -> None:
-        """Reads what a resuming client missed and this feed's history does not hold."""
+    async def _recall(self, feed: Feed, entry: PendingSubscriber) -> None:
+        """Reads what a resuming client missed into the feed's history, where it is not there.
+
+        Once for all who come back to this feed: after a node's death they come by thousands.
+        """
         since = entry.since
         if since is None or not 0 <= entry.need - since <= HISTORY:
             return
         # The state first: what it was read after is then all in the log's answer, and what comes
         # later in the history. The other way round, events between the two would be in neither.
         await self._catch_up.reach(feed, entry.need)
-        if feed.remembers(since):
-            return
-        source = self._sources[feed.key.kind]
-        events = await source.events_after(feed.key.id, since, HISTORY)
-        entry.missed = {event.seq: event_frame(event) for event in events}
+        counts = entry.subscriber.counts_only
+        async with feed.recalling:
+            if feed.seq is None or feed.seq - since > HISTORY:
+                return
+            if not feed.remembers(since, counts=counts):
+                feed.recall(await self._read_before_history(feed, counts=counts))
+        if entry.epoch is None:
+            entry.epoch = await self._epoch_of(feed, since)
+
+    async def _epoch_of(self, feed: Feed, since: int) -> str | None:
+        """The history that the log's event `since` is of; before the first event there is one."""
+        if since == 0:
+            return feed.epoch
+        known = feed.epoch_of(since)
+        if known is not None:
+            return known
+        return await self._sources[feed.key.kind].epoch_at(feed.key.id, since)
+
+    async def _read_before_history(self, feed: Feed, *, counts: bool) -> list[EventFrame]:
+        if counts:
+            feed.forget_uncounted()
+        source, feed_id = self._sources[feed.key.kind], feed.key.id
+        assert feed.seq is not None
+        start, first = max(0, feed.seq - HISTORY), feed.seq - len(feed.history) + 1
+        events = await source.events_after(feed_id, start, first - 1 - start)
+        if not counts:
+            return [EventFrame(event) for event in events]
+        return counted_frames(events, await source.connections_at(feed_id, start))
 
     async def _admit(self, feed: Feed, entry: PendingSubscriber) -> None:
         """Waits until the feed has what the connection needs; it is then greeted.
@@ -136,7 +175,7 @@ class Resume:
 
 def admit_pending(feed: Feed) -> None:
     """Greets and subscribes whoever waits for no more than the feed has by now."""
-    if feed.seq is None:
+    if feed.seq is None or feed.is_stale or feed.is_frozen:
         return
     pending = feed.subscribers.pending
     ready = [entry for entry in pending if entry.need <= feed.seq]
@@ -149,25 +188,31 @@ def admit_pending(feed: Feed) -> None:
 
 
 def _greet(feed: Feed, entry: PendingSubscriber, seq: int) -> None:
-    missed = _missed_frames(feed, entry, seq)
-    if missed is None:
-        entry.subscriber.welcome(feed, resumed=False, since=seq)
+    subscriber, since = entry.subscriber, entry.since
+    counts_only = subscriber.counts_only
+    is_known = since is not None and entry.epoch == feed.epoch
+    if since is None or not is_known or not feed.remembers(since, counts=counts_only):
+        assert feed.state is not None
+        subscriber.welcome(feed, since=seq, counts=feed.state.counts(), resumed=False)
         return
     if entry.greets:
-        entry.subscriber.welcome(feed, resumed=True, since=entry.since or 0)
-    if missed:
-        entry.subscriber.write(b"".join(missed))
+        subscriber.welcome(feed, since=since, counts=feed.counts_at(since), resumed=True)
+    if missed := feed.after(since):
+        subscriber.write(joined(missed, counts_only=counts_only))
 
 
-def _missed_frames(feed: Feed, entry: PendingSubscriber, seq: int) -> list[bytes] | None:
-    """The frames that it missed; None where a snapshot is due."""
-    since = entry.since
-    if since is None or since > seq or seq - since > HISTORY:
-        return None
-    if since == seq:
-        return []
-    known = entry.missed | dict(feed.history)
-    try:
-        return [known[number] for number in range(since + 1, seq + 1)]
-    except KeyError:
-        return None
+def counted_frames(events: Sequence[Event], connections: Mapping[str, str]) -> list[EventFrame]:
+    """Events that were read from the log, with the counts before and after each.
+
+    Args:
+        connections: who was there before the first of them, and how.
+    """
+    there = {user_id: {"connection": state} for user_id, state in connections.items()}
+    roster = Roster({}, there)
+    frames = []
+    for event in events:
+        before = roster.counts()
+        with contextlib.suppress(NotUnderstood):
+            roster.apply(event)
+        frames.append(EventFrame(event, counts_before=before, counts=roster.counts()))
+    return frames

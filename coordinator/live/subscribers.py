@@ -12,11 +12,13 @@ whose events it has not been sent, or is sent an event twice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from coordinator.domain.close_codes import CloseCode
+from coordinator.domain.roster import Counts
+from coordinator.live.frames import EventFrame
 
 if TYPE_CHECKING:
     from coordinator.live.feed import Feed
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 _GONE = 1 << 62
 """The place of a cursor that nothing is sent to any more."""
 
-_NOTHING = (0, 0, b"")
+_NOTHING = (0, 0, False, b"")
 
 
 class Subscriber(Protocol):
@@ -33,10 +35,12 @@ class Subscriber(Protocol):
     Attributes:
         user_id: whose departure ends it; None where only the feed's end does.
         connect_seq: the log's last seq when it was admitted; earlier events cannot end it.
+        counts_only: it is told how many there are, not who.
     """
 
     user_id: str | None
     connect_seq: int
+    counts_only: bool
 
     @property
     def writer(self) -> Callable[[bytes], None]:
@@ -45,8 +49,15 @@ class Subscriber(Protocol):
     def write(self, frames: bytes) -> None:
         """Sends frames as they are; nothing once it is closing."""
 
-    def welcome(self, feed: Feed, *, resumed: bool, since: int) -> None:
-        """Sends the greeting: a snapshot, or that the missed events follow."""
+    def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
+        """Sends the greeting: a snapshot, or that the missed events follow.
+
+        Args:
+            counts: of the people in the room as of `since`.
+        """
+
+    def on_not_admitted(self) -> None:
+        """The state, read anew, has no place for it: it finds out why, and ends."""
 
     def close(self, code: CloseCode) -> None:
         """Says bye and closes."""
@@ -57,30 +68,37 @@ class PendingSubscriber:
 
     Attributes:
         since: resume after this seq; None = a snapshot.
+        epoch: the history that `since` belongs to; None where the client does not say.
         need: it is admitted when the feed has reached this seq.
-        missed: frames of (since, …] that were read from the log, by seq.
         greets: False where the reply is to a `sync`: then only a snapshot has a `welcome`.
     """
 
-    __slots__ = ("greets", "missed", "need", "since", "subscriber")
+    __slots__ = ("epoch", "greets", "need", "since", "subscriber")
 
     def __init__(
-        self, subscriber: Subscriber, *, since: int | None, need: int, greets: bool
+        self,
+        subscriber: Subscriber,
+        *,
+        since: int | None,
+        epoch: str | None,
+        need: int,
+        greets: bool,
     ) -> None:
         self.subscriber = subscriber
         self.since = since
+        self.epoch = epoch
         self.need = need
-        self.missed: dict[int, bytes] = {}
         self.greets = greets
 
 
 class Cursor:
     """A subscriber's place in the stream: it has been sent everything up to `seq`."""
 
-    __slots__ = ("seq", "subscriber", "write")
+    __slots__ = ("counts_only", "seq", "subscriber", "write")
 
     def __init__(self, subscriber: Subscriber, seq: int) -> None:
         self.subscriber = subscriber
+        self.counts_only = subscriber.counts_only
         self.write = subscriber.writer
         self.seq = seq
 
@@ -90,7 +108,8 @@ class Subscribers:
 
     Attributes:
         head: the feed's last seq, which every cursor is brought to.
-        pending: frames of those who wait to be admitted are not in it.
+        pending: those who wait to be admitted.
+        by_user: the connections of each participant.
     """
 
     def __init__(self) -> None:
@@ -98,7 +117,7 @@ class Subscribers:
         self.pending: list[PendingSubscriber] = []
         self.by_user: dict[str, set[Subscriber]] = {}
         self._cursors: dict[Subscriber, Cursor] = {}
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[EventFrame] = deque()
         """The frames up to `head` that somebody may lack."""
         self._broadcast: Iterator[Cursor] | None = None
         self._broadcast_began_at = 0
@@ -127,9 +146,9 @@ class Subscribers:
         self._unsent.clear()
         self._broadcast, self._joined = None, _NOTHING
 
-    def append(self, seq: int, frame: bytes) -> None:
+    def append(self, frame: EventFrame) -> None:
         """The feed's next event, to be sent to everybody."""
-        self.head = seq
+        self.head = frame.seq
         self._unsent.append(frame)
 
     def add(self, subscriber: Subscriber) -> None:
@@ -192,14 +211,21 @@ class Subscribers:
         return lacking
 
     def _write(self, cursor: Cursor, head: int) -> None:
-        start, end, frames = self._joined
-        if start != cursor.seq or end != head:
-            start = cursor.seq
+        start, end, counts_only, frames = self._joined
+        if start != cursor.seq or end != head or counts_only is not cursor.counts_only:
+            start, counts_only = cursor.seq, cursor.counts_only
             lacking = islice(self._unsent, len(self._unsent) - (head - start), None)
-            frames = b"".join(lacking)
-            self._joined = (start, head, frames)
+            frames = joined(lacking, counts_only=counts_only)
+            self._joined = (start, head, counts_only, frames)
         cursor.seq = head
         try:
             cursor.write(frames)  # may end connections that prove too slow
         except RuntimeError:  # uvloop's word for a closed socket
             self.remove(cursor.subscriber)
+
+
+def joined(frames: Iterable[EventFrame], *, counts_only: bool) -> bytes:
+    """The bytes of several events, as one kind of subscriber is sent them."""
+    if counts_only:
+        return b"".join([frame.counted() for frame in frames])
+    return b"".join([frame.plain for frame in frames])

@@ -13,6 +13,7 @@ import logging
 import socket as sockets
 from base64 import b64decode
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from typing import Any, Protocol
 
 from websockets.frames import Frame, Opcode
@@ -20,13 +21,21 @@ from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as FrameProtocol
 from websockets.utils import accept_key
 
-MAX_FRAME_BYTES = 16 * 1024
+from coordinator.live.allowance import RATE, FrameAllowance, Verdict
+
+MAX_MESSAGE_BYTES = 16 * 1024
+"""A larger message, all its fragments together, is closed 1009 by the protocol."""
+MAX_FRAGMENTS = 64
 PING_SECONDS = 20.0
 """Pace of protocol pings; a peer that says nothing until the next one is dead."""
 CLOSE_SECONDS = 2.0
 """How long a peer may take to answer our close; then the connection is aborted."""
 SEND_BUFFER = 128 * 1024
 RECEIVE_BUFFER = 16 * 1024
+ERRORS_PER_READ = 32
+"""So many refusals are told of what was received at once; the rest of a flood is only dropped."""
+PAUSE_SECONDS = 0.1, 1.0
+"""The least and the most that a socket over its rate is not read from."""
 
 _PING = b"\x89\x00"
 _BAD_HANDSHAKE = (
@@ -38,17 +47,27 @@ _quiet.setLevel(logging.CRITICAL)
 _quiet.propagate = False
 
 
+class Refused(Enum):
+    """Why a message or a control frame is not heard."""
+
+    BINARY = auto()
+    FRAGMENTS = auto()
+    TOO_FAST = auto()
+    """A text message, or a part of one, beyond the rate."""
+    CONTROL_TOO_FAST = auto()
+    """Anything else beyond the rate: a ping, a pong that answers nothing, a binary frame."""
+    FLOOD = auto()
+    """It has been beyond the rate for so long that the connection has to end."""
+
+
 class Receiver(Protocol):
     """Who hears what a socket brings. Nothing here may await or raise."""
 
     def on_text(self, text: bytes) -> None:
-        """A whole text message of at most `MAX_FRAME_BYTES`, valid UTF-8."""
+        """A whole text message of at most `MAX_MESSAGE_BYTES`, valid UTF-8."""
 
-    def on_other(self) -> None:
-        """A binary message."""
-
-    def on_ping(self) -> None:
-        """A ping of the protocol, which answers it by itself."""
+    def on_refused(self, why: Refused) -> None:
+        """Something came that is not heard."""
 
     def on_slow(self) -> None:
         """More is unsent than the peer may leave unread."""
@@ -94,11 +113,15 @@ class LiveSocket(asyncio.Protocol):
     """One websocket. `path`, `query` and `headers` are those of its upgrade request."""
 
     __slots__ = (
-        "_binary",
+        "_allowance",
+        "_awaits_pong",
         "_close_timer",
+        "_excess",
+        "_fragments",
         "_frames",
         "_heard",
-        "_parts",
+        "_is_binary",
+        "_is_refused",
         "_ping_timer",
         "_server_state",
         "headers",
@@ -128,11 +151,15 @@ class LiveSocket(asyncio.Protocol):
         self.is_closing = False
         self.is_lost = False
         self._frames = FrameProtocol(
-            SERVER, state=State.OPEN, max_size=MAX_FRAME_BYTES, logger=_quiet
+            SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=_quiet
         )
-        self._parts: list[bytes] = []
-        self._binary = False
-        self._heard = True
+        self._allowance = FrameAllowance(self.loop.time())
+        self._excess = 0
+        """Frames beyond the rate in what is being read."""
+        self._fragments: list[bytes] = []
+        self._is_binary = self._is_refused = False
+        """Of the message whose fragments are coming."""
+        self._heard, self._awaits_pong = True, False
         self._ping_timer: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         server_state.connections.add(self)
@@ -215,7 +242,7 @@ class LiveSocket(asyncio.Protocol):
         if not self._heard:
             self.abort()
             return
-        self._heard = False
+        self._heard, self._awaits_pong = False, True
         if not self.is_closing:
             self.transport.write(_PING)
         self._ping_timer = self.loop.call_later(PING_SECONDS, self._ping)
@@ -223,13 +250,16 @@ class LiveSocket(asyncio.Protocol):
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
+        self._heard, self._excess = True, 0
         frames = self._frames
         frames.receive_data(data)
         for event in frames.events_received():
             if isinstance(event, Frame):
                 self._on_frame(event)
         self._answer()
+        if self._excess:
+            least, most = PAUSE_SECONDS
+            self.pause(min(most, max(least, self._excess / RATE)))
 
     def _answer(self) -> None:
         """Sends what the protocol wants sent by itself: pongs, the echo of a close, the end."""
@@ -245,33 +275,68 @@ class LiveSocket(asyncio.Protocol):
             self._end_soon()
 
     def _on_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.PING:
-            self._tell("on_ping")
-        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
-            self._binary = frame.opcode is Opcode.BINARY
-            self._parts = [bytes(frame.data)]
-        elif frame.opcode is Opcode.CONT:
-            self._parts.append(bytes(frame.data))
-        else:
+        """Every frame counts, but the answer to our ping and the close."""
+        opcode = frame.opcode
+        if opcode is Opcode.CLOSE:
             return
-        if frame.fin:
-            message, self._parts = b"".join(self._parts), []
-            self._on_message(message)
+        if opcode is Opcode.PONG and self._awaits_pong:
+            self._awaits_pong = False
+            return
+        verdict = self._allowance.take(self.loop.time())
+        if opcode is Opcode.PING or opcode is Opcode.PONG:
+            if verdict is not Verdict.READ:
+                self._refuse_excess(verdict, Refused.CONTROL_TOO_FAST)
+            return
+        if opcode is not Opcode.CONT:
+            self._is_binary, self._is_refused = opcode is Opcode.BINARY, False
+            self._fragments.clear()
+        self._on_fragment(frame, verdict)
+
+    def _on_fragment(self, frame: Frame, verdict: Verdict) -> None:
+        """A message is heard whole or not at all, and refused once."""
+        if verdict is not Verdict.READ:
+            is_first = not self._is_refused
+            self._drop_message()
+            why = Refused.CONTROL_TOO_FAST if self._is_binary else Refused.TOO_FAST
+            self._refuse_excess(verdict, why, is_told=is_first)
+        elif self._is_refused:
+            return
+        elif len(self._fragments) == MAX_FRAGMENTS:
+            self._drop_message()
+            self._refuse(Refused.FRAGMENTS)
+        else:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                message = b"".join(self._fragments)
+                self._fragments.clear()
+                self._on_message(message)
+
+    def _drop_message(self) -> None:
+        self._is_refused = True
+        self._fragments.clear()
+
+    def _refuse_excess(self, verdict: Verdict, why: Refused, *, is_told: bool = True) -> None:
+        self._excess += 1
+        if verdict is Verdict.FLOOD:
+            self._refuse(Refused.FLOOD)
+        elif is_told and self._excess <= ERRORS_PER_READ:
+            self._refuse(why)
+
+    def _refuse(self, why: Refused) -> None:
+        if self.receiver is not None and not self.is_closing:
+            self.receiver.on_refused(why)
 
     def _on_message(self, message: bytes) -> None:
-        if self._binary:
-            self._tell("on_other")
+        if self._is_binary:
+            self._refuse(Refused.BINARY)
         elif not message.isascii() and not _is_utf8(message):
             self._frames.fail(1007, "invalid UTF-8")
         elif self.receiver is not None and not self.is_closing:
             self.receiver.on_text(message)
 
-    def _tell(self, what: str) -> None:
-        if self.receiver is not None and not self.is_closing:
-            getattr(self.receiver, what)()
-
     def pause_writing(self) -> None:
-        self._tell("on_slow")
+        if self.receiver is not None and not self.is_closing:
+            self.receiver.on_slow()
 
     def resume_writing(self) -> None:
         """Nothing waits for it: whoever was slow is closed."""

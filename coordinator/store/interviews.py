@@ -107,13 +107,6 @@ _STANDING = """
         AND e.epoch = known.epoch AND date_trunc('milliseconds', e.at) = known.at
 """
 
-_HEADS = """
-    SELECT i.id, i.last_seq
-    FROM unnest($1::varchar[], $2::bigint[]) AS known (id, seq)
-    JOIN interviews i USING (id)
-    WHERE i.last_seq <> known.seq
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -308,12 +301,7 @@ class Interviews:
 
     # -- the hub's source ---------------------------------------------------------------------
 
-    async def load(self, interview_id: str) -> tuple[int, InterviewState] | None:
-        """The feed's state and the seq that it reflects, of one moment; None = there is none."""
-        loaded = await self.load_head(interview_id)
-        return None if loaded is None else (loaded[0].seq, loaded[1])
-
-    async def load_head(self, interview_id: str) -> tuple[Head, InterviewState] | None:
+    async def load(self, interview_id: str) -> tuple[Head, InterviewState] | None:
         """The feed's state and the event that it reflects, of one moment; None = there is none."""
         rows = await self.database.fetch_told(_LOAD, interview_id, key="id")
         if not rows:
@@ -353,18 +341,16 @@ class Interviews:
         )  # fmt: skip
         return rows[0]["epoch"] if rows else None
 
+    async def connections_at(self, interview_id: str, seq: int) -> dict[str, str]:
+        """Nobody is in an interview."""
+        return {}
+
     async def head(self, interview_id: str) -> int | None:
         """The log's last seq; None = no such interview."""
         seq: int | None = await self.database.fetchval(
             "SELECT last_seq FROM interviews WHERE id = $1", interview_id
         )
         return seq
-
-    async def heads(self, known: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Of the interviews given with the seq that a node knows: those whose last is another."""
-        ids, seqs = [interview_id for interview_id, _ in known], [seq for _, seq in known]
-        rows = await self.database.fetch(_HEADS, ids, seqs)
-        return [(row["id"], row["last_seq"]) for row in rows]
 
 
 def _json(value: Any) -> str:

@@ -76,12 +76,24 @@ _STANDING = """
         AND date_trunc('milliseconds', e.at) = known.at
 """
 
-_HEADS = """
-    SELECT r.room_id, r.last_seq
-    FROM unnest($1::varchar[], $2::bigint[]) AS known (room_id, seq)
-    JOIN interview_rooms r USING (room_id)
-    WHERE r.last_seq <> known.seq
+# The last event of each person tells how it is connected: the counts of a seq that has passed.
+_CONNECTIONS_AT = """
+    SELECT user_id, type, connection
+    FROM (
+        SELECT DISTINCT ON (payload -> 'participant' ->> 'userId')
+            payload -> 'participant' ->> 'userId' AS user_id, type,
+            payload -> 'participant' ->> 'connection' AS connection
+        FROM room_events
+        WHERE room_id = $1 AND seq <= $2 AND type <> 'room_ended'
+        ORDER BY payload -> 'participant' ->> 'userId', seq DESC
+    ) last
+    WHERE user_id IS NOT NULL AND type <> 'participant_left'
 """
+_CONNECTION_AFTER = {
+    "participant_online": "online",
+    "participant_back": "online",
+    "participant_away": "away",
+}
 
 _CLOCK = "SELECT clock_timestamp() AS now, epoch FROM deployment"
 
@@ -295,12 +307,7 @@ class Rooms:
             for r in rows
         ]  # fmt: skip
 
-    async def load(self, room_id: str) -> tuple[int, Roster] | None:
-        """The feed's state and the seq that it reflects, of one moment; None = no such room."""
-        loaded = await self.load_head(room_id)
-        return None if loaded is None else (loaded[0].seq, loaded[1])
-
-    async def load_head(self, room_id: str) -> tuple[Head, Roster] | None:
+    async def load(self, room_id: str) -> tuple[Head, Roster] | None:
         """The feed's state and the event that it reflects, of one moment; None = no such room."""
         return await self._loads.get(room_id)
 
@@ -355,6 +362,14 @@ class Rooms:
         )  # fmt: skip
         return rows[0]["epoch"] if rows else None
 
+    async def connections_at(self, room_id: str, seq: int) -> dict[str, str]:
+        """Who was in the room as of `seq`, and with which `connection`; reads the log up to it."""
+        rows = await self.database.fetch_told(_CONNECTIONS_AT, room_id, seq, key="user_id")
+        return {
+            row["user_id"]: _CONNECTION_AFTER.get(row["type"]) or row["connection"] or "none"
+            for row in rows
+        }
+
     async def head(self, room_id: str) -> int | None:
         """The log's last seq; None = no such room."""
         seq: int | None = await self.database.fetchval(
@@ -362,11 +377,6 @@ class Rooms:
         )
         return seq
 
-    async def heads(self, known: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Of the rooms given with the seq that a node knows: those whose last seq is another."""
-        ids, seqs = [room_id for room_id, _ in known], [seq for _, seq in known]
-        rows = await self.database.fetch(_HEADS, ids, seqs)
-        return [(row["room_id"], row["last_seq"]) for row in rows]
 
 
 def _loaded(rows: list[Any]) -> tuple[Head, Roster]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -37,8 +36,10 @@ from coordinator.live.frames import bye_frame
 from coordinator.live.hub import Hub
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.websocket import LiveSocket, offered_subprotocols
+from coordinator.web.early_frames import EarlyFrames
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
+from coordinator.web.live_query import BadQuery, LiveQuery
 
 log = structlog.get_logger()
 
@@ -46,7 +47,6 @@ SUBPROTOCOL = "room.v1"
 AUTH_SECONDS = 5.0
 UNAUTHENTICATED = 1000
 """Sockets of a node that may wait for their first frame."""
-EARLY_FRAMES = 40
 
 CLOSE_CODES: tuple[tuple[type[CoordinatorError], CloseCode], ...] = (
     (LeaseLost, CloseCode.CANNOT_CONTINUE),
@@ -63,11 +63,12 @@ CLOSE_CODES: tuple[tuple[type[CoordinatorError], CloseCode], ...] = (
 
 
 class Refusal(Exception):
-    """A connection that is not let in, with its close code."""
+    """A connection that is not let in: its close code, and why in words."""
 
-    def __init__(self, code: CloseCode) -> None:
+    def __init__(self, code: CloseCode, reason: str | None = None) -> None:
         self.code = code
-        super().__init__(code.reason)
+        self.reason = reason or code.reason
+        super().__init__(self.reason)
 
 
 class LiveEndpoint(Protocol):
@@ -84,7 +85,12 @@ class LiveEndpoint(Protocol):
     def credential_of(self, frame: dict[str, Any]) -> str | None:
         """What a first frame of type `auth` presents."""
 
-    async def admit(self, socket: LiveSocket, feed_id: str, credential: str) -> Connection:
+    def limit_of(self, credential: str | None) -> str:
+        """The name of the rate limit that a failed proof counts against; None: there was none."""
+
+    async def admit(
+        self, socket: LiveSocket, feed_id: str, credential: str, query: LiveQuery
+    ) -> Connection:
         """Makes the connection, where the credential allows it.
 
         Raises:
@@ -121,6 +127,8 @@ class Handshake:
         self._max_connections = max_connections
         self._is_moving = is_moving
         self._openings: set[asyncio.Task[None]] = set()
+        self._places: set[LiveSocket] = set()
+        """Sockets that take a place although the registry does not have them yet."""
         self._unauthenticated = 0
 
     def is_moving(self) -> bool:
@@ -130,12 +138,21 @@ class Handshake:
         return any(endpoint.path.fullmatch(path.rstrip("/")) for endpoint in self._endpoints)
 
     def choose(self, offered: list[str]) -> str | None:
-        return SUBPROTOCOL if SUBPROTOCOL in offered else None
+        """`room.v1`; of a client that offers a credential alone, that: else it would hang up."""
+        return SUBPROTOCOL if SUBPROTOCOL in offered else _lone_credential(offered)
 
     def accept(self, socket: LiveSocket) -> None:
-        opening = socket.loop.create_task(self._open(socket))
-        self._openings.add(opening)
-        opening.add_done_callback(self._openings.discard)
+        early = EarlyFrames()
+        socket.receiver = early
+        if self.is_moving():
+            refuse(socket, CloseCode.DRAINING)
+        elif self._registry.count() + len(self._places) >= self._max_connections:
+            refuse(socket, CloseCode.OVER_CAPACITY)
+        else:
+            self._places.add(socket)
+            opening = socket.loop.create_task(self._open(socket, early))
+            self._openings.add(opening)
+            opening.add_done_callback(self._openings.discard)
 
     async def close(self) -> None:
         """Ends the openings under way."""
@@ -144,46 +161,64 @@ class Handshake:
             opening.cancel()
         await asyncio.gather(*openings, return_exceptions=True)
 
-    async def _open(self, socket: LiveSocket) -> None:
+    async def _open(self, socket: LiveSocket, early: EarlyFrames) -> None:
         try:
-            await self._greet(socket)
+            await self._greet(socket, early)
         except Refusal as refusal:
-            refuse(socket, refusal.code)
+            refuse(socket, refusal.code, refusal.reason)
         except CoordinatorError as error:
-            code = next(code for kind, code in CLOSE_CODES if isinstance(error, kind))
-            if isinstance(error, Unauthorized):
-                await self._count_failure(socket)
-            refuse(socket, code)
+            refuse(socket, next(code for kind, code in CLOSE_CODES if isinstance(error, kind)))
         except Exception as error:
             log.error("live_failed", path=socket.path, exc_info=error)
             refuse(socket, CloseCode.SERVER_ERROR)
+        finally:
+            self._places.discard(socket)
 
-    async def _greet(self, socket: LiveSocket) -> None:
-        early = _EarlyFrames()
-        socket.receiver = early
-        if self.is_moving():
-            raise Refusal(CloseCode.DRAINING)
-        if self._registry.count() >= self._max_connections:
-            raise Refusal(CloseCode.OVER_CAPACITY)
+    async def _greet(self, socket: LiveSocket, early: EarlyFrames) -> None:
         if not self._origin_is_allowed(socket):
             raise Refusal(CloseCode.NOT_ALLOWED)
-        await self._limits.check("live", self._address(socket))
+        if _lone_credential(offered_subprotocols(socket.headers)):
+            raise Refusal(CloseCode.BAD_REQUEST, f"offer {SUBPROTOCOL} too")
         endpoint, key = self._endpoint(socket.path)
-        since = _since(socket.query)
-        credential = endpoint.credential(socket)
-        if credential is None:
-            credential = await self._wait_for_credential(endpoint, early)
-        connection = await endpoint.admit(socket, key.id, credential)
+        try:
+            query = LiveQuery.read(socket.query)
+        except BadQuery as error:
+            raise Refusal(CloseCode.BAD_REQUEST) from error
+        connection = await self._authenticate(socket, early, endpoint, key, query)
         socket.seat.authenticated()
-        await self._attach(socket, connection, key, since, early)
+        await self._attach(socket, connection, key, query, early)
+
+    async def _authenticate(
+        self,
+        socket: LiveSocket,
+        early: EarlyFrames,
+        endpoint: LiveEndpoint,
+        key: FeedKey,
+        query: LiveQuery,
+    ) -> Connection:
+        """The connection that the presented credential allows.
+
+        Raises:
+            Refusal, CoordinatorError: there is none.
+            RateLimited: its address has presented too many bad ones.
+        """
+        credential = endpoint.credential(socket)
+        try:
+            if credential is None:
+                credential = await self._wait_for_credential(endpoint, early)
+            return await endpoint.admit(socket, key.id, credential, query)
+        except Unauthorized:
+            name = endpoint.limit_of(credential)
+            await self._limits.check(name, self._address(socket))
+            raise
 
     async def _attach(
         self,
         socket: LiveSocket,
         connection: Connection,
         key: FeedKey,
-        since: int | None,
-        early: _EarlyFrames,
+        query: LiveQuery,
+        early: EarlyFrames,
     ) -> None:
         """From the decision to the greeting; what the client says meanwhile waits."""
         if socket.is_lost:
@@ -193,19 +228,24 @@ class Handshake:
         socket.receiver = connection
         connection.hold(early.frames)
         self._registry.add(connection)
+        self._places.discard(socket)
         try:
             connect_seq = await connection.open()
-            since = connection.starts_after(since)
+            since = connection.starts_after(query.since)
             feed = await self._hub.resume.attach(
-                key, connection, since=since, connect_seq=connect_seq
+                key, connection, since=since, epoch=query.epoch, connect_seq=connect_seq
             )
         except CoordinatorError:
             connection.give_up_row()
             raise
         connection.start(feed)
 
-    async def _wait_for_credential(self, endpoint: LiveEndpoint, early: _EarlyFrames) -> str:
-        """The first frame's, within 5 s; nothing is sent before it."""
+    async def _wait_for_credential(self, endpoint: LiveEndpoint, early: EarlyFrames) -> str:
+        """The first frame's, within 5 s; nothing is sent before it.
+
+        Raises:
+            Unauthorized: silence, or another frame.
+        """
         if self._unauthenticated >= UNAUTHENTICATED:
             raise Refusal(CloseCode.OVER_CAPACITY)
         self._unauthenticated += 1
@@ -213,13 +253,13 @@ class Handshake:
             async with asyncio.timeout(AUTH_SECONDS):
                 first = await early.first()
         except TimeoutError:
-            raise Refusal(CloseCode.TOKEN_INVALID) from None
+            raise Unauthorized from None
         finally:
             self._unauthenticated -= 1
         credential = _auth_frame(first)
         presented = endpoint.credential_of(credential) if credential is not None else None
         if presented is None:
-            raise Refusal(CloseCode.TOKEN_INVALID)
+            raise Unauthorized
         return presented
 
     def _endpoint(self, path: str) -> tuple[LiveEndpoint, FeedKey]:
@@ -245,13 +285,6 @@ class Handshake:
         ]
         return self._limits.address({"client": (socket.peer, 0), "headers": forwarded})
 
-    async def _count_failure(self, socket: LiveSocket) -> None:
-        """Failed authentications count twice against the address."""
-        try:
-            await self._limits.check("live", self._address(socket))
-        except RateLimited:
-            log.info("many_failed_authentications", path=socket.path)
-
 
 def presented_token(socket: LiveSocket) -> str | None:
     """A bearer token of the upgrade request: of its header, else of its subprotocols."""
@@ -267,54 +300,17 @@ def subprotocol_value(socket: LiveSocket, prefix: str) -> str | None:
     return None
 
 
-def refuse(socket: LiveSocket, code: CloseCode) -> None:
+def refuse(socket: LiveSocket, code: CloseCode, reason: str | None = None) -> None:
     """Says bye and closes."""
     after_ms = 1000 if code.retry is Retry.SOON else None
-    socket.close(code, code.reason, bye_frame(code, after_ms=after_ms))
+    socket.close(code, reason or code.reason, bye_frame(code, reason=reason, after_ms=after_ms))
 
 
-class _EarlyFrames:
-    """Hears a socket until its connection does."""
-
-    def __init__(self) -> None:
-        self.frames: deque[bytes] = deque()
-        self._arrived = asyncio.Event()
-        self._is_over = False
-
-    async def first(self) -> bytes | None:
-        """The first message; None where it was not text, or the socket went."""
-        await self._arrived.wait()
-        return None if self._is_over or not self.frames else self.frames.popleft()
-
-    def on_text(self, text: bytes) -> None:
-        if len(self.frames) < EARLY_FRAMES:
-            self.frames.append(text)
-        self._arrived.set()
-
-    def on_other(self) -> None:
-        if not self.frames:
-            self._is_over = True
-        self._arrived.set()
-
-    def on_ping(self) -> None:
-        """Not the first frame."""
-
-    def on_slow(self) -> None:
-        """Nothing has been sent yet."""
-
-    def on_lost(self) -> None:
-        self._is_over = True
-        self._arrived.set()
-
-
-def _since(query: str) -> int | None:
-    values = parse_qs(query, keep_blank_values=True).get("since")
-    if values is None:
+def _lone_credential(offered: list[str]) -> str | None:
+    """The credential that a client offers as a subprotocol without `room.v1`."""
+    if SUBPROTOCOL in offered:
         return None
-    text = values[0]
-    if not (text.isascii() and text.isdigit()):
-        raise Refusal(CloseCode.BAD_REQUEST)
-    return int(text) if len(text) < 20 else 10**20  # past any end
+    return next((each for each in offered if each.startswith(("bearer.", "key."))), None)
 
 
 def _auth_frame(text: bytes | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from coordinator.domain.errors import NotFound
 from coordinator.domain.events import INTERVIEW
 from coordinator.domain.ids import new_session_id
 from coordinator.domain.job import is_record_id
-from coordinator.domain.people import Staff
+from coordinator.domain.people import Proof, Staff
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.interview_viewer import InterviewViewer
 from coordinator.live.websocket import LiveSocket
@@ -19,13 +19,14 @@ from coordinator.services.api_keys import ApiKeys
 from coordinator.store.interviews import Interviews
 from coordinator.web.handshake import Refusal, presented_token, subprotocol_value
 from coordinator.web.http_request import utf8_header
+from coordinator.web.live_query import LiveQuery
 
 _KEY = "key "
 _TOKEN = "token "
 
 
 class InterviewEndpoint:
-    """`/api/open/interviews/{id}/live`: an API key whose tenant it is, or any staff token.
+    """`/api/open/interviews/{id}/live`: an API key whose tenant it is, or an admin.
 
     A credential is told as what it is: `key …` or `token …`.
     """
@@ -57,7 +58,12 @@ class InterviewEndpoint:
                 return kind + value
         return None
 
-    async def admit(self, socket: LiveSocket, feed_id: str, credential: str) -> Connection:
+    def limit_of(self, credential: str | None) -> str:
+        return "key" if credential is not None and credential.startswith(_KEY) else "live"
+
+    async def admit(
+        self, socket: LiveSocket, feed_id: str, credential: str, query: LiveQuery
+    ) -> Connection:
         if credential.startswith(_KEY):
             return await self._for_key(socket, feed_id, credential[len(_KEY) :])
         return await self._for_staff(socket, feed_id, credential[len(_TOKEN) :])
@@ -73,21 +79,26 @@ class InterviewEndpoint:
         ):
             raise NotFound
         identity = {"name": key.name, "role": "observer"}
-        return self._watch(socket, interview_id, identity, expires_at=None)
+        return self._watch(socket, interview_id, identity, proof=None)
 
     async def _for_staff(
         self, socket: LiveSocket, interview_id: str, token: str
     ) -> InterviewViewer:
         proof = await self._access.proof(token)
-        if not isinstance(proof.holder, Staff):
+        if not isinstance(proof.holder, Staff) or not proof.holder.is_admin:
             raise Refusal(CloseCode.NOT_ALLOWED)
         if not is_record_id(interview_id):
             raise NotFound
         identity = {"userId": proof.user_id, "role": "observer"}
-        return self._watch(socket, interview_id, identity, expires_at=proof.expires_at)
+        return self._watch(socket, interview_id, identity, proof=proof)
 
     def _watch(
-        self, socket: LiveSocket, interview_id: str, identity: dict[str, Any], **more: Any
+        self,
+        socket: LiveSocket,
+        interview_id: str,
+        identity: dict[str, Any],
+        *,
+        proof: Proof | None,
     ) -> InterviewViewer:
         return InterviewViewer(
             socket,
@@ -96,5 +107,6 @@ class InterviewEndpoint:
             identity=identity,
             interview_id=interview_id,
             load=self._interviews.load,
-            **more,
+            proof=proof,
+            needs_admin=proof is not None,
         )

@@ -18,6 +18,7 @@ from coordinator.services.access import Access
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms, StoredRoom
 from coordinator.web.handshake import Refusal, presented_token
+from coordinator.web.live_query import LiveQuery
 
 
 class RoomEndpoint:
@@ -47,45 +48,63 @@ class RoomEndpoint:
         token = frame.get("token")
         return token if isinstance(token, str) and token else None
 
-    async def admit(self, socket: LiveSocket, feed_id: str, credential: str) -> Connection:
+    def limit_of(self, credential: str | None) -> str:
+        return "live"
+
+    async def admit(
+        self, socket: LiveSocket, feed_id: str, credential: str, query: LiveQuery
+    ) -> Connection:
         proof = await self._access.proof(credential)
         if not is_room_id(feed_id):
             raise Refusal(CloseCode.NOT_FOUND)
-        if isinstance(proof.holder, Guest) and proof.holder.room_id == feed_id:
-            return self._participant(socket, feed_id, proof, "guest")  # the writer checks the rest
+        is_guest = isinstance(proof.holder, Guest) and proof.holder.room_id == feed_id
+        if is_guest and not query.observes:
+            # The writer checks the rest.
+            return self._participant(socket, feed_id, proof, "guest", query)
         room = await self._rooms.room(feed_id)
         if room is None:
             raise Refusal(CloseCode.NOT_FOUND)
-        return self._for_staff(socket, room, proof)
+        return self._for_staff(socket, room, proof, query)
 
-    def _for_staff(self, socket: LiveSocket, room: StoredRoom, proof: Proof) -> Connection:
+    def _for_staff(
+        self, socket: LiveSocket, room: StoredRoom, proof: Proof, query: LiveQuery
+    ) -> Connection:
         if not isinstance(proof.holder, Staff):
             raise Refusal(CloseCode.NOT_ALLOWED)
-        if room.host_id == proof.user_id:
-            return self._participant(socket, room.room_id, proof, "host")
-        if not proof.holder.is_admin:
+        is_host = room.host_id == proof.user_id
+        if is_host and not query.observes:
+            return self._participant(socket, room.room_id, proof, "host", query)
+        if not is_host and not proof.holder.is_admin:
             raise Refusal(CloseCode.NOT_ALLOWED)
         if room.is_ended:
             raise Refusal(CloseCode.ENDED)
+        return self._observer(socket, room, proof, query)
+
+    def _observer(
+        self, socket: LiveSocket, room: StoredRoom, proof: Proof, query: LiveQuery
+    ) -> Observer:
         observer = Observer(
             socket,
             self._context,
             session_id=new_session_id(),
             identity={"userId": proof.user_id, "role": "observer"},
-            expires_at=proof.expires_at,
+            proof=proof,
+            counts_only=query.counts_only,
+            needs_admin=room.host_id != proof.user_id,
         )
         observer.connect_seq = room.last_seq
         return observer
 
     def _participant(
-        self, socket: LiveSocket, room_id: str, proof: Proof, role: str
+        self, socket: LiveSocket, room_id: str, proof: Proof, role: str, query: LiveQuery
     ) -> ParticipantConnection:
         return ParticipantConnection(
             socket,
             self._context,
             session_id=new_session_id(),
             identity={"userId": proof.user_id, "role": role},
-            expires_at=proof.expires_at,
+            proof=proof,
+            counts_only=query.counts_only,
             writer=self._writer,
             boot=self._node_epoch(),
             room_id=room_id,
