@@ -22,6 +22,11 @@ SLOW_CONSUMERS = Counter(
 PRESENCE_EXPIRED = Counter(
     "coordinator_presence_expired_total", "Participants who did not return within the grace"
 )
+BUS_IGNORED = Counter(
+    "coordinator_bus_messages_ignored_total",
+    "Messages on the bus that do not count, by reason",
+    ["reason"],
+)
 REDIS_UP = Gauge("coordinator_redis_up", "1 while the bus carries this node's own probe")
 HTTP_REQUESTS = Counter(
     "coordinator_http_requests_total", "HTTP requests answered", ["method", "status"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,6 +15,7 @@ import structlog
 from litestar import Litestar
 
 from coordinator import metrics
+from coordinator.domain.errors import Unavailable
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
 from coordinator.live.connection import ConnectionContext
 from coordinator.live.reporter import Reporter
@@ -206,6 +208,7 @@ class Node:
         """
         live = self.live
         await self.store.database.open()
+        live.bus.spread_over(await self.store.nodes.channels())
         await live.lease.enter()
         metrics.CONNECTIONS.set_function(live.registry.count)
         metrics.ROOMS.set_function(lambda: len(live.hub.feeds))
@@ -234,6 +237,9 @@ class Node:
         await self.live.webhooks.stop()
         await self.tasks.end()
         await self.live.hub.close()
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(0.3):
+                await self.live.shifts.let_go()
         await self.live.lease.leave()
         await self.reporter.leave()
         await self.wechat.close()

@@ -8,20 +8,23 @@ import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 
-from redis.asyncio import Redis
-
 from coordinator.data_cipher import DataCipher
 from coordinator.domain.room import Lifespan, Policy
 from coordinator.live.housekeeping import Housekeeping
 from coordinator.live.hub import Hub
+from coordinator.live.judge import Judge
+from coordinator.live.known_nodes import KnownNodes
 from coordinator.live.lease import Lease
 from coordinator.live.publisher import Publisher
 from coordinator.live.pubsub import Bus
 from coordinator.live.reaper import Reaper, Reconciler
 from coordinator.live.registry import ConnectionRegistry
+from coordinator.live.shifts import Shifts
+from coordinator.redis import RedisClient
 from coordinator.settings import Settings
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
+from coordinator.store.duties import Duties
 from coordinator.store.images import Images
 from coordinator.store.interviews import Interviews
 from coordinator.store.jobs import Jobs
@@ -50,6 +53,7 @@ class StoreParts:
     jobs: Jobs
     images: Images
     nodes: Nodes
+    duties: Duties
     console_sessions: ConsoleSessions
     node_reports: NodeReports
     endpoints: Endpoints
@@ -67,6 +71,7 @@ def build_store(settings: Settings) -> StoreParts:
         Jobs(database),
         Images(database),
         Nodes(database),
+        Duties(database),
         ConsoleSessions(database),
         NodeReports(database),
         Endpoints(database),
@@ -85,6 +90,7 @@ class LiveParts:
     hub: Hub
     publisher: Publisher
     writer: Writer
+    shifts: Shifts
     reaper: Reaper
     reconciler: Reconciler
     housekeeping: Housekeeping
@@ -92,19 +98,30 @@ class LiveParts:
 
 
 def build_live(
-    settings: Settings, store: StoreParts, redis: Redis, deployment: str
+    settings: Settings, store: StoreParts, redis: RedisClient, deployment: str
 ) -> LiveParts:
     policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
     registry = ConnectionRegistry()
     lease = Lease(store.nodes, registry, name=node_name())
-    bus = Bus(settings.redis_url, channel=f"{deployment}:events", lease=lease)
+    judge = Judge()
     epochs = store.database.epochs
+    bus = Bus(
+        settings.redis_url,
+        prefix=deployment,
+        jwt_secrets=settings.jwt_secrets,
+        lease=lease,
+        judge=judge,
+        known=KnownNodes(store.nodes),
+        epochs=epochs,
+    )
     hub = Hub(
         [store.rooms, store.interviews],
         epoch=lambda: epochs.current,
         is_degraded=bus.is_down,
+        listen=bus.listen,
     )
     epochs.on_change(hub.change_history)
+    shifts = Shifts(store.duties, lease, judge)
     webhooks = WebhookSender(
         SenderParts(
             endpoints=store.endpoints,
@@ -128,7 +145,11 @@ def build_live(
         hub,
         publisher,
         writer,
-        Reaper(lease, store.nodes, writer, grace=policy.grace, lifespan=_lifespan(settings)),
+        shifts,
+        Reaper(
+            lease, store.nodes, writer, shifts, judge, grace=policy.grace,
+            lifespan=_lifespan(settings),
+        ),
         Reconciler(lease, store.nodes, writer, registry),
         Housekeeping(Retention(store.database, _keep(settings))),
         webhooks,

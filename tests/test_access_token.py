@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from coordinator.domain.errors import Unavailable
 from coordinator.platforms.access_token import AccessTokens
-from coordinator.redis import fail_fast_redis
+from coordinator.redis import RedisClient, fail_fast_redis
 from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
 
@@ -190,13 +190,15 @@ async def test_without_redis_each_node_has_a_token(platform: Platform) -> None:
 
 
 @pytest.fixture
-def silent_redis() -> Iterator[Redis]:
+def silent_redis() -> Iterator[RedisClient]:
     """Accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield fail_fast_redis(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
 
 
-async def test_a_redis_that_hangs_holds_nobody_up(silent_redis: Redis, platform: Platform) -> None:
+async def test_a_redis_that_hangs_holds_nobody_up(
+    silent_redis: RedisClient, platform: Platform
+) -> None:
     tokens = AccessTokens(platform.fetch, silent_redis, "p")
     started = time.monotonic()
     assert await tokens.current() == "token-1"

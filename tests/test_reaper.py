@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -14,14 +15,17 @@ from coordinator.domain.ids import new_guest_id, new_session_id
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Lifespan, Policy
 from coordinator.live.housekeeping import Housekeeping
+from coordinator.live.judge import Judge
 from coordinator.live.lease import Lease
 from coordinator.live.loop import Loop
 from coordinator.live.reaper import Reaper
 from coordinator.live.registry import ConnectionRegistry
+from coordinator.live.shifts import Shifts
 from coordinator.store.database import Database
+from coordinator.store.duties import Duties
 from coordinator.store.nodes import Nodes
 from coordinator.store.retention import Keep, Retention
-from coordinator.store.room_writer.commands import Connect, Disconnect, Join
+from coordinator.store.room_writer.commands import Connect, Disconnect, End, Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.people import new_room_id
@@ -39,9 +43,12 @@ class Site:
         self.nodes = Nodes(database)
         self.lease = Lease(self.nodes, ConnectionRegistry(), name="test")
         self.writer = Writer(database, Policy(500, GRACE), lambda events, replaced: None)
+        judge = Judge()
+        self.shifts = Shifts(Duties(database), self.lease, judge)
         self.reaper = Reaper(
-            self.lease, self.nodes, self.writer, grace=GRACE, lifespan=FOR_EVER
-        )
+            self.lease, self.nodes, self.writer, self.shifts, judge, grace=GRACE,
+            lifespan=FOR_EVER,
+        )  # fmt: skip
 
     async def enter(self) -> None:
         """Takes a lease that counts as held for an hour."""
@@ -103,10 +110,9 @@ async def test_a_deadline_that_has_passed_is_carried_out(site: Site) -> None:
 async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
     """Somebody locks the log of an old room: the purge fails, and people leave all the same."""
     old, _, _ = await site.guest()
+    await site.writer.submit(End(room_id=old, by="user_001"))
     await site.database.execute(
-        "UPDATE interview_rooms SET status = 'ended', ended_at = now() - interval '90 d'"
-        " WHERE room_id = $1",
-        old,
+        "UPDATE interview_rooms SET ended_at = now() - interval '90 d' WHERE room_id = $1", old
     )
     room, user, session = await site.guest()
     await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
@@ -155,3 +161,19 @@ async def test_a_loop_says_its_own_trouble_until_a_pass_goes_well() -> None:
     assert other.trouble is None
     await failing.pass_once()
     assert failing.trouble is None
+
+
+async def test_a_loop_ends_when_it_is_told_to_though_its_work_swallows_that() -> None:
+    has_begun = asyncio.Event()
+
+    async def work() -> None:
+        has_begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    running = asyncio.create_task(Loop(work, name="deaf", seconds=0.0).run())
+    await has_begun.wait()
+    running.cancel()
+    await asyncio.wait([running], timeout=2)
+
+    assert running.cancelled()

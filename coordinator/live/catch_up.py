@@ -13,7 +13,7 @@ what the log does not have is closed with 4201, and they come back to a new one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -55,12 +55,14 @@ class CatchUp:
         *,
         epoch: Callable[[], str],
         is_degraded: Callable[[], bool],
+        listen: Callable[[FeedKey], Awaitable[None]] | None,
         on_read: Callable[[Feed], None],
     ) -> None:
         self._sources = sources
         self._feeds = feeds
         self._epoch = epoch
         self._is_degraded = is_degraded
+        self._listen = listen
         self._on_read = on_read
         self._readers: dict[FeedKey, asyncio.Task[None]] = {}
         self._proving: asyncio.Task[None] | None = None
@@ -112,6 +114,8 @@ class CatchUp:
 
     async def _read_once(self, feed: Feed) -> bool:
         """One look into the database; False where it has brought nothing yet."""
+        if feed.head is None and self._listen is not None:
+            await self._listen(feed.key)  # first, so that nothing falls between the two
         source, epoch = self._sources[feed.key.kind], self._epoch()
         if feed.head is None or (feed.is_stale and feed.head.seq >= feed.target):
             loaded = await source.load(feed.key.id)

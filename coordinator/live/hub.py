@@ -13,9 +13,9 @@ next poll.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from coordinator.domain.events import Event
+from coordinator.domain.events import Event, FeedKey
 from coordinator.live.broadcast import Broadcast
 from coordinator.live.catch_up import CatchUp
 from coordinator.live.feed import Feed, FeedSource
@@ -30,6 +30,7 @@ class Hub:
         sources: where each kind of feed is read.
         epoch: which history the database is in; `change_history` says when it is another.
         is_degraded: True while Redis is away: the poll then runs faster.
+        listen: hears the bus for a feed, from when it returns; None where there is no bus.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Hub:
         *,
         epoch: Callable[[], str],
         is_degraded: Callable[[], bool],
+        listen: Callable[[FeedKey], Awaitable[None]] | None = None,
     ) -> None:
         by_kind = {source.kind: source for source in sources}
         self.feeds = OpenFeeds()
@@ -47,6 +49,7 @@ class Hub:
             self.feeds,
             epoch=epoch,
             is_degraded=is_degraded,
+            listen=listen,
             on_read=self._tell_what_was_read,
         )
         self.resume = Resume(by_kind, self.feeds, self.catch_up, self.broadcast)
@@ -81,6 +84,10 @@ class Hub:
     def _tell_what_was_read(self, feed: Feed) -> None:
         self.broadcast.settle(feed)
         self.broadcast.soon(feed, time.time())
+
+    def open_keys(self) -> list[FeedKey]:
+        """The feeds that are open."""
+        return [feed.key for feed in self.feeds]
 
     def poll_now(self) -> None:
         """What no message announced is looked for at once: Redis came back, or went."""

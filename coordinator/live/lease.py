@@ -71,6 +71,7 @@ class Lease:
         self._reached_at = float("-inf")
         self._others_reached_at = float("-inf")
         self._alone_since: float | None = None
+        self._deaf_since: float | None = None
 
     @property
     def is_good(self) -> bool:
@@ -101,6 +102,20 @@ class Lease:
     def note_that_others_reach_postgres(self) -> None:
         """Another node has just said so."""
         self._others_reached_at = time.monotonic()
+
+    def note_deafness(self, since: float | None) -> None:
+        """Since when (monotonic time) this node has not heard the judge; None where it does.
+
+        The others are told with the renewals, and a change at once.
+        """
+        has_changed = (since is None) != (self._deaf_since is None)
+        self._deaf_since = since
+        if has_changed:
+            self.renew_soon()
+
+    def renew_soon(self) -> None:
+        """A renewal looks at the epoch, too: it does not wait for its time."""
+        self._renewing.soon()
 
     async def enter(self) -> None:
         """Takes the first lease.
@@ -137,7 +152,9 @@ class Lease:
             Unavailable: Postgres is away.
         """
         asked_at = time.monotonic()
-        if await self._nodes.renew(self.node_epoch, LEASE):
+        deaf_since = self._deaf_since
+        deaf_for = None if deaf_since is None else timedelta(seconds=asked_at - deaf_since)
+        if await self._nodes.renew(self.node_epoch, LEASE, deaf_for):
             was_lost = not self.is_good
             self._note_answer(asked_at)
             if was_lost:

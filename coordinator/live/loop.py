@@ -31,14 +31,23 @@ class Loop:
         self.trouble: str | None = None
         self.troubled_at = float("-inf")
         self._work = work
+        self._is_wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(
-                self.seconds if self.trouble is None else min(self.seconds, RETRY_SECONDS)
-            )
+            pause = self.seconds if self.trouble is None else min(self.seconds, RETRY_SECONDS)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._is_wanted.wait()
+            except TimeoutError:
+                pass
+            self._is_wanted.clear()
             await self.pass_once()
+
+    def soon(self) -> None:
+        """The next pass begins now, or right after the one under way."""
+        self._is_wanted.set()
 
     async def pass_once(self) -> None:
         """One pass now. A failure is said once, until the next pass that ends otherwise."""
@@ -52,6 +61,9 @@ class Loop:
             if self.trouble is not None:
                 log.info("loop_recovered", loop=self.name)
             self.trouble = None
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # the work has swallowed it: drivers do, as they connect
 
     def _fail(self, error: BaseException, *, is_expected: bool) -> None:
         cause = in_words(error)

@@ -1,72 +1,59 @@
 """The bus: Redis pub/sub between the nodes of one deployment. A doorbell, nothing more.
 
-One channel carries everything: each committed batch as one message, requests to close sessions, and
-each node's probe. A probe travels the very path of the events, once a second; a node that does not
-hear its own for 3 s takes Redis for dead, whatever the TCP connection says (a half-open one says
-nothing for ever), and connects anew. What is lost meanwhile is found in the log by the hub's poll.
+    …:feeds:{n}      events; a feed's channel follows from its hash, and is heard while it is open
+    …:control        requests to close sessions, wherever they are
+    …:beacon:{n}     the judge's word, every second, on each server
+    …:echo:{n}:…     a node to itself, on each server
+
+What is lost is found in the log by the hub's poll. When Redis counts as up: `bus_health.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import itertools
+import secrets
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-import msgspec
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event, FeedKey
+from coordinator.live import legacy_bus
+from coordinator.live.bus_health import BEACON_SECONDS, BusHealth
+from coordinator.live.bus_link import BusLink
+from coordinator.live.bus_messages import (
+    Batch,
+    Beacon,
+    Close,
+    Ignored,
+    Message,
+    ReplayGuard,
+    Signer,
+    WireEvent,
+)
+from coordinator.live.judge import Judge
+from coordinator.live.known_nodes import KnownNodes
 from coordinator.live.lease import Lease
-from coordinator.metrics import REDIS_UP
+from coordinator.live.loop import in_words
+from coordinator.metrics import BUS_IGNORED
+from coordinator.redis_servers import Servers, find_servers
+from coordinator.redis_url import parse_redis_url
+from coordinator.store.epochs import Epochs
 
 log = structlog.get_logger()
 
-PROBE_SECONDS = 1.0
-DEAD_SECONDS = 3.0
-RETRY_SECONDS = 0.5
 PACE_SECONDS = 0.005
 """Between two messages of events: under load they carry more, and cost the same."""
 OUTBOX = 20_000
 PER_MESSAGE = 500
-
-_WireEvent = tuple[str, str, int, str, str, dict[str, Any], str]
-"""kind, feed id, seq, type, at, data, epoch"""
-
-
-class _Batch(msgspec.Struct, array_like=True, tag="e"):
-    """Events of one node, with its wall clock at the commit."""
-
-    node_epoch: str
-    committed: float
-    events: list[_WireEvent]
-
-
-class _Close(msgspec.Struct, array_like=True, tag="c"):
-    """Sessions to close, wherever they are."""
-
-    node_epoch: str
-    code: int
-    sessions: list[str]
-
-
-class _Probe(msgspec.Struct, array_like=True, tag="p"):
-    """A node's sign of life, and whether it reaches Postgres."""
-
-    node_epoch: str
-    sent: float
-    reaches_postgres: bool
-
-
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(_Batch | _Close | _Probe)
-
-_AWAY = (RedisError, OSError, TimeoutError)
+FIND_SECONDS = 5.0
+SWEEP_SECONDS = 30.0
+LOOK_SECONDS = 0.2
+"""How often at most an unsigned message makes this node look into the log."""
 
 
 class Feeds(Protocol):
@@ -77,6 +64,9 @@ class Feeds(Protocol):
 
     def poll_now(self) -> None:
         """Redis came or went: what no message announced is looked for at once."""
+
+    def open_keys(self) -> Iterable[FeedKey]:
+        """The feeds that are open."""
 
 
 class Sessions(Protocol):
@@ -90,148 +80,317 @@ class Bus:
     """This node's end of the bus. Nothing here raises because Redis is away.
 
     Args:
-        url: `redis://…`
-        channel: the deployment's channel; other deployments may share the Redis.
-        lease: tells the others, in each probe, whether this node reaches Postgres.
+        url: `REDIS_URL`, of any kind.
+        prefix: the deployment's; others may share the Redis.
+        jwt_secrets: what messages are signed with.
+
+    Raises:
+        UrlError: `url` cannot be read.
     """
 
-    def __init__(self, url: str, *, channel: str, lease: Lease) -> None:
-        self._url = url
-        self._channel = channel
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        jwt_secrets: Sequence[str],
+        lease: Lease,
+        judge: Judge,
+        known: KnownNodes,
+        epochs: Epochs,
+    ) -> None:
+        self._target = parse_redis_url(url)
+        self._prefix = prefix
+        self._channels = 1
         self._lease = lease
-        self._id = lease.node_epoch
-        """This process's id on the bus: it does not listen to itself."""
+        self._known = known
+        self._epochs = epochs
+        self._signer = Signer(jwt_secrets)
+        self._replays = ReplayGuard()
+        self._counter = itertools.count()
         self._feeds: Feeds | None = None
         self._sessions: Sessions | None = None
-        self._outbox: list[bytes] = []
-        self._pending: list[_WireEvent] = []
+        self._servers: Servers | None = None
+        self.links: dict[Any, tuple[BusLink, asyncio.Task[None]]] = {}
+        self._control = f"{prefix}:control".encode()
+        self._legacy = legacy_bus.channel(prefix)
+        self._wanted = {self._control}
+        if self._target.kind != "cluster":  # the version before knew none
+            self._wanted.add(self._legacy)
+        self._pending: dict[bytes, list[WireEvent]] = {}
+        self._pending_count = 0
         self._pending_since = 0.0
         self._filled = asyncio.Event()
-        self._heard_at = 0.0
-        self.is_up = False
+        self._changed = asyncio.Event()
+        self._looked_at = self._doubted_at = float("-inf")
+        self._ignored: set[str] = set()
+        self.health = BusHealth(lease, judge, self._links, self._health_changed)
+
+    def spread_over(self, channels: int) -> None:
+        """Over how many channels feeds are spread: the same on all nodes. Before `run`."""
+        self._channels = channels
+        if channels == 1:
+            self._wanted.add(self._channel(0))
 
     def is_down(self) -> bool:
-        """True while the bus does not carry this node's own probe."""
-        return not self.is_up
+        """True while some server does not carry the bus (`bus_health.py`)."""
+        return not self.health.is_up
+
+    def _links(self) -> list[BusLink]:
+        return [link for link, _ in self.links.values()]
+
+    # -- saying -------------------------------------------------------------------------------
 
     def publish(self, events: Sequence[Event], committed: float) -> None:
         """Announces a committed batch; lost where Redis is away."""
-        if not self.is_up:
+        if not self.links or self._pending_count > OUTBOX:
             return
         if not self._pending:
             self._pending_since = committed
-        if len(self._pending) < OUTBOX:
-            self._pending += [
-                (e.feed.kind, e.feed.id, e.seq, e.type, e.at, dict(e.data), e.epoch) for e in events
-            ]
+        for event in events:
+            channel = self._channel_of(event.feed)
+            self._pending.setdefault(channel, []).append(legacy_bus.wire(event))
+        self._pending_count += len(events)
         self._filled.set()
 
     def close_sessions(self, sessions: Sequence[str], code: CloseCode) -> None:
         """Asks whichever node has these sessions to close them; lost where Redis is away."""
-        if self.is_up and len(self._outbox) < OUTBOX:
-            self._outbox.append(_encode(_Close(self._id, code, list(sessions))))
-            self._filled.set()
+        told = list(sessions)
+        message = Close(self._epochs.current, self._me, next(self._counter), code, told)
+        self._say(self._control, message)
+        if self._known.older:
+            self._publish(self._legacy, legacy_bus.close(self._me, code, told))
 
-    async def run(self, feeds: Feeds, sessions: Sessions) -> None:
-        """Keeps the bus connected, until cancelled. Survives every error."""
-        self._feeds, self._sessions = feeds, sessions
-        while True:
-            reason = "closed"
-            try:
-                await self._session()
-            except* _AWAY as errors:
-                reason = type(errors.exceptions[0]).__name__
-            except* Exception as errors:
-                reason = type(errors.exceptions[0]).__name__
-                log.error("bus_failed", exc_info=errors)
-            self._change(False, reason=reason)
-            await asyncio.sleep(RETRY_SECONDS * random.uniform(0.6, 1.2))
+    @property
+    def _me(self) -> str:
+        return self._lease.node_epoch
 
-    async def _session(self) -> None:
-        """One connection to Redis, from subscribing to its death."""
-        redis = Redis.from_url(
-            self._url, socket_connect_timeout=1.5, socket_timeout=DEAD_SECONDS, retry=None
-        )
-        pubsub = redis.pubsub(ignore_subscribe_messages=False)
-        try:
-            async with asyncio.timeout(DEAD_SECONDS):
-                await pubsub.subscribe(self._channel)
-            self._heard_at = time.monotonic()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._listen(pubsub))
-                tasks.create_task(self._send(redis))
-                tasks.create_task(self._probe(redis))
-        finally:
-            for part in (pubsub, redis):
-                try:
-                    async with asyncio.timeout(0.5):
-                        await part.aclose()
-                except _AWAY:
-                    pass
+    def _channel(self, number: int) -> bytes:
+        return f"{self._prefix}:feeds:{{{number}}}".encode()
 
-    async def _listen(self, pubsub: PubSub) -> None:
-        while True:
-            message = await pubsub.get_message(timeout=DEAD_SECONDS)
-            if message is not None and message["type"] == "message":
-                self._take(message["data"])
+    def _channel_of(self, feed: FeedKey) -> bytes:
+        if self._channels == 1:
+            return self._channel(0)
+        return self._channel(zlib.crc32(f"{feed.kind}:{feed.id}".encode()) % self._channels)
 
-    def _take(self, data: bytes) -> None:
-        try:
-            message = _decoder.decode(data)
-        except msgspec.MsgspecError:
-            log.warning("bus_message_not_understood", size=len(data))
-            return
-        if isinstance(message, _Probe):
-            self._take_probe(message)
-        elif message.node_epoch == self._id:
-            pass  # our own echo: the hub has had it since the commit
-        elif self._feeds is None or self._sessions is None:
-            pass
-        elif isinstance(message, _Batch):
-            events = [
-                Event(FeedKey(kind, feed_id), seq, type_, at, data_, epoch)
-                for kind, feed_id, seq, type_, at, data_, epoch in message.events
-            ]
-            self._feeds.offer(events, message.committed)
-        else:
-            self._sessions.close_sessions(message.sessions, CloseCode.told(message.code))
+    def _say(self, channel: bytes, message: Message) -> None:
+        self._publish(channel, self._signer.seal(channel, message))
 
-    def _take_probe(self, probe: _Probe) -> None:
-        if probe.node_epoch == self._id:
-            self._heard_at = time.monotonic()
-            self._change(True)
-        elif probe.reaches_postgres:
-            self._lease.note_that_others_reach_postgres()
+    def _publish(self, channel: bytes, data: bytes) -> None:
+        link = self._link_of(channel)
+        if link is not None:
+            link.publish(channel, data)
 
-    async def _send(self, redis: Redis) -> None:
+    def _link_of(self, channel: bytes) -> BusLink | None:
+        if self._servers is None:
+            return None
+        entry = self.links.get(self._servers.server_of(channel))
+        return entry[0] if entry else None
+
+    async def _send(self) -> None:
         """Publishes what has gathered, many events in one message; a lone one at once."""
         while True:
             await self._filled.wait()
             self._filled.clear()
-            outbox, self._outbox = self._outbox, []
-            pending, self._pending = self._pending, []
-            for start in range(0, len(pending), PER_MESSAGE):
-                part = pending[start : start + PER_MESSAGE]
-                outbox.append(_encode(_Batch(self._id, self._pending_since, part)))
-            for message in outbox:
-                await redis.publish(self._channel, message)
+            pending, self._pending, self._pending_count = self._pending, {}, 0
+            for channel, events in pending.items():
+                for start in range(0, len(events), PER_MESSAGE):
+                    self._send_batch(channel, events[start : start + PER_MESSAGE])
             await asyncio.sleep(PACE_SECONDS)
 
-    async def _probe(self, redis: Redis) -> None:
-        while True:
-            probe = _Probe(self._id, time.time(), self._lease.reaches_postgres)
-            await redis.publish(self._channel, _encode(probe))
-            await asyncio.sleep(PROBE_SECONDS)
-            if time.monotonic() - self._heard_at > DEAD_SECONDS:
-                raise TimeoutError("the probe did not come back")
+    def _send_batch(self, channel: bytes, events: list[WireEvent]) -> None:
+        since = self._pending_since
+        message = Batch(self._epochs.current, self._me, next(self._counter), since, events)
+        self._say(channel, message)
+        if self._known.older:
+            self._publish(self._legacy, legacy_bus.batch(self._me, since, events))
 
-    def _change(self, is_up: bool, *, reason: str = "") -> None:
-        if self.is_up == is_up:
+    # -- hearing ------------------------------------------------------------------------------
+
+    async def listen(self, feed: FeedKey) -> None:
+        """Hears what is said of a feed from when this returns; polls find what is said before.
+
+        Where its server is away it is heard from when that is back.
+        """
+        channel = self._channel_of(feed)
+        if channel in self._wanted:
             return
-        self.is_up = is_up
-        REDIS_UP.set(is_up)
-        self._pending.clear()
-        self._outbox.clear()
-        log.info("redis_up") if is_up else log.warning("redis_down", reason=reason)
+        self._wanted.add(channel)
+        link = self._link_of(channel)
+        if link is not None:
+            await link.listen(channel)
+
+    def _take(self, channel: bytes, data: bytes) -> None:
+        if self._signer.is_own(data):
+            return  # the hub has had it since the commit
+        try:
+            if channel == self._legacy:
+                self._take_unsigned(legacy_bus.sender(data))
+            else:
+                self._take_message(channel, self._signer.open(channel, data))
+        except Ignored as reason:
+            self._ignore(str(reason))
+        except Exception as error:  # one bad message costs one message
+            log.error("bus_message_failed", exc_info=error)
+
+    def _take_message(self, channel: bytes, message: Message) -> None:
+        if message.node_epoch == self._me and not isinstance(message, Beacon):
+            return
+        if message.epoch != self._epochs.current:
+            self._doubt_epoch(message.node_epoch)
+            raise Ignored("epoch")
+        if message.node_epoch != self._me and not self._known.knows(message.node_epoch):
+            raise Ignored("unknown node")
+        self._replays.check(channel, message)
+        if isinstance(message, Beacon):
+            self.health.take_beacon(channel, message, is_own=message.node_epoch == self._me)
+        elif isinstance(message, Batch):
+            self._offer(message)
+        elif self._sessions is not None:
+            self._sessions.close_sessions(message.sessions, CloseCode.told(message.code))
+
+    def _doubt_epoch(self, node_epoch: str) -> None:
+        """It may be that this node has not noticed the new one; a clone's word is no hint."""
+        now = time.monotonic()
+        if node_epoch in self._known.node_epochs and now - self._doubted_at > 1.0:
+            self._doubted_at = now
+            self._lease.renew_soon()
+
+    def _offer(self, batch: Batch) -> None:
+        events = [
+            Event(FeedKey(kind, feed_id), seq, type_, at, data, epoch)
+            for kind, feed_id, seq, type_, at, data, epoch in batch.events
+        ]
+        if self._feeds is not None:
+            self._feeds.offer(events, batch.committed)
+
+    def _take_unsigned(self, sender: str) -> None:
+        """An older node said something: what it was stands in the log.
+
+        What nodes of this version say for the older ones is heard signed as well.
+        """
+        if sender == self._me or (self._known.knows(sender) and sender not in self._known.older):
+            return
+        if sender not in self._known.older:
+            raise Ignored("unsigned")
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            if self._feeds is not None:
+                self._feeds.poll_now()
+
+    def _ignore(self, reason: str) -> None:
+        BUS_IGNORED.labels(reason).inc()
+        if reason not in self._ignored:
+            self._ignored.add(reason)
+            log.warning("bus_message_ignored", reason=reason)
+
+    def _link_changed(self) -> None:
+        self._changed.set()
+        self.health.look()
         if self._feeds is not None:
             self._feeds.poll_now()
+
+    def _health_changed(self) -> None:
+        if self._feeds is not None:
+            self._feeds.poll_now()
+
+    async def _beacon(self) -> None:
+        """Speaks for the judge, where that is this node."""
+        while True:
+            if self.health.is_beacon_due():
+                self._send_beacons(self.health.verdict)
+            self.health.look()
+            await asyncio.sleep(BEACON_SECONDS / 4)
+
+    def _send_beacons(self, verdict: bool | None) -> None:
+        """One on each server; this node hears its own as it hears everybody's."""
+        for link, _ in self.links.values():
+            message = Beacon(self._epochs.current, self._me, next(self._counter), verdict)
+            link.publish(link.beacon, self._signer.seal(link.beacon, message, is_for_me=True))
+
+    # -- servers ------------------------------------------------------------------------------
+
+    async def run(self, feeds: Feeds, sessions: Sessions) -> None:
+        """Keeps the bus connected, until cancelled. Survives every error of Redis."""
+        self._feeds, self._sessions = feeds, sessions
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send())
+                tasks.create_task(self._beacon())
+                tasks.create_task(self._sweep())
+                tasks.create_task(self._known.run(feeds.poll_now))
+                tasks.create_task(self._follow_servers())
+        finally:
+            for _, task in self.links.values():
+                task.cancel()
+            self.links.clear()
+            self._servers = None
+            self.health.look()
+
+    async def _follow_servers(self) -> None:
+        """Finds out who holds the data, at once where a link was lost, else now and then."""
+        said = ""
+        while True:
+            try:
+                self._use(await find_servers(self._target))
+                said = ""
+            except (OSError, TimeoutError) as error:
+                cause = in_words(error)
+                if cause != said:
+                    log.warning("redis_servers_unknown", reason=cause)
+                said = cause
+            self._changed.clear()
+            is_well = self._servers is not None and all(
+                link.is_connected for link, _ in self.links.values()
+            )
+            try:
+                async with asyncio.timeout(FIND_SECONDS if is_well else 0.5):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(0.05)
+
+    def _use(self, servers: Servers) -> None:
+        """Links to these servers and no others, each with the channels that are there."""
+        if servers == self._servers:
+            return
+        self._servers = servers
+        for address in set(self.links) - set(servers.addresses):
+            _, task = self.links.pop(address)
+            task.cancel()
+        for address in servers.addresses:
+            if address not in self.links:
+                self._link(address, servers)
+        for link, _ in self.links.values():
+            here = link.address
+            link.set_wanted(c for c in self._wanted if servers.server_of(c) == here)
+        log.info("redis_servers", count=len(servers.addresses))
+
+    def _link(self, address: Any, servers: Servers) -> None:
+        tag = servers.tag_on(address)
+        link = BusLink(
+            self._target,
+            address,
+            echo=f"{self._prefix}:echo:{{{tag}}}:{secrets.token_hex(8)}".encode(),
+            beacon=f"{self._prefix}:beacon:{{{tag}}}".encode(),
+            on_message=self._take,
+            on_change=self._link_changed,
+        )
+        link.wanted = {c for c in self._wanted if servers.server_of(c) == address}
+        self.links[address] = link, asyncio.create_task(link.run(), name=f"bus link {address}")
+
+    async def _sweep(self) -> None:
+        """Hears no more of channels whose feeds have all been closed for a while."""
+        lonely: set[bytes] = set()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._replays.forget_all_but(self._known.node_epochs | {self._me})
+            if self._channels == 1 or self._feeds is None:
+                continue
+            used = {self._channel_of(key) for key in self._feeds.open_keys()}
+            unused = self._wanted - used - {self._control, self._legacy}
+            gone, lonely = unused & lonely, unused
+            self._wanted -= gone
+            for link, _ in self.links.values():
+                if gone & link.wanted:
+                    link.set_wanted(link.wanted - gone)

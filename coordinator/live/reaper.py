@@ -1,10 +1,10 @@
 """The reaper: dead nodes, deadlines that have passed, and rows without sockets.
 
-Any node reaps another whose lease ran out, makes the connections that it left behind drops like any
-other, and carries out deadlines that have passed; but only what happened while it was itself
-watching, so that an outage of Postgres puts nobody out: after one, a node does not judge until
-everybody has had the time to renew, or to return. No timer lives in a process that can die: if this
-one is killed between two lines, another one goes on.
+One node at a time has the duty (`shifts.py`): it reaps another whose lease ran out, makes the
+connections that it left behind drops like any other, and carries out deadlines that have passed;
+but only what happened while it was itself watching, so that an outage of Postgres puts nobody out:
+after one, a node does not judge until everybody has had the time to renew, or to return. No timer
+lives in a process that can die: if this one is killed between two lines, another one goes on.
 
 What is read here are candidates. Each is decided by a command of the writer, under the room's lock.
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -22,8 +23,10 @@ import structlog
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.room import MAX_CONNECTIONS, Lifespan
+from coordinator.live.judge import Judge
 from coordinator.live.lease import LEASE, Lease
 from coordinator.live.loop import Loop
+from coordinator.live.shifts import Shifts
 from coordinator.metrics import PRESENCE_EXPIRED
 from coordinator.store.nodes import Nodes, StoredConnection
 from coordinator.store.room_writer.commands import Command, Disconnect, EndIfOverdue, Expire
@@ -36,25 +39,41 @@ QUIET_SECONDS = 10.0
 JUDGE_SECONDS = 0.5
 RECONCILE_SECONDS = 5.0
 BATCH = 500
+REAP = "reap"
+DEAF = timedelta(seconds=5)
+"""How long a node must not have heard the judge for everybody to take Redis for split."""
 
 
 class Reaper:
     """A node's share of judging. It speaks through the writer alone."""
 
     def __init__(
-        self, lease: Lease, nodes: Nodes, writer: Writer, *, grace: timedelta, lifespan: Lifespan
+        self,
+        lease: Lease,
+        nodes: Nodes,
+        writer: Writer,
+        shifts: Shifts,
+        judge: Judge,
+        *,
+        grace: timedelta,
+        lifespan: Lifespan,
     ) -> None:
         self._lease = lease
         self._nodes = nodes
         self._writer = writer
+        self._shifts = shifts
+        self._judge = judge
         self._grace = grace
         self._lifespan = lifespan
         # Loops of their own: a room that somebody holds (a node that was frozen inside a
         # transaction, for 2 s) delays what concerns it, and nothing else.
         self._loops = [
-            Loop(self.reap, name="reap", seconds=JUDGE_SECONDS),
-            Loop(self.enforce_deadlines, name="enforce_deadlines", seconds=JUDGE_SECONDS),
-            Loop(self.end_rooms, name="end_rooms", seconds=JUDGE_SECONDS),
+            Loop(partial(self._on_duty, kind, work), name=kind, seconds=JUDGE_SECONDS)
+            for kind, work in (
+                (REAP, self.reap),
+                ("enforce_deadlines", self.enforce_deadlines),
+                ("end_rooms", self.end_rooms),
+            )
         ]
 
     async def run(self) -> None:
@@ -63,6 +82,14 @@ class Reaper:
             for loop in self._loops:
                 tasks.create_task(loop.run())
 
+    async def _on_duty(self, kind: str, work: Callable[[], Awaitable[None]]) -> None:
+        """A pass, where this node has the duty. A pass that is stuck loses it to another node."""
+        is_held = await self._shifts.is_held(kind)
+        if kind == REAP:
+            self._judge.is_me = is_held
+        if is_held:
+            await work()
+
     def _is_calm(self, seconds: float) -> bool:
         """True where neither the lease nor judging has failed for so long: nothing was missed."""
         troubled_at = max(loop.troubled_at for loop in self._loops)
@@ -70,6 +97,7 @@ class Reaper:
 
     async def reap(self) -> None:
         """Deletes the leases of dead nodes, and drops the connections that they left."""
+        self._judge.is_somebody_deaf = await self._nodes.is_somebody_deaf(DEAF)
         if self._is_calm(QUIET_SECONDS):
             dead = await self._nodes.bury_dead(self._lease.node_epoch, LEASE)
             if dead:

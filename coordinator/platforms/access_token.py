@@ -21,11 +21,10 @@ from typing import Any
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import LockError
 
 from coordinator.domain.errors import CoordinatorError, Unavailable
-from coordinator.redis import AWAY
+from coordinator.redis import AWAY, RedisClient
 
 log = structlog.get_logger()
 
@@ -79,7 +78,12 @@ class AccessTokens:
     """Hands out the token that holds. Safe to use from many tasks, which share one renewal."""
 
     def __init__(
-        self, fetch: Fetch, redis: Redis, prefix: str, *, clock: Callable[[], float] = time.time
+        self,
+        fetch: Fetch,
+        redis: RedisClient,
+        prefix: str,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Does no I/O.
 

@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from coordinator.domain.errors import (
     CoordinatorError,
@@ -33,6 +32,7 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.platforms.access_token import FETCH_SECONDS, AccessTokens
+from coordinator.redis import RedisClient
 
 log = structlog.get_logger()
 
@@ -244,7 +244,7 @@ class WeChat:
     """One mini-program at WeChat. Every call raises `Unavailable` where WeChat cannot be used."""
 
     def __init__(
-        self, appid: str, secret: str, http: httpx.AsyncClient, redis: Redis, prefix: str
+        self, appid: str, secret: str, http: httpx.AsyncClient, redis: RedisClient, prefix: str
     ) -> None:
         """Does no I/O.
 

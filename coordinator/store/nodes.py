@@ -13,12 +13,33 @@ from typing import Any
 from coordinator.domain.room import Lifespan
 from coordinator.store.database import Database
 
+SPEAKS = 2
+"""What this version says on the bus; 1 = JSON without a signature."""
+
 _IS_WATCHING = """
     EXISTS (SELECT 1 FROM nodes me WHERE me.boot = $1 AND me.lease_until > clock_timestamp()
             AND me.held_since < clock_timestamp() - $2::interval)
 """
 """True for a node whose lease is good and has been for so long without a break: it judges only what
 happened while it was watching. Without this, an outage of Postgres puts out who is connected."""
+
+# One step of an index for each node that owns connections, not one row for each connection.
+_ORPHANS = """
+    WITH RECURSIVE owners AS (
+        (SELECT boot FROM connections ORDER BY boot LIMIT 1)
+        UNION ALL
+        SELECT (SELECT c.boot FROM connections c WHERE c.boot > o.boot ORDER BY c.boot LIMIT 1)
+        FROM owners o WHERE o.boot IS NOT NULL
+    ), gone AS (
+        SELECT o.boot FROM owners o
+        WHERE o.boot IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.boot = o.boot)
+    )
+    SELECT c.id, c.room_id, c.user_id FROM gone
+    CROSS JOIN LATERAL (
+        SELECT id, room_id, user_id FROM connections WHERE boot = gone.boot LIMIT $1
+    ) c
+    LIMIT $1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +64,16 @@ class Nodes:
         """A run of a node begins; its lease is good from now on."""
         await self._lease.execute(
             """
-            INSERT INTO nodes (boot, name, lease_until, held_since)
-            VALUES ($1, $2, clock_timestamp() + $3::interval, clock_timestamp())
+            INSERT INTO nodes (boot, name, lease_until, held_since, speaks)
+            VALUES ($1, $2, clock_timestamp() + $3::interval, clock_timestamp(), $4)
             ON CONFLICT (boot) DO UPDATE SET lease_until = excluded.lease_until
             """,
-            node_epoch, name[:100], lease,
+            node_epoch, name[:100], lease, SPEAKS,
         )  # fmt: skip
 
-    async def renew(self, node_epoch: str, lease: timedelta) -> bool:
+    async def renew(
+        self, node_epoch: str, lease: timedelta, deaf_for: timedelta | None = None
+    ) -> bool:
         """Renews the lease; False where the node has been declared dead.
 
         One that had run out is held anew from now: the node missed what happened meanwhile. It also
@@ -61,11 +84,12 @@ class Nodes:
             UPDATE nodes SET
                 held_since = CASE WHEN lease_until < clock_timestamp()
                     THEN clock_timestamp() ELSE least(held_since, clock_timestamp()) END,
-                lease_until = clock_timestamp() + $2::interval
+                lease_until = clock_timestamp() + $2::interval,
+                deaf_since = clock_timestamp() - $3::interval
             WHERE boot = $1
             RETURNING (SELECT epoch FROM deployment) AS epoch
             """,
-            node_epoch, lease,
+            node_epoch, lease, deaf_for,
         )  # fmt: skip
         if row is not None and (self.database.is_pooled or row["epoch"] != self._epochs.current):
             await self._epochs.check()
@@ -74,6 +98,29 @@ class Nodes:
     async def leave(self, node_epoch: str) -> None:
         """A run of a node ends in order."""
         await self._lease.execute("DELETE FROM nodes WHERE boot = $1", node_epoch)
+
+    async def holders(self) -> dict[str, int]:
+        """The nodes whose lease is good, and what each speaks on the bus."""
+        rows = await self._lease.fetch(
+            "SELECT boot, speaks FROM nodes WHERE lease_until > clock_timestamp()"
+        )
+        return {row["boot"]: row["speaks"] for row in rows}
+
+    async def is_somebody_deaf(self, seconds: timedelta) -> bool:
+        """True where a node with a good lease has not heard the judge for so long."""
+        return bool(
+            await self._judge.fetchval(
+                """
+                SELECT EXISTS (SELECT FROM nodes WHERE lease_until > clock_timestamp()
+                               AND deaf_since < clock_timestamp() - $1::interval)
+                """,
+                seconds,
+            )
+        )
+
+    async def channels(self) -> int:
+        """Over how many channels of the bus the feeds of this deployment are spread."""
+        return int(await self._judge.fetchval("SELECT channels FROM deployment"))
 
     async def bury_dead(self, node_epoch: str, lease: timedelta) -> list[str]:
         """Deletes the rows of nodes whose lease ran out while this one was watching.
@@ -103,16 +150,7 @@ class Nodes:
 
     async def orphans(self, limit: int) -> list[StoredConnection]:
         """Connections whose node is gone."""
-        return _connections(
-            await self._judge.fetch(
-                """
-                SELECT c.id, c.room_id, c.user_id FROM connections c
-                WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.boot = c.boot)
-                ORDER BY c.room_id LIMIT $1
-                """,
-                limit,
-            )
-        )
+        return _connections(await self._judge.fetch(_ORPHANS, limit))
 
     async def connections(self, node_epoch: str) -> list[StoredConnection]:
         """The connections that this run of a node owns."""

@@ -17,6 +17,7 @@ from piccolo.columns import (
     Bytea,
     Integer,
     Serial,
+    SmallInt,
     Text,
     Timestamptz,
     Varchar,
@@ -125,22 +126,39 @@ class Connections(Table, tablename="connections", db=ENGINE):
 
 
 class Nodes(Table, tablename="nodes", db=ENGINE):
-    """One row per running node: its lease. `held_since`: since when it has been held unbroken."""
+    """One row per running node: its lease. `held_since`: since when it has been held unbroken.
+
+    `speaks`: the version of what it says on the bus. `deaf_since`: since when it has not heard the
+    judge there.
+    """
 
     boot = Varchar(32, primary_key=True)
     name = Varchar(100)
     lease_until = Timestamptz()
     held_since = Timestamptz()
+    speaks = SmallInt()
+    deaf_since = Timestamptz(null=True, default=None)
+
+
+class Duties(Table, tablename="duties", db=ENGINE):
+    """What one node at a time does for all: `holder` is its node epoch (`store/duties.py`)."""
+
+    kind = Varchar(30, primary_key=True)
+    holder = Varchar(32)
+    held_until = Timestamptz()
+    generation = BigInt()
 
 
 class Deployment(Table, tablename="deployment", db=ENGINE):
     """One row that names this database: it sets this deployment's channels on a shared Redis apart.
 
     `epoch` names the history that it is in, `fingerprint` the server for which that was made
-    (`store/epochs.py`).
+    (`store/epochs.py`). `channels`: over how many the bus spreads the feeds; nodes read it when
+    they start.
     """
 
     id = UUID(primary_key=True)
+    channels = Integer()
     epoch = Varchar(16)
     fingerprint = Varchar(64, null=True, default=None)
 

@@ -22,10 +22,9 @@ import structlog
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
-from redis.asyncio import Redis
 
 from coordinator.domain.errors import RateLimited
-from coordinator.redis import AWAY, REDIS_SECONDS
+from coordinator.redis import AWAY, REDIS_SECONDS, RedisClient
 from coordinator.web.addresses import Network, client_address, counted_as
 
 log = structlog.get_logger()
@@ -43,7 +42,7 @@ class Limits:
     def __init__(
         self,
         rates: Mapping[str, str],
-        redis: Redis,
+        redis: RedisClient,
         prefix: str,
         trusted_proxies: Sequence[Network],
         *,
@@ -60,12 +59,7 @@ class Limits:
         self._items = {name: parse(rate) for name, rate in rates.items() if rate}
         self._trusted = trusted_proxies
         self._shared = MovingWindowRateLimiter(
-            RedisStorage(
-                "async+redis://",
-                implementation="redispy",
-                key_prefix=f"{prefix}:limits",
-                connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # typed too narrowly
-            )
+            _Storage(redis, f"{prefix}:limits")
         )
         self._local = LocalWindows(clock)
         self._clock = clock
@@ -130,6 +124,19 @@ class Limits:
             return None
         stats = await self._shared.get_window_stats(item, name, who)
         return stats.reset_time - time.time()
+
+
+class _Storage(RedisStorage):
+    """The library's counting, on the client that the house has made (which may be a cluster's)."""
+
+    def __init__(self, redis: RedisClient, prefix: str) -> None:
+        self._redis = redis
+        super().__init__("async+redis://", implementation="redispy", key_prefix=prefix)
+
+    def configure_bridge(self) -> None:
+        bridge: Any = self.bridge
+        bridge.storage = self._redis
+        bridge.connection_getter = lambda _: self._redis
 
 
 class LocalWindows:

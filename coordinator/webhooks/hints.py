@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from coordinator.domain.events import Event, FeedKey
-from coordinator.redis import AWAY
+from coordinator.redis import AWAY, RedisClient
 
 log = structlog.get_logger()
 
@@ -46,7 +45,7 @@ class Hints:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: RedisClient,
         channel: str,
         on_hint: Callable[[FeedKey, int], None],
         on_change: Callable[[], None],

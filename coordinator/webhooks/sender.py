@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from redis.asyncio import Redis
 
 from coordinator.data_cipher import CannotDecrypt, DataCipher
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.live.lease import Lease
+from coordinator.redis import RedisClient
 from coordinator.store.webhooks import Endpoint
 from coordinator.webhooks.endpoint import LEASE, EndpointSender, LeaseLost, SenderParts
 from coordinator.webhooks.hints import Hints
@@ -38,7 +38,7 @@ class WebhookSender:
     """
 
     def __init__(
-        self, parts: SenderParts, cipher: DataCipher, redis: Redis, *, deployment: str,
+        self, parts: SenderParts, cipher: DataCipher, redis: RedisClient, *, deployment: str,
         lease: Lease,
     ) -> None:  # fmt: skip
         self.parts = parts

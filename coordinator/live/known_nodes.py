@@ -1,0 +1,70 @@
+"""Whose word counts: the nodes that hold a lease in this node's own database.
+
+A copy of the database on the same Redis has the same names, secrets and even the same epoch; but
+its nodes have leases in the copy only. Who is not known here is looked up, and heard from then on;
+what it said before is looked for in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from coordinator.live.loop import Loop
+from coordinator.store.nodes import SPEAKS, Nodes
+
+REFRESH_SECONDS = 5.0
+ASK_SECONDS = 0.2
+"""How soon after a look the next one is: strangers cannot make us look more often."""
+
+
+class KnownNodes:
+    """The holders of leases, a few seconds old at most while Postgres is there.
+
+    Attributes:
+        node_epochs: theirs.
+        older: those of them that are of the version before and sign nothing.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._loop = Loop(self.refresh, name="known_nodes", seconds=REFRESH_SECONDS)
+        self._asked = asyncio.Event()
+        self.node_epochs: set[str] = set()
+        self.older: set[str] = set()
+
+    def knows(self, node_epoch: str) -> bool:
+        """True for a holder; anybody else is looked up soon."""
+        if node_epoch in self.node_epochs:
+            return True
+        self._asked.set()
+        return False
+
+    def ask(self) -> None:
+        """Somebody spoke who may be of an older version: looks soon."""
+        self._asked.set()
+
+    async def run(self, on_new: Callable[[], None]) -> None:
+        """Keeps the list, until cancelled; `on_new` hears that it has grown."""
+        while True:
+            before = self.node_epochs
+            await self._loop.pass_once()
+            if self.node_epochs - before:
+                on_new()
+            await asyncio.sleep(ASK_SECONDS)
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+            self._asked.clear()
+
+    async def refresh(self) -> None:
+        """One look.
+
+        Raises:
+            Unavailable: Postgres is away; those who were known stay known.
+        """
+        holders = await self._nodes.holders()
+        self.node_epochs = set(holders)
+        self.older = {node_epoch for node_epoch, speaks in holders.items() if speaks < SPEAKS}

@@ -1,0 +1,178 @@
+"""Redis as it is run in production: Sentinel, Cluster, passwords, users, TLS, a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from coordinator.redis import fail_fast_redis
+from coordinator.redis_servers import SLOTS, find_servers, servers_of_cluster
+from coordinator.redis_url import parse_redis_url
+from coordinator.store.database import Database
+from coordinator.web.limits import Limits
+from tests.people import Api, Guest, Host, Live
+from tests.product import Deployment
+from tests.valkeys import Cluster, Sentinels, Valkey, asked, ended
+
+pytestmark = pytest.mark.timeout(120)
+
+AGAIN_SECONDS = 5.0
+"""From the promotion to full use again, as the contract has it."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="valkeys-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+class Pair:
+    """Two nodes on one Redis, a room, and somebody who watches it at each."""
+
+    def __init__(self, one: Api, other: Api, room: str, watching: list[Live]) -> None:
+        self.apis = one, other
+        self.room = room
+        self.watching = watching
+
+    async def joins_are_seen(self, *, within: float) -> None:
+        for at in self.apis:
+            start = time.monotonic()
+            guest = await Guest(at).joins(self.room)
+            for live in self.watching:
+                await live.sees("participant_joined", within, user_id=guest.user_id)
+            assert time.monotonic() - start < within
+
+    async def become(self, wanted: str, *, within: float) -> None:
+        deadline = time.monotonic() + within
+        for api in self.apis:
+            while (said := (await api.get("/health/ready")).json()["status"]) != wanted:
+                assert time.monotonic() < deadline, f"{said}, not {wanted}"
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def pair(database: Database, url: str) -> AsyncIterator[Pair]:
+    with Deployment(database.url, url, RATE_LIMITS="join=10000/minute") as deployment:
+        nodes = await asyncio.gather(*(asyncio.to_thread(deployment.node) for _ in range(2)))
+        one, other = Api(nodes[0]), Api(nodes[1])
+        host = await Host.hired(database, one)
+        room = await host.creates()
+        watching = [await host.connects(room, at=api) for api in (one, other)]
+        made = Pair(one, other, room, watching)
+        await made.become("ready", within=20)
+        yield made
+        for api in (one, other):
+            await api.aclose()
+
+
+async def test_a_sentinels_master_is_killed_and_nothing_is_lost(
+    database: Database, folder: Path
+) -> None:
+    site = Sentinels(folder, password="a-password")
+    with ended(site.servers):
+        await site.ready()
+        async with pair(database, site.url) as nodes:
+            await nodes.joins_are_seen(within=1)
+            site.master.kill()
+            await nodes.joins_are_seen(within=2.3)
+            await nodes.become("degraded", within=2)
+            await site.promoted()
+            promoted = time.monotonic()
+            await nodes.become("ready", within=AGAIN_SECONDS)
+            await nodes.joins_are_seen(within=1)
+            assert time.monotonic() - promoted < AGAIN_SECONDS
+
+
+async def test_a_clusters_nodes_carry_events_and_one_shards_death_loses_nothing(
+    database: Database, folder: Path
+) -> None:
+    site = Cluster(folder)
+    with ended(site.servers):
+        await site.ready()
+        async with pair(database, site.url) as nodes:
+            await nodes.joins_are_seen(within=1)
+            site.servers[0].kill()
+            await nodes.joins_are_seen(within=2.3)
+            await nodes.become("ready", within=20)
+            await nodes.joins_are_seen(within=1)
+
+
+async def test_limits_count_together_on_a_cluster(folder: Path) -> None:
+    site = Cluster(folder)
+    with ended(site.servers):
+        await site.ready()
+        clients = [fail_fast_redis(site.url) for _ in range(2)]
+        limits = [Limits({"join": "3/minute"}, client, "test", ()) for client in clients]
+        waits = []
+        for number in range(6):
+            one = limits[number % 2]
+            waits.append(await one._wait(one._items["join"], "join", "somebody"))
+        for client in clients:
+            await client.aclose()
+
+        assert [wait is None for wait in waits] == [True] * 3 + [False] * 3
+
+
+async def test_a_user_with_few_rights_and_a_unix_socket(database: Database, folder: Path) -> None:
+    """An ACL user who may use this deployment's channels and keys alone."""
+    sock = folder / "valkey.sock"
+    server = Valkey(
+        folder, "--save", "", "--unixsocket", str(sock), "--user",
+        "coordinator on >a-password resetchannels &coordinator:* ~coordinator:* +@all -@admin"
+        " -@dangerous",
+    )  # fmt: skip
+    with ended([server]):
+        await asked(server, "PING")
+        async with pair(database, f"unix://coordinator:a-password@{sock}") as nodes:
+            await nodes.joins_are_seen(within=1)
+
+
+async def test_tls(database: Database, folder: Path) -> None:
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout",
+         str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls_port = Valkey(folder, "--save", "")
+    port = tls_port.port + 1
+    tls_port.kill()
+    server = Valkey(
+        folder / "tls", "--save", "", "--tls-port", str(port), "--tls-cert-file",
+        str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no",
+    )  # fmt: skip
+    with ended([server]):
+        try:
+            await asked(server, "PING")
+        except OSError:
+            pytest.skip("this Valkey was built without TLS")
+        url = f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}"
+        async with pair(database, url) as nodes:
+            await nodes.joins_are_seen(within=1)
+
+
+async def test_who_holds_the_data_is_found_out(redis_url: str) -> None:
+    target = parse_redis_url(redis_url)
+
+    assert (await find_servers(target)).addresses == (target.addresses or (None,))
+
+
+def test_a_clusters_slots_say_where_a_channel_is() -> None:
+    ranges = [[0, 5460, [b"", 7000]], [5461, SLOTS - 1, [b"10.0.0.2", 7001, b"id"]]]
+
+    servers = servers_of_cluster(ranges, asked=("10.0.0.1", 7000))
+
+    assert servers.addresses == (("10.0.0.1", 7000), ("10.0.0.2", 7001))
+    assert servers.server_of(b"p:feeds:{0}") == servers.server_of(b"p:echo:{0}:x")
+    for address in servers.addresses:
+        assert servers.server_of(b"x:{%d}" % servers.tag_on(address)) == address
