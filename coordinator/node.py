@@ -140,6 +140,7 @@ class Node:
         return {
             "base_url": settings.base_url,
             "qr_pages": settings.wx_qr_pages,
+            "metrics_allow": settings.metrics_allow,
             "health": Health(
                 store.database,
                 redis_is_down=live.bus.is_down,

@@ -76,6 +76,8 @@ class Server(uvicorn.Server):
             await asyncio.wait([draining], timeout=0.1)
         draining.cancel()
         await super().shutdown(sockets)
+        if self.force_exit:  # nobody waits for the node to stop: its tasks would begin anew
+            await self.node.tasks.end()
 
 
 def server(

@@ -18,6 +18,7 @@ from coordinator.web import (
     console,
     console_pages,
     deployment,
+    guards,
     guests,
     health,
     open_api,
@@ -32,8 +33,10 @@ from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
 from coordinator.web.http_request import Meter, Metered
+from coordinator.web.limits import Limits
 from coordinator.web.openapi import asyncapi
 from coordinator.web.openapi.operation import openapi_config
+from coordinator.web.rooms import view_room
 
 HANDLERS = [
     *health.HANDLERS,
@@ -74,16 +77,17 @@ def rest_app(
         access=services["access"],
         limits=services["limits"],
     )
+    view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
     return FastPath(
         Metered(app, meter),
         meter,
         posts={"/api/interview/guest/join": join},
-        gets={"/api/interview/room/": partial(_view_room, services["rooms"])},
+        gets={"/api/interview/room/": view},
     )
 
 
-async def _view_room(service: RoomService, scope: Any, _: bytes) -> Any:
-    return await rooms.view_room(scope["path"].rpartition("/")[2], service)
+async def _view_room(scope: Any, _: bytes, rooms: RoomService, limits: Limits) -> Any:
+    return await view_room(scope, scope["path"].rpartition("/")[2], rooms, limits)
 
 
 def litestar_app(
@@ -103,6 +107,6 @@ def litestar_app(
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
-        openapi_config=openapi_config(settings.base_url),
+        openapi_config=openapi_config(settings.base_url, [guards.limited("view")]),
         logging_config=None,
     )

@@ -122,8 +122,12 @@ def limited(name: str) -> Guard:
     return by_address
 
 
-def limited_by_caller(name: str) -> Guard:
+def limited_by_caller(name: str, what: str = "") -> Guard:
     """A guard behind `staff` that counts the call against its user.
+
+    Args:
+        name: of the rate.
+        what: set apart, so that two kinds of calls of one rate are counted each by itself.
 
     Raises:
         RateLimited
@@ -131,7 +135,7 @@ def limited_by_caller(name: str) -> Guard:
 
     async def by_caller(connection: Connection, _: BaseRouteHandler) -> None:
         limits: Limits = connection.app.state["limits"]
-        await limits.check(name, connection.state.caller.user_id)
+        await limits.check(name, f"{what}{connection.state.caller.user_id}")
 
     return by_caller
 

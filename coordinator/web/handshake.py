@@ -31,6 +31,7 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.events import FeedKey
+from coordinator.environment import origin as normalised_origin
 from coordinator.live.connection import Connection
 from coordinator.live.frames import bye_frame
 from coordinator.live.hub import Hub
@@ -123,7 +124,7 @@ class Handshake:
         self._registry = registry
         self._limits = limits
         self._allowed_origins = allowed_origins
-        self._own_host = urlsplit(own_url).netloc
+        self._own_origin = normalised_origin(own_url)
         self._max_connections = max_connections
         self._is_moving = is_moving
         self._openings: set[asyncio.Task[None]] = set()
@@ -271,12 +272,16 @@ class Handshake:
 
     def _origin_is_allowed(self, socket: LiveSocket) -> bool:
         """None at all (not a browser), our own, or one that the operator lists."""
-        origin = socket.headers.get("origin")
-        if not origin:
+        given = socket.headers.get("origin")
+        if not given:
             return True
-        if origin.rstrip("/") in self._allowed_origins or "*" in self._allowed_origins:
+        try:
+            origin = normalised_origin(given)
+        except ValueError:
+            return "*" in self._allowed_origins
+        if origin in (*self._allowed_origins, self._own_origin) or "*" in self._allowed_origins:
             return True
-        return urlsplit(origin).netloc in (socket.headers.get("host"), self._own_host)
+        return urlsplit(origin).netloc == (socket.headers.get("host") or "").lower()
 
     def _address(self, socket: LiveSocket) -> str:
         forwarded = [

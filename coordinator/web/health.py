@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from litestar import Response, get
+from litestar import HttpMethod, Response, get, route
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from coordinator.domain.errors import Unavailable
+from coordinator.domain.errors import Forbidden, Unavailable
 from coordinator.store.database import Database
+from coordinator.web.addresses import Network, is_loopback, is_within
+from coordinator.web.guards import Connection
+from coordinator.web.limits import Limits
 
 CHECK_SECONDS = 2.0
 TAGS = ["health"]
+GET_OR_HEAD = [HttpMethod.GET, HttpMethod.HEAD]
+_METRICS_TYPE = CONTENT_TYPE_LATEST.partition("; charset=")[0]
+"""Litestar adds the charset to every text."""
 
 
 class Health:
@@ -58,12 +65,18 @@ class Health:
             return False
 
 
-@get("/health/live", summary="The event loop turns", tags=TAGS)
+@route(
+    "/health/live", http_method=GET_OR_HEAD, status_code=200, summary="The event loop turns",
+    tags=TAGS,
+)  # fmt: skip
 async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@get("/health/ready", summary="Whether to send clients here", tags=TAGS)
+@route(
+    "/health/ready", http_method=GET_OR_HEAD, status_code=200,
+    summary="Whether to send clients here", tags=TAGS,
+)  # fmt: skip
 async def ready(health: NamedDependency[Health]) -> Response[dict[str, str]]:
     """503 where Postgres is away or cannot be written to, where an essential task has ended, and
     while draining; without Redis it is `degraded`, and 200.
@@ -72,9 +85,32 @@ async def ready(health: NamedDependency[Health]) -> Response[dict[str, str]]:
     return Response(report, status_code=200 if serving else 503)
 
 
-@get("/metrics", summary="Prometheus metrics of this process", tags=TAGS)
+async def _metrics_reader(connection: Connection, _: BaseRouteHandler) -> None:
+    """Whoever calls from this machine itself, and from the networks of `METRICS_ALLOW`.
+
+    A caller of loopback that brings `X-Forwarded-For` is a proxy that speaks for somebody else.
+
+    Raises:
+        Forbidden
+    """
+    limits: Limits = connection.app.state["limits"]
+    allowed: Sequence[Network] = connection.app.state["metrics_allow"]
+    caller = limits.address(connection.scope)
+    is_here = is_loopback(caller) and "x-forwarded-for" not in connection.headers
+    if not is_here and not is_within(caller, allowed):
+        raise Forbidden
+
+
+@get(
+    "/metrics",
+    guards=[_metrics_reader],
+    media_type=_METRICS_TYPE,
+    summary="Prometheus metrics of this process",
+    tags=TAGS,
+)
 async def metrics() -> Response[bytes]:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    """For this machine and `METRICS_ALLOW` alone; others are refused (403)."""
+    return Response(generate_latest(), media_type=_METRICS_TYPE)
 
 
 HANDLERS = [live, ready, metrics]

@@ -12,6 +12,7 @@ from coordinator.domain.errors import (
     Forbidden,
     InvalidParams,
     NotFound,
+    RateLimited,
     RoomEnded,
     RoomExists,
     RoomNotFound,
@@ -26,6 +27,7 @@ from coordinator.services.rooms import RoomService
 from coordinator.web import guards
 from coordinator.web.bodies import Body, read, required
 from coordinator.web.http_request import bearer
+from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import STAFF, Documentation, Parameter, documented
 from coordinator.web.pages import PAGES, filter_of, number_of, page_of
 from coordinator.web.room_views import (
@@ -69,7 +71,7 @@ CREATE_ROOM = Documentation(
     body=CreateRoomBody,
     answer=CreatedView,
     security=STAFF,
-    errors=[RoomExists, *STAFF_ERRORS],
+    errors=[RoomExists, *STAFF_ERRORS, RateLimited],
     request_example={name: ROOM_EXAMPLE[name] for name in ("roomId", "roomName", "hostName")},
     response_example=ROOM_EXAMPLE,
     message="创建成功",
@@ -78,7 +80,7 @@ CREATE_ROOM = Documentation(
 
 @post(
     "/api/interview/create-room",
-    guards=[guards.staff],
+    guards=[guards.staff, guards.limited_by_caller("create")],
     status_code=200,
     summary="创建房间",
     tags=TAGS,
@@ -106,7 +108,7 @@ async def create_room(
 
 GET_ROOM = Documentation(
     answer=RoomView,
-    errors=[RoomNotFound],
+    errors=[RoomNotFound, RateLimited],
     response_example={
         **ROOM_EXAMPLE,
         "participants": [HOST_EXAMPLE, GUEST_EXAMPLE],
@@ -121,20 +123,28 @@ GET_ROOM = Documentation(
     tags=TAGS,
     operation_class=documented(GET_ROOM),
 )
-async def get_room(room_id: PathText, rooms: NamedDependency[RoomService]) -> Answer[RoomView]:
+async def get_room(
+    request: Request[Any, Any, Any],
+    room_id: PathText,
+    rooms: NamedDependency[RoomService],
+    limits: NamedDependency[Limits],
+) -> Answer[RoomView]:
     """Public. An ended room shows who attended; never more than the first 500 are shown."""
-    return await view_room(room_id, rooms)
+    return await view_room(request.scope, room_id, rooms, limits)
 
 
-async def view_room(room_id: str, rooms: RoomService) -> Answer[RoomView]:
-    """A room as it is shown: from its id to the answer."""
+async def view_room(
+    scope: Any, room_id: str, rooms: RoomService, limits: Limits
+) -> Answer[RoomView]:
+    """How a room is shown: from the ASGI scope and its id to the answer."""
+    await limits.check_client("view", scope)
     return Answer(data=shown_room(await rooms.view(room_id)))
 
 
 GET_PARTICIPANTS = Documentation(
     parameters=PAGES,
     answer=ParticipantListView,
-    errors=[InvalidParams, RoomNotFound],
+    errors=[InvalidParams, RoomNotFound, RateLimited],
     response_example={
         "total": 2,
         "page": 1,
@@ -146,6 +156,7 @@ GET_PARTICIPANTS = Documentation(
 
 @get(
     "/api/interview/room/{room_id:str}/participants",
+    guards=[guards.limited("view")],
     summary="获取房间参与者列表",
     tags=TAGS,
     operation_class=documented(GET_PARTICIPANTS),
@@ -255,7 +266,7 @@ ROOM_EVENTS = Documentation(
     ],
     answer=EventsView,
     security=STAFF,
-    errors=[InvalidParams, *STAFF_ERRORS, Forbidden, RoomNotFound],
+    errors=[InvalidParams, *STAFF_ERRORS, Forbidden, RoomNotFound, RateLimited],
     response_example={
         "events": [
             {
@@ -274,6 +285,7 @@ ROOM_EVENTS = Documentation(
 
 @get(
     "/api/interview/room/{room_id:str}/events",
+    guards=[guards.limited("view")],
     summary="获取房间事件日志",
     tags=TAGS,
     operation_class=documented(ROOM_EVENTS),

@@ -13,12 +13,12 @@ from litestar import Response
 from coordinator.web.http_request import header
 
 _TYPES = {
-    "js": "text/javascript; charset=utf-8",
-    "ts": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
+    "js": "text/javascript",
+    "ts": "text/javascript",
+    "css": "text/css",
     "svg": "image/svg+xml",
     "png": "image/png",
-    "html": "text/html; charset=utf-8",
+    "html": "text/html",
     "json": "application/json",
 }
 

@@ -212,7 +212,7 @@ PROFILE = Documentation(
     body=ProfileBody,
     answer=UserInfo,
     security=STAFF,
-    errors=[Unauthorized, TokenExpired],
+    errors=[Unauthorized, TokenExpired, RateLimited],
     request_example={"name": "张经理", "avatar": "https://xxx.com/avatar.png"},
     response_example=_MANAGER,
 )
@@ -220,7 +220,7 @@ PROFILE = Documentation(
 
 @post(
     "/api/wechat/profile",
-    guards=[guards.staff],
+    guards=[guards.staff, guards.limited_by_caller("create", "profile")],
     status_code=200,
     summary="设置昵称和头像",
     tags=TAGS,
@@ -283,6 +283,7 @@ async def generate_qrcode(
 
 @route(
     "/uploads/qrcode/{name:str}",
+    guards=[guards.limited("view")],
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
     media_type="image/png",
     summary="小程序码图片",

@@ -181,8 +181,8 @@ def documented(documentation: Documentation) -> type[DocumentedOperation]:
     return type("Documented", (DocumentedOperation,), {"documentation": documentation})
 
 
-def openapi_config(base_url: str) -> OpenAPIConfig:
-    """The general documentation at `/schema` (`pages.py` shows it)."""
+def openapi_config(base_url: str, guards: Sequence[Any]) -> OpenAPIConfig:
+    """The general documentation at `/schema` (`pages.py` shows it), behind guards."""
     return OpenAPIConfig(
         title="Interview Room Coordinator",
         version="1.0.0",
@@ -203,7 +203,7 @@ def openapi_config(base_url: str) -> OpenAPIConfig:
                 ),
             }
         ),
-        openapi_router=pages.router(),
+        openapi_router=pages.router(guards),
         render_plugins=[pages.Swagger(path="/"), Json()],
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ script: AsyncAPI's web component compiles code from strings, which no policy of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -76,11 +77,24 @@ async def live_protocol(request: Request[Any, Any, Any]) -> Response[bytes]:
     return _page("protocol").answer(request.scope, HEADERS)
 
 
-def router() -> Router:
+async def _without_a_404_of_its_own(response: Response[Any]) -> Response[Any]:
+    """Litestar has a page of its own for what it does not find here; ours is the API's answer.
+
+    Raises:
+        NotFound
+    """
+    if response.status_code == 404:
+        raise NotFound
+    return response
+
+
+def router(guards: Sequence[Any]) -> Router:
     """Where Litestar mounts its document, with these pages around it."""
     return Router(
         "/schema",
         route_handlers=[swagger_file, live_protocol],
         include_in_schema=False,
+        guards=guards,
+        after_request=_without_a_404_of_its_own,
         response_headers=HEADERS | {"X-Content-Type-Options": "nosniff"},
     )

@@ -1,0 +1,132 @@
+"""What stands around the API: health, metrics, the documentation's pages, limits on views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from coordinator.store.database import Database
+from tests.people import Api, Host, new_room_id, refusal
+from tests.product import Deployment, Node
+
+# -- health and metrics --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+async def test_head_is_answered_like_get(a: Api, path: str) -> None:
+    got, head = await a.http.get(path), await a.http.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
+    assert head.headers == got.headers
+
+
+async def test_the_type_of_the_metrics_names_its_charset_once(a: Api) -> None:
+    kind = (await a.http.get("/metrics")).headers["content-type"]
+    assert kind.count("charset=utf-8") == 1
+    assert kind.startswith("text/plain; version=")
+
+
+async def test_a_proxy_on_this_machine_reads_no_metrics(a: Api) -> None:
+    for forwarded in ("203.0.113.1", "127.0.0.1", ""):
+        response = await a.http.get("/metrics", headers={"X-Forwarded-For": forwarded})
+        assert refusal(response) == (403, "FORBIDDEN")
+
+
+@pytest.fixture(scope="module")
+def proxied(deployment: Deployment) -> Node:
+    """A node behind a proxy on this machine, whose metrics one network may read."""
+    return deployment.node(TRUSTED_PROXIES="127.0.0.1", METRICS_ALLOW="10.1.0.0/16,2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "status"),
+    [
+        (None, 200),
+        ("10.1.2.3", 200),
+        ("10.1.2.3:4711", 200),
+        ("::ffff:10.1.2.3", 200),
+        ("[2001:db8::7]:443", 200),
+        ("10.2.2.3", 403),
+        ("10.1.2.3, 192.0.2.1", 403),
+        ("127.0.0.1", 403),
+    ],
+)
+def test_metrics_are_for_the_networks_that_are_allowed(
+    proxied: Node, forwarded: str | None, status: int
+) -> None:
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    assert httpx.get(f"{proxied.url}/metrics", headers=headers).status_code == status
+
+
+# -- pages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/schema/x", "/schema/openapi.yaml", "/schema/a/b", "/x", "/api"])
+async def test_an_unknown_path_answers_in_the_documented_shape(a: Api, path: str) -> None:
+    assert refusal(await a.http.get(path)) == (404, "NOT_FOUND")
+
+
+async def test_pages_carry_their_security_headers(a: Api) -> None:
+    for path in ("/schema", "/", "/console", "/join/x"):
+        response = await a.http.get(path)
+        assert response.headers["content-type"] == "text/html; charset=utf-8", path
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'" in policy, path
+        assert "frame-ancestors 'none'" in policy, path
+        assert response.headers["x-content-type-options"] == "nosniff", path
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(database_url: str, redis_url: str) -> Iterator[Node]:
+    rates = "view=3/minute,create=2/minute"
+    with Deployment(database_url, redis_url, RATE_LIMITS=rates) as deployment:
+        yield deployment.node(TRUSTED_PROXIES="127.0.0.1")
+
+
+@pytest.fixture
+def caller() -> dict[str, str]:
+    """Headers of an address that nobody has called from."""
+    number = int.from_bytes(new_room_id().encode()[-3:], "big")
+    return {"X-Forwarded-For": f"203.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/interview/room/nowhere",
+        "/api/interview/room/nowhere/participants",
+        "/api/interview/room/nowhere/events",
+        "/schema",
+        "/schema/openapi.json",
+        "/uploads/qrcode/x.png",
+    ],
+)
+def test_what_anybody_may_view_is_limited(
+    limited: Node, caller: dict[str, str], path: str
+) -> None:
+    answers = [httpx.get(limited.url + path, headers=caller) for _ in range(4)]
+    assert [answer.status_code == 429 for answer in answers] == [False] * 3 + [True]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+async def test_rooms_and_profiles_are_limited_per_user(
+    limited: Node, database: Database
+) -> None:
+    api = Api(limited)
+    for who in (await Host.hired(database, api), await Host.hired(database, api)):
+        body: dict[str, Any] = {"roomName": "x", "hostName": "y"}
+        made = [
+            await api.post("/api/interview/create-room", body | {"roomId": new_room_id()},
+                           who.token)
+            for _ in range(3)
+        ]  # fmt: skip
+        changed = [
+            await api.post("/api/wechat/profile", {"name": "z"}, who.token) for _ in range(3)
+        ]
+        assert [answer.status_code for answer in (*made, *changed)] == [200, 200, 429] * 2
+    await api.aclose()
