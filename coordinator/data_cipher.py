@@ -36,6 +36,11 @@ class DataCipher:
         """True where there is a key to encrypt with."""
         return bool(self._keys)
 
+    @property
+    def older_key_ids(self) -> list[str]:
+        """The ids, which begin a stored text, of all keys but the first."""
+        return list(self._keys)[1:]
+
     def encrypt(self, text: str, *, purpose: str) -> str:
         """`text` as it is stored; another one each time.
 

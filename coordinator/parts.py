@@ -34,6 +34,7 @@ from coordinator.store.people import People
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
+from coordinator.store.sealing import Sealing
 from coordinator.store.webhook_feeds import WebhookFeeds
 from coordinator.store.webhook_repairs import WebhookRepairs
 from coordinator.store.webhooks import Endpoints
@@ -65,7 +66,7 @@ def build_store(settings: Settings) -> StoreParts:
     database = Database(settings.database_url, pooler=settings.database_pooler)
     return StoreParts(
         database,
-        People(database),
+        People(database, DataCipher(settings.data_keys)),
         Rooms(database),
         Interviews(database),
         Jobs(database),
@@ -151,7 +152,10 @@ def build_live(
             lifespan=_lifespan(settings),
         ),
         Reconciler(lease, store.nodes, writer, registry),
-        Housekeeping(Retention(store.database, _keep(settings))),
+        Housekeeping(
+            Retention(store.database, _keep(settings)),
+            Sealing(store.database, DataCipher(settings.data_keys)),
+        ),
         webhooks,
     )
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +16,15 @@ from typing import Any, Self
 
 import httpx
 
+from coordinator.data_cipher import DataCipher
 from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
 
 JWT_SECRET = "test-secret-test-secret-test-secret-test"
+DATA_KEY = "a2V5LW9mLXRoZS10ZXN0cy1rZXktb2YtdGhlLXRlc3Q="
+"""32 bytes in base64: `DATA_KEYS` of the tests' nodes."""
+
+CIPHER = DataCipher([b64decode(DATA_KEY)])
 START_SECONDS = 30.0
 COORDINATOR = ("-P", "-m", "coordinator.cli.main")
 """The product's command, as Python starts it."""
@@ -105,6 +111,7 @@ class Deployment:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "JWT_SECRET": JWT_SECRET,
+            "DATA_KEYS": DATA_KEY,
             "RATE_LIMITS": "off",
             "DRAIN_SECONDS": "1",
             "LOG_LEVEL": "info",

@@ -10,6 +10,7 @@ from datetime import timedelta
 import asyncpg
 import pytest_asyncio
 
+from coordinator.data_cipher import DataCipher
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.ids import new_guest_id, new_session_id
 from coordinator.domain.people import Staff
@@ -28,6 +29,7 @@ from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.commands import Connect, Disconnect, End, Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
+from coordinator.store.sealing import Sealing
 from tests.people import new_room_id
 
 FOR_EVER = Lifespan(host_absent=None, empty=None, age=None)
@@ -116,7 +118,9 @@ async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
     )
     room, user, session = await site.guest()
     await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
-    purging = Loop(Housekeeping(Retention(site.database, KEEP)).purge, name="purge", seconds=60)
+    sealing = Sealing(site.database, DataCipher(()))
+    tidy = Housekeeping(Retention(site.database, KEEP), sealing)
+    purging = Loop(tidy.purge, name="purge", seconds=60)
     other = await asyncpg.connect(site.database.url)
     await other.execute("BEGIN")
     await other.execute("SELECT FROM room_events WHERE room_id = $1 FOR UPDATE", old)

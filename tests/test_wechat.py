@@ -22,7 +22,7 @@ from coordinator.standins.wechat import (
 from coordinator.store.database import Database
 from coordinator.store.people import People
 from tests.harness.patience import patient
-from tests.product import JWT_SECRET, Deployment, Node, data
+from tests.product import CIPHER, JWT_SECRET, Deployment, Node, data
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def refused(response: httpx.Response) -> tuple[int, str]:
 async def test_the_documents_login_works_as_printed(
     api: httpx.AsyncClient, database: Database
 ) -> None:
-    people = People(database)
+    people = People(database, CIPHER)
     staff = await people.add(DOCUMENTED_OPENID, "张经理")
     await people.set_profile(staff.number, avatar="https://xxx.com/avatar.png")
     await people.set_phone(staff.number, "13800008888")
@@ -124,7 +124,7 @@ async def test_the_documents_phone_call_works_as_printed(
             "countryCode": "86",
         },
     }
-    stored = await People(database).by_openid(openid_of(who))
+    stored = await People(database, CIPHER).by_openid(openid_of(who))
     assert stored is not None
     assert stored.phone == "13800138000"
 
@@ -324,7 +324,7 @@ async def test_a_profile_member_of_the_wrong_type_is_refused(
 
 
 async def test_a_change_moves_updated_at(database: Database) -> None:
-    people = People(database)
+    people = People(database, CIPHER)
     staff = await people.add("o" + secrets.token_hex(8))
     sql = "SELECT updated_at FROM users WHERE id = $1"
     moments = [await database.fetchval(sql, staff.number)]

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from coordinator import logging
 from coordinator.cli import command
+from coordinator.data_cipher import DataCipher
 from coordinator.domain.people import Staff
 from coordinator.environment import read_dotenv
 from coordinator.node import deployment_id
@@ -200,7 +201,8 @@ async def _prepare(settings: Settings) -> _Greeting:
     database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:
-        people, sessions = People(database), ConsoleSessions(database)
+        cipher = DataCipher(settings.data_keys)
+        people, sessions = People(database, cipher), ConsoleSessions(database)
         staff = await _document_user(people)
         admin = await people.by_openid(ADMIN_OPENID) or await people.add(
             ADMIN_OPENID, "管理员", "admin"

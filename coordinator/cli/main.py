@@ -17,6 +17,7 @@ from coordinator.cli import (
     console,
     dev,
     epoch,
+    erase,
     import_jobs,
     migrate,
     seed,
@@ -44,6 +45,7 @@ COMMANDS = (
     seed,
     tail,
     epoch,
+    erase,
     webhooks,
 )
 """Each adds itself to the parser (`add`), with the function that runs it."""

@@ -6,6 +6,7 @@ import asyncio
 
 from coordinator.live.loop import Loop
 from coordinator.store.retention import Retention
+from coordinator.store.sealing import Sealing
 
 PURGE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
@@ -15,10 +16,12 @@ STEPS = 1_000
 
 
 class Housekeeping:
-    """Deletes what has been kept long enough."""
+    """Deletes what has been kept long enough, and encrypts what is not encrypted as it should be.
+    """
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, sealing: Sealing) -> None:
         self._retention = retention
+        self._sealing = sealing
         self._purging = Loop(self.purge, name="purge", seconds=PURGE_SECONDS)
 
     async def run(self) -> None:
@@ -31,7 +34,8 @@ class Housekeeping:
         Raises:
             Unavailable: Postgres is away.
         """
-        for _ in range(STEPS):
-            if not await self._retention.step():
-                return
-            await asyncio.sleep(PAUSE_SECONDS)
+        for step in (self._retention.step, self._sealing.step):
+            for _ in range(STEPS):
+                if not await step():
+                    break
+                await asyncio.sleep(PAUSE_SECONDS)

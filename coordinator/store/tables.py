@@ -28,13 +28,18 @@ from coordinator.store.engine import ENGINE
 
 
 class Users(Table, tablename="users", db=ENGINE):
-    """Staff. `id` 1 is `user_001` outside."""
+    """Staff. `id` 1 is `user_001` outside.
+
+    `phone_encrypted` is the number (`data_cipher`); `phone` is written by versions that knew no
+    other, and emptied when none of them runs any more.
+    """
 
     id = Serial(primary_key=True)
     openid = Varchar(100, unique=True)
     name = Varchar(100, null=True, default=None)
     avatar = Varchar(500, null=True, default=None)
     phone = Varchar(20, null=True, default=None)
+    phone_encrypted = Varchar(200, null=True, default=None)
     role = Varchar(10)
     disabled_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()
