@@ -28,7 +28,7 @@ async def test_the_documents_join_works_as_printed(a: Api, room: str) -> None:
 
     joined = data(await a.post(JOIN, body))
 
-    assert set(joined) == {*body, "guestId", "joinedAt", "guestToken", "seq"}
+    assert set(joined) == {*body, "guestId", "joinedAt", "guestToken", "seq", "epoch"}
     assert {name: joined[name] for name in body} == body
     assert re.fullmatch(r"guest_[A-Za-z0-9_-]{16,58}", joined["guestId"])
     assert moment(joined["joinedAt"])

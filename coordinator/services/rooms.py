@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from coordinator.domain.errors import (
@@ -31,6 +32,15 @@ from coordinator.store.room_writer.commands import (
 )
 from coordinator.store.room_writer.queue import OnCommit, Writer
 from coordinator.store.rooms import ListedRoom, Rooms, StoredRoom
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Some of a room's log, its last seq, and the epoch that it belongs to."""
+
+    events: list[Event]
+    last_seq: int
+    epoch: str
 
 
 class RoomService:
@@ -107,19 +117,25 @@ class RoomService:
         )
 
     async def events(
-        self, proof: Proof, room_id: str, *, after: int, limit: int
-    ) -> tuple[list[Event], int]:
+        self, proof: Proof, room_id: str, *, after: int, epoch: str | None, limit: int
+    ) -> LogPart:
         """The log after a seq, and its last seq; of a room that ended long ago nothing is left.
+
+        Args:
+            epoch: the history in which `after` was told; None = this one. A seq of another history
+                is no place in this log, which is then told from its beginning.
 
         Raises:
             Forbidden: neither its host, nor an admin, nor one of its participants.
         """
         room = await self._room(room_id)
         await self._require_reader(room, proof.holder)
+        current = self._rooms.database.epochs.current
         if self._log_is_gone(room):
-            return [], room.last_seq
-        events = await self._rooms.events_after(room_id, min(after, 2**62), limit)
-        return events, max(room.last_seq, events[-1].seq if events else 0)
+            return LogPart([], room.last_seq, current)
+        start = min(after, 2**62) if epoch in (None, current) else 0
+        events = await self._rooms.events_after(room_id, start, limit)
+        return LogPart(events, max(room.last_seq, events[-1].seq if events else 0), current)
 
     def _log_is_gone(self, room: StoredRoom) -> bool:
         if room.ended_at is None or not self._events_keep:

@@ -59,6 +59,7 @@ class JoinedView(View, frozen=True, kw_only=True):
     joined_at: str
     guest_token: str
     seq: int
+    epoch: str | None = None
 
 
 class LeaveBody(Body):
@@ -94,6 +95,7 @@ async def join_room(
         joined_at=timestamp(joined.joined_at),
         guest_token=access.issue_guest(body.room_id, joined.user_id),
         seq=joined.seq,
+        epoch=joined.epoch or None,
     )
     return Answer(data=view)
 
@@ -111,6 +113,7 @@ JOIN = Documentation(
         "joinedAt": "2024-01-01T10:05:00.000Z",
         "guestToken": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9...",
         "seq": 2,
+        "epoch": "k3v9",
     },
 )
 

@@ -100,6 +100,7 @@ class EventsView(View, frozen=True, kw_only=True):
     events: list[dict[str, Any]]
     last_seq: int
     has_more: bool
+    epoch: str | None = None
 
 
 class RemovedUnconnectedView(View, frozen=True, kw_only=True):

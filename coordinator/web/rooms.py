@@ -263,6 +263,11 @@ ROOM_EVENTS = Documentation(
             "最多返回多少条，1 到 500，默认 100",
             {"type": "integer", "minimum": 1, "maximum": 500},
         ),
+        Parameter(
+            "epoch",
+            "after 所属的 epoch；与当前不同时从头返回，见答复中的 epoch",
+            {"type": "string"},
+        ),
     ],
     answer=EventsView,
     security=STAFF,
@@ -279,6 +284,7 @@ ROOM_EVENTS = Documentation(
         ],
         "lastSeq": 2,
         "hasMore": False,
+        "epoch": "k3v9",
     },
 )
 
@@ -296,15 +302,24 @@ async def room_events(
     rooms: NamedDependency[RoomService],
     access: NamedDependency[Access],
 ) -> Answer[EventsView]:
-    """Its host, an admin or a participant. Query: `after` (0), `limit` 1 to 500 (100)."""
+    """Its host, an admin or a participant. Query: `after` (0), `limit` 1 to 500 (100).
+
+    With `epoch`, `after` is of that epoch; of another one than today's it is no place in this log,
+    which is then told from its beginning.
+    """
     proof = await access.proof(bearer(request.headers.get("authorization")) or "")
     query = request.query_params
     after = number_of(query, "after", default=0, least=0, most=2**62)
     limit = number_of(query, "limit", default=100, least=1, most=500)
-    events, last_seq = await rooms.events(proof, room_id, after=after, limit=limit)
-    shown = events[-1].seq if events else last_seq
+    part = await rooms.events(
+        proof, room_id, after=after, epoch=filter_of(query, "epoch"), limit=limit
+    )
+    shown = part.events[-1].seq if part.events else part.last_seq
     view = EventsView(
-        events=[event.body() for event in events], last_seq=last_seq, has_more=shown < last_seq
+        events=[event.body() for event in part.events],
+        last_seq=part.last_seq,
+        has_more=shown < part.last_seq,
+        epoch=part.epoch or None,
     )
     return Answer(data=view)
 

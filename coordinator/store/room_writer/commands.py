@@ -38,13 +38,14 @@ class Command(ABC, Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The answer of a join: the guest as it is in the room, and the seq of its join."""
+    """The answer of a join: the guest as it is in the room, the seq of its join and its epoch."""
 
     user_id: str
     user_name: str
     identity: str | None
     joined_at: datetime
     seq: int
+    epoch: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,9 @@ class Return(Command[Joined]):
             proven=self.proves,
         )  # fmt: skip
         return Joined(
-            guest.user_id, guest.user_name, guest.identity, guest.joined_at, guest.joined_seq
-        )
+            guest.user_id, guest.user_name, guest.identity, guest.joined_at, guest.joined_seq,
+            room.epoch,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
