@@ -101,7 +101,11 @@ class LiveParts:
 def build_live(
     settings: Settings, store: StoreParts, redis: RedisClient, deployment: str
 ) -> LiveParts:
-    policy = Policy(settings.room_capacity, timedelta(seconds=settings.presence_grace))
+    policy = Policy(
+        settings.room_capacity,
+        timedelta(seconds=settings.presence_grace),
+        _limit(settings.unconnected_guest_end),
+    )
     registry = ConnectionRegistry()
     lease = Lease(store.nodes, registry, name=node_name())
     judge = Judge()
@@ -170,14 +174,16 @@ def _keep(settings: Settings) -> Keep:
 
 
 def _lifespan(settings: Settings) -> Lifespan:
-    def limit(seconds: float) -> timedelta | None:
-        return timedelta(seconds=seconds) if seconds else None
-
     return Lifespan(
-        host_absent=limit(settings.host_absent_end),
-        empty=limit(settings.room_empty_end),
-        age=limit(settings.room_max_age),
+        host_absent=_limit(settings.host_absent_end),
+        empty=_limit(settings.room_empty_end),
+        age=_limit(settings.room_max_age),
     )
+
+
+def _limit(seconds: float) -> timedelta | None:
+    """0 = off, as everywhere."""
+    return timedelta(seconds=seconds) if seconds else None
 
 
 def node_name() -> str:

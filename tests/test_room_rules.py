@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -222,6 +223,20 @@ def test_who_never_connected_has_no_deadline() -> None:
 
     assert rules.expire(room, user_id="g") is False
     assert rules.expire(room, user_id="nobody") is False
+
+
+def test_who_never_connects_leaves_where_that_is_limited() -> None:
+    room, limit = new_room(), timedelta(minutes=5)
+    policy = replace(POLICY, unconnected=limit)
+    rules.join(room, policy, user_id="g", user_name="李明", identity=None)
+    rules.join(room, policy, user_id="comes", user_name="王芳", identity=None)
+    connect(room, "comes", "s")
+
+    assert rules.expire(room, user_id="g") is False
+    room.now += limit
+    assert rules.expire(room, user_id="g") is True
+    assert rules.expire(room, user_id="comes") is False
+    assert room.events[-1].data["reason"] == "disconnected"
 
 
 def test_leaving_closes_every_connection_and_is_said_once() -> None:

@@ -37,10 +37,14 @@ SYSTEM = "system"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What operators set: `capacity` people present, `grace` before somebody away has left."""
+    """What operators set: `capacity` people present, `grace` before somebody away has left.
+
+    `unconnected`: after so long a guest who joined and never connected has left; None = never.
+    """
 
     capacity: int
     grace: timedelta
+    unconnected: timedelta | None = None
 
 
 @dataclass(slots=True)
@@ -201,6 +205,8 @@ def join(
         _note_proof(room, guest, proven=proven)
     guest.user_name, guest.identity = user_name, identity
     _enter(room, guest)
+    if policy.unconnected is not None:
+        guest.leave_at = room.now + policy.unconnected
     return guest
 
 

@@ -24,7 +24,7 @@ _IS_WATCHING = """
 happened while it was watching. Without this, an outage of Postgres puts out who is connected."""
 
 # One step of an index for each node that owns connections, not one row for each connection.
-_ORPHANS = """
+ORPHANS = """
     WITH RECURSIVE owners AS (
         (SELECT boot FROM connections ORDER BY boot LIMIT 1)
         UNION ALL
@@ -39,6 +39,12 @@ _ORPHANS = """
         SELECT id, room_id, user_id FROM connections WHERE boot = gone.boot LIMIT $1
     ) c
     LIMIT $1
+"""
+
+OVERDUE = f"""
+    SELECT room_id, user_id FROM interview_participants
+    WHERE leave_at <= clock_timestamp() AND {_IS_WATCHING}
+    ORDER BY leave_at LIMIT $3
 """
 
 
@@ -150,7 +156,7 @@ class Nodes:
 
     async def orphans(self, limit: int) -> list[StoredConnection]:
         """Connections whose node is gone."""
-        return _connections(await self._judge.fetch(_ORPHANS, limit))
+        return _connections(await self._judge.fetch(ORPHANS, limit))
 
     async def connections(self, node_epoch: str) -> list[StoredConnection]:
         """The connections that this run of a node owns."""
@@ -175,29 +181,31 @@ class Nodes:
 
     async def overdue(self, node_epoch: str, grace: timedelta, limit: int) -> list[tuple[str, str]]:
         """(room, user) whose deadline has passed, if this node has watched for a whole grace."""
-        rows = await self._judge.fetch(
-            f"""
-            SELECT room_id, user_id FROM interview_participants
-            WHERE leave_at <= clock_timestamp() AND {_IS_WATCHING}
-            ORDER BY leave_at LIMIT $3
-            """,
-            node_epoch, grace, limit,
-        )  # fmt: skip
+        rows = await self._judge.fetch(OVERDUE, node_epoch, grace, limit)
         return [(row["room_id"], row["user_id"]) for row in rows]
 
     async def overdue_rooms(self, lifespan: Lifespan, limit: int) -> list[str]:
-        """Active rooms that may have passed a limit of their life."""
-        rows = await self._judge.fetch(
-            """
-            SELECT room_id FROM interview_rooms WHERE status = 'active' AND (
-                host_absent_since < clock_timestamp() - $1::interval
-                OR empty_since < clock_timestamp() - $2::interval
-                OR created_at < clock_timestamp() - $3::interval)
-            LIMIT $4
-            """,
-            lifespan.host_absent, lifespan.empty, lifespan.age, limit,
-        )  # fmt: skip
-        return [row["room_id"] for row in rows]
+        """Active rooms that may have passed a limit of their life, at most `limit` for each."""
+        limits = {
+            "host_absent_since": lifespan.host_absent,
+            "empty_since": lifespan.empty,
+            "created_at": lifespan.age,
+        }
+        found: set[str] = set()
+        for since, most in limits.items():
+            if most is not None:
+                rows = await self._judge.fetch(overdue_rooms_by(since), most, limit)
+                found |= {row["room_id"] for row in rows}
+        return sorted(found)
+
+
+def overdue_rooms_by(since: str) -> str:
+    """SQL: the active rooms of which `since` is too long ago, the longest first; by an index."""
+    return f"""
+        SELECT room_id FROM interview_rooms
+        WHERE status = 'active' AND {since} < clock_timestamp() - $1::interval
+        ORDER BY {since} LIMIT $2
+    """
 
 
 def _connections(rows: list[Any]) -> list[StoredConnection]:
