@@ -140,6 +140,7 @@ class Feed:
         self.history.clear()
         self.subscribers.start_at(head.seq)
         self._snapshot, self.is_frozen = None, False
+        self._forget_other_histories()
         self._drain_reorder_buffer()
 
     def freeze(self) -> None:
@@ -149,7 +150,19 @@ class Feed:
     def thaw(self, epoch: str) -> None:
         """The last event told is in the new history: the stream goes on in it."""
         self.epoch, self.is_frozen = epoch, False
+        self._forget_other_histories()
         self._drain_reorder_buffer()
+
+    def _forget_other_histories(self) -> None:
+        """What waits in the reorder buffer was announced: the log may not have it any more.
+
+        Where it still has it, the reader finds it there.
+        """
+        self.reorder_buffer = {
+            seq: event
+            for seq, event in self.reorder_buffer.items()
+            if event.epoch in ("", self.epoch)
+        }
 
     def replace_state(self, seq: int, state: FeedState) -> bool:
         """A state that was just read replaces this one; False where it is of another seq."""

@@ -1,0 +1,327 @@
+"""One history: the plan of a seed, carried out, then every promise held against the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from coordinator.domain.errors import CoordinatorError
+from coordinator.domain.events import Event
+from coordinator.store.room_writer.commands import Command, End, Expire, Join, Leave, Remove
+from tests.simulation import virtual_time
+from tests.simulation.client import Client
+from tests.simulation.database import START, Database, StoredRoom, replayed
+from tests.simulation.node import Node
+from tests.simulation.virtual_time import begin
+
+BUSY_SECONDS = 8.0
+QUIET_SECONDS = 24.0
+"""A lease, the grace, a poll, a look for another history, and reconciling twice."""
+LEASE_SECONDS = 4.0
+
+
+@dataclass
+class History:
+    """What came of a seed: a line for each thing that happened, and each promise not kept."""
+
+    seed: int
+    events: int = 0
+    deliveries: int = 0
+    broken: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+
+
+class World:
+    """Two or three nodes, one or two rooms, a few people, and a plan of faults."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.database = Database(self.chance)
+        self.history = History(seed)
+        self.nodes: list[Node] = []
+        self.clients: list[Client] = []
+        self.loses = self.chance.choice((0.0, 0.1, 0.5, 1.0))
+        self._names = 0
+
+    async def live(self) -> History:
+        for _ in range(self.chance.randint(2, 3)):
+            self._start_node()
+        rooms = [f"room{n}" for n in range(self.chance.randint(1, 2))]
+        for room_id in rooms:
+            self.nodes[0].tell(await self.database.create(room_id))
+            self._add_client(room_id, "host")
+        begin(self._judge())
+        for room_id in rooms:
+            for _ in range(self.chance.randint(1, 3)):
+                begin(self._visits(room_id))
+        begin(self._break_things())
+        await asyncio.sleep(BUSY_SECONDS)
+        self._mend()
+        await asyncio.sleep(QUIET_SECONDS)
+        self._verdict()
+        return self.history
+
+    def note(self, what: str) -> None:
+        self.history.trace.append(f"{asyncio.get_running_loop().time():8.3f} {what}")
+
+    @property
+    def is_busy(self) -> bool:
+        return asyncio.get_running_loop().time() < BUSY_SECONDS
+
+    # -- nodes and the bus
+
+    def _start_node(self) -> None:
+        self._names += 1
+        node = Node(f"node{self._names}", self.database, self.chance)
+        node.publish = lambda epoch, events: self._carry(node, epoch, events)
+        self.nodes.append(node)
+
+    def _carry(self, sender: Node, epoch: str, events: Sequence[Event]) -> None:
+        """The bus: each other node hears a message never, once or twice, sooner or later."""
+        loop = asyncio.get_running_loop()
+        for node in self.nodes:
+            if node is sender or not node.bus_is_up:
+                continue
+            copies = 1 + (self.chance.random() < 0.1)
+            for _ in range(copies):
+                if self.chance.random() >= self.loses:
+                    late = self.chance.choice((0.0, 0.002, 0.05, 0.4))
+                    loop.call_later(late, node.hear, epoch, events)
+
+    def _living(self) -> list[Node]:
+        return [node for node in self.nodes if node.is_up]
+
+    async def _judge(self) -> None:
+        """Leases and deadlines: what any node's reaper does, through the real commands."""
+        while True:
+            await asyncio.sleep(0.5)
+            nodes = self._living()
+            if self.database.is_away or not nodes:
+                continue
+            candidates = self.database.overdue()
+            await asyncio.sleep(self.chance.choice((0.0, 0.3)))
+            for room_id, user_id in candidates:
+                await self._try(nodes[0], Expire(room_id=room_id, user_id=user_id))
+
+    async def _bury(self, node: Node) -> None:
+        """A dead node's lease runs out; what it held is dropped by another."""
+        await asyncio.sleep(self.chance.uniform(1, LEASE_SECONDS))
+        for _ in range(50):
+            await asyncio.sleep(0.2)
+            living = self._living()
+            if living and not self.database.is_away:
+                node.is_up = False
+                living[0].adopt(node.name)
+                return
+
+    async def _try(self, node: Node, command: Command[Any]) -> Any:
+        try:
+            return await node.carry_out(command)
+        except CoordinatorError:
+            return None
+
+    # -- people
+
+    def _add_client(self, room_id: str, user_id: str) -> Client:
+        client = Client(room_id, user_id, self._living, self.chance)
+        self.clients.append(client)
+        begin(client.run())
+        return client
+
+    async def _visits(self, room_id: str) -> None:
+        """Guests who join, stay a while, and go, one after the other."""
+        while self.is_busy:
+            await asyncio.sleep(self.chance.uniform(0, 3))
+            self._names += 1
+            user_id, node = f"guest{self._names}", self.chance.choice(self._living())
+            joined = await self._try(
+                node, Join(room_id=room_id, user_id=user_id, user_name=user_id, identity=None)
+            )
+            if joined is None:
+                continue
+            self.note(f"{user_id} joins {room_id}")
+            if self.chance.random() < 0.2:
+                continue
+            client = self._add_client(room_id, user_id)
+            for _ in range(self.chance.randint(1, 4)):
+                await asyncio.sleep(self.chance.uniform(0.1, 4))
+                if self.chance.random() < 0.6:
+                    client.drop()
+            if self.chance.random() < 0.5:
+                await self._goes(room_id, user_id)
+
+    async def _goes(self, room_id: str, user_id: str) -> None:
+        nodes = self._living()
+        kind = Leave if self.chance.random() < 0.7 else Remove
+        self.note(f"{user_id} goes ({kind.__name__})")
+        await self._try(self.chance.choice(nodes), kind(room_id=room_id, user_id=user_id))
+
+    # -- faults
+
+    async def _break_things(self) -> None:
+        while self.is_busy:
+            await asyncio.sleep(self.chance.uniform(0.2, 3))
+            fault = self.chance.choice(
+                (self._kill_node, self._redis_away, self._postgres_away, self._fail_over,
+                 self._everybody_drops, self._end_a_room)
+            )  # fmt: skip
+            self.note(fault.__name__)
+            await fault()
+
+    async def _kill_node(self) -> None:
+        living = self._living()
+        if len(living) > 1:
+            victim = self.chance.choice(living)
+            await victim.die()
+            begin(self._bury(victim))
+            self._start_node()
+
+    async def _redis_away(self) -> None:
+        for node in self.nodes:
+            node.bus_is_up = False
+            node.hub.poll_now()
+        await asyncio.sleep(self.chance.uniform(0.2, 3))
+        for node in self.nodes:
+            node.bus_is_up = True
+            node.hub.poll_now()
+
+    async def _postgres_away(self) -> None:
+        self.database.is_away = True
+        await asyncio.sleep(self.chance.uniform(0.1, 3))
+        self.database.is_away = False
+
+    async def _fail_over(self) -> None:
+        self.database.is_away = True
+        await asyncio.sleep(self.chance.uniform(0, 1))
+        self.database.fail_over(self.chance.choice((0, 1, 2, 8)))
+        self.database.is_away = False
+
+    async def _everybody_drops(self) -> None:
+        for client in self.clients:
+            client.drop()
+
+    async def _end_a_room(self) -> None:
+        if self.chance.random() < 0.3:
+            room_id = self.chance.choice(list(self.database.rooms))
+            await self._try(self.chance.choice(self._living()), End(room_id=room_id, by="host"))
+
+    def _mend(self) -> None:
+        self.database.is_away = False
+        self.loses = 0.0
+
+    # -- the verdict
+
+    def _verdict(self) -> None:
+        broken = self.history.broken
+        for client in self.clients:
+            broken += client.broken
+            self.history.deliveries += len(client.events)
+        for room_id, stored in self.database.rooms.items():
+            self.history.events += len(stored.log)
+            broken += [f"{room_id}: {what}" for what in self._judge_room(room_id, stored)]
+
+    def _judge_room(self, room_id: str, stored: StoredRoom) -> list[str]:
+        log = stored.log
+        found = [f"seq {e.seq} at place {n}" for n, e in enumerate(log, 1) if e.seq != n]
+        found += hasty_departures(log)
+        if self.database.epoch == "e1":  # else rows of connections went with the old history
+            for client in self.clients:
+                if client.room_id == room_id:
+                    found += absences_in_spite_of_a_connection(log, client)
+        roster = replayed(log)
+        for client in self.clients:
+            if client.room_id == room_id and client.stopped_by is None:
+                found += self._judge_client(client, log)
+        for user_id, person in roster.participants.items():
+            online = person["connection"] == "online"
+            has_row = any(user == user_id for user, _ in stored.rows.values())
+            if online != has_row:
+                found.append(f"{user_id} is {person['connection']}, has a row: {has_row}")
+            if person["connection"] == "away":
+                found.append(f"{user_id} is away for longer than the grace")
+        return found
+
+    def _judge_client(self, client: Client, log: list[Event]) -> list[str]:
+        """It is connected, stands at the log's end, and was told just that log."""
+        who, connection = client.user_id, client.connection
+        if connection is None or not connection.is_open or not client.is_welcomed:
+            return [f"{who} is stuck"]
+        if client.seq != len(log):
+            return [f"{who} stands at {client.seq}, the log at {len(log)}"]
+        told = [frame["seq"] for frame in client.events]
+        found = []
+        for frame in client.events:
+            if frame != log[frame["seq"] - 1].body():
+                found.append(f"{who} was told {frame}, the log has {log[frame['seq'] - 1].body()}")
+        if told != list(range(client.snapshot_seq + 1, len(log) + 1)):
+            found.append(f"{who} was told {told} after {client.snapshot_seq}")
+        before = replayed(log[: client.snapshot_seq])
+        if client.snapshot is not None and client.snapshot != before.snapshot():
+            found.append(f"{who}'s snapshot of {client.snapshot_seq} is not its log")
+        if client.epoch != self.database.epoch:
+            found.append(f"{who} believes in epoch {client.epoch}, it is {self.database.epoch}")
+        return found
+
+
+def hasty_departures(log: Sequence[Event]) -> list[str]:
+    """Whoever is said not to have returned was away, and its deadline had passed."""
+    deadline: dict[str, str] = {}
+    found = []
+    for event in log:
+        user = event.data.get("participant", {}).get("userId", "")
+        if event.type == "participant_away":
+            deadline[user] = event.data["leaveAt"]
+        elif event.type != "participant_left":
+            deadline.pop(user, None)
+        elif event.data["reason"] == "disconnected" and not deadline.get(user, "~") <= event.at:
+            found.append(f"{user} left at seq {event.seq}, its deadline: {deadline.get(user)}")
+    return found
+
+
+def absences_in_spite_of_a_connection(log: Sequence[Event], client: Client) -> list[str]:
+    """Nobody is away whose connection, on a node that lives, had long stood and goes on to."""
+    found = []
+    for event in log:
+        user = event.data.get("participant", {}).get("userId")
+        if event.type != "participant_away" or user != client.user_id:
+            continue
+        at = (datetime.fromisoformat(event.at) - START).total_seconds()
+        for stay in client.stays:
+            stands = stay.welcomed < at - 0.1 and (stay.ended is None or stay.ended > at + 0.5)
+            if stands and stay.node.is_up:
+                found.append(f"{user} is away at seq {event.seq} in spite of a connection")
+    return found
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """What the cores log about faults that were meant is not of interest."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(wrapper_class=before)
+
+
+def history_of(seed: int) -> History:
+    """The history of a seed, the same at every run."""
+
+    async def story() -> History:
+        world = World(seed)
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: world.history.broken.append(
+                f"{context['message']}: {context.get('exception')!r}"
+            )
+        )
+        return await world.live()
+
+    return virtual_time.run(story())

@@ -1,0 +1,45 @@
+"""The cores as a whole cluster in virtual time: no history of any seed breaks a promise.
+
+Long runs: `python -m tests.simulation --histories 20000`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.bugs import BUGS, Plant, planted
+from tests.simulation.world import history_of, quietly
+
+PARTS, HISTORIES = 10, 100
+MOST_HISTORIES_PER_BUG = 400
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with quietly():
+        yield
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_history_breaks_a_promise(part: int) -> None:
+    events = 0
+    for seed in range(part * HISTORIES, (part + 1) * HISTORIES):
+        history = history_of(seed)
+        assert history.broken == [], f"seed {seed}"
+        events += history.events
+    assert events > 10 * HISTORIES
+
+
+def test_a_seed_is_one_history_to_the_letter() -> None:
+    assert history_of(7) == history_of(7)
+    assert history_of(7).trace != history_of(8).trace
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found(bug: Plant) -> None:
+    with planted(bug):
+        assert any(history_of(seed).broken for seed in range(MOST_HISTORIES_PER_BUG))
