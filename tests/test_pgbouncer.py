@@ -22,6 +22,7 @@ from coordinator.store.migrations import migrate
 from coordinator.store.room_writer.commands import Join, Leave
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
+from tests.harness.cluster import steady_ports
 from tests.harness.pgbouncer import PROGRAM, PgBouncer
 from tests.people import Api, Guest, Host, everybody_hangs_up, new_room_id
 from tests.product import Deployment
@@ -38,7 +39,7 @@ SERVERS = {"session": 20, "transaction": 6}
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="coordinator-pooled-"))
-    with EmbeddedPostgres(folder, options=("fsync=off",)) as started:
+    with EmbeddedPostgres(folder, port=steady_ports(1)[0], options=("fsync=off",)) as started:
         yield started
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -46,6 +46,7 @@ REFUSED_SECONDS = 5.0
 QUIET_SECONDS = 60.0
 """A cause that has not been met for so long is told to the log anew."""
 MOST_CAUSES = 100
+DOUBT_SECONDS = 2.0
 
 # A node that is frozen while it holds a room's row must not hold the room up: Postgres ends its
 # transaction after 2 s. Set after connecting: PgBouncer knows no such parameters at the start.
@@ -103,6 +104,7 @@ class Database:
         self._causes: dict[str, float] = {}
         self._is_troubled = False
         self._refused_at = float("-inf")
+        self._doubted_at = float("-inf")
         self._lines: list[Line] = []
         self._ping = self.line()
 
@@ -161,6 +163,15 @@ class Database:
         if self._pool is not None:
             # Each goes when it is released or would be lent next.
             asyncio.get_running_loop().create_task(self._pool.expire_connections())
+
+    async def _doubt_the_others(self) -> None:
+        """A query was not answered: connections to the same server may hang, too, so none of them
+        is lent again. (Each would cost a caller all its patience, where a primary is frozen.)
+        """
+        now = time.monotonic()
+        if self._pool is not None and now - self._doubted_at > DOUBT_SECONDS:
+            self._doubted_at = now
+            await self._pool.expire_connections()
 
     async def connect(self) -> Any:
         """A connection outside of the pool, the caller's own to close (the writer keeps one)."""
@@ -250,7 +261,9 @@ class Database:
         except (Exception, asyncio.CancelledError) as error:
             is_away = isinstance(error, asyncio.CancelledError) or outages.is_outage(error)
             if connection is not None and is_away:
-                connection.terminate()  # the pool would wait for the server to say so
+                _end(connection)  # the pool would wait for the server to say so
+                if isinstance(error, TimeoutError):
+                    await self._doubt_the_others()
             translated = self.translated(error)
             if translated is error:
                 raise
@@ -420,10 +433,15 @@ class Line:
             return tag
 
 
+def _end(connection: Any) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # it has ended already
+        connection.terminate()
+
+
 async def _rollback(connection: Any) -> None:
     """Rolls back, or drops the connection where that cannot be had: nobody else gets it half-way.
     """
     try:
         await asyncio.wait_for(asyncio.shield(connection.execute("ROLLBACK")), 2)
     except (Exception, asyncio.CancelledError):
-        connection.terminate()
+        _end(connection)

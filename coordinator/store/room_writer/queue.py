@@ -50,7 +50,7 @@ POSTED = 100_000
 they would have done is found by reconciling."""
 PATIENCE_SECONDS = 4.0
 """How long a caller waits before it is told that the service is unavailable."""
-TRANSACTION_SECONDS = 8.0
+TRANSACTION_SECONDS = 4.0
 """How long one round trip may take before its connection is given up."""
 
 _BUSY_SECONDS = 0.002
