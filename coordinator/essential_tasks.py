@@ -46,7 +46,6 @@ class EssentialTasks:
         self._on_loss = on_loss
         self._watches: list[asyncio.Task[None]] = []
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._is_ending = False
 
     def start(self) -> None:
         """Starts all of them."""
@@ -57,7 +56,6 @@ class EssentialTasks:
 
     async def end(self) -> None:
         """Cancels all of them, and waits for at most 3 s."""
-        self._is_ending = True
         await _cancel([*self._watches, *self._running.values()])
 
     def task(self, name: str) -> asyncio.Task[None] | None:
@@ -71,9 +69,10 @@ class EssentialTasks:
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
-                if self._is_ending:
-                    raise
-                await _cancel([task])
+                # The process ends without having been stopped (a second signal): who started
+                # anything anew now would keep it for ever.
+                task.cancel()
+                raise
             _say(part, task)
             if not part.is_restarted:
                 self.lost = part.name

@@ -88,6 +88,17 @@ async def test_the_end_of_the_node_is_nobodys_loss() -> None:
         assert not lost.is_set()
 
 
+async def test_a_process_that_is_ended_by_force_ends() -> None:
+    """A second signal: every task of the loop is cancelled once, and waited for."""
+    async with watched(is_restarted=True) as (tasks, work, _):
+        for watch in tasks._watches:
+            watch.cancel()
+        ended, running = await asyncio.wait(tasks._watches, timeout=patient(2))
+
+        assert (len(ended), len(running)) == (1, 0)
+        assert work.starts == 1
+
+
 PROGRAM = ("-m", "tests.loses_a_task")
 
 
