@@ -209,9 +209,14 @@ class LiveSocket(asyncio.Protocol):
             self.transport.write(frames)
 
     def close(self, code: int, reason: str, last: bytes = b"") -> None:
-        """Sends `last` and a close frame; the connection is gone within `CLOSE_SECONDS`."""
+        """Sends `last` and a close frame; the connection is gone within `CLOSE_SECONDS`.
+
+        What the peer still sends is read and dropped: a connection that is ended with bytes unread
+        is reset, and the peer would lose what it was told last.
+        """
         if self.is_closing:
             return
+        self._resume()
         self.is_closing = True
         if self._frames.state is State.OPEN:
             self._frames.send_close(code, reason)
