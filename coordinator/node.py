@@ -263,6 +263,7 @@ def _essential_tasks(live: LiveParts, reporter: Reporter) -> list[EssentialTask]
         EssentialTask("hub", live.hub.run, is_restarted=True),
         EssentialTask("reaper", live.reaper.run, is_restarted=True),
         EssentialTask("reconciler", live.reconciler.run, is_restarted=True),
+        EssentialTask("standing", live.standing.run, is_restarted=True),
         EssentialTask("reporter", reporter.run, is_restarted=True),
         EssentialTask("housekeeping", live.housekeeping.run, is_restarted=True),
         EssentialTask("webhooks", live.webhooks.run, is_restarted=True),

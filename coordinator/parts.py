@@ -20,6 +20,7 @@ from coordinator.live.pubsub import Bus
 from coordinator.live.reaper import Reaper, Reconciler
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.shifts import Shifts
+from coordinator.live.standing import Standing
 from coordinator.redis import RedisClient
 from coordinator.settings import Settings
 from coordinator.store.console import ConsoleSessions
@@ -94,6 +95,7 @@ class LiveParts:
     shifts: Shifts
     reaper: Reaper
     reconciler: Reconciler
+    standing: Standing
     housekeeping: Housekeeping
     webhooks: WebhookSender
 
@@ -156,6 +158,7 @@ def build_live(
             lifespan=_lifespan(settings),
         ),
         Reconciler(lease, store.nodes, writer, registry),
+        Standing(store.people, registry),
         Housekeeping(
             Retention(store.database, _keep(settings)),
             Sealing(store.database, DataCipher(settings.data_keys)),

@@ -97,13 +97,15 @@ def server(
         host_names: those that it answers, in small letters; empty = any.
     """
     files = raise_file_limit()
+    most = max(files - FILES_KEPT, files // 2)
     tcp_connections = TcpConnections(
-        most=max(files - FILES_KEPT, files // 2),
+        most=most,
         per_address=0 if settings.limits_are_off else settings.connections_per_address,
         trusted=settings.trusted_proxies,
     )
     TCP_CONNECTIONS.set_function(lambda: tcp_connections.open)
     node = Node(settings, deployment, more_routes=more_routes)
+    node.handshake.limit_places(most * 9 // 10)  # the rest is for HTTP
     config = uvicorn.Config(
         node.asgi,
         host=host,

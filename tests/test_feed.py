@@ -21,8 +21,9 @@ from coordinator.domain.events import Event, FeedKey, Head
 from coordinator.domain.roster import Counts, Departure
 from coordinator.live import broadcast, catch_up
 from coordinator.live.broadcast import evict
-from coordinator.live.feed import HISTORY, Feed
+from coordinator.live.feed import Feed
 from coordinator.live.frames import text_frame
+from coordinator.live.history import HISTORY, Histories
 from coordinator.live.hub import Hub
 from coordinator.live.resume import admit_pending
 from coordinator.live.subscribers import PendingSubscriber
@@ -188,7 +189,7 @@ class Log:
 
 
 def loaded(seq: int) -> Feed:
-    feed = Feed(KEY)
+    feed = Feed(KEY, Histories().open())
     feed.start(Head(seq, "", AT), Count(seq), epoch="")
     return feed
 
@@ -241,7 +242,7 @@ def test_the_next_event_is_applied_an_older_one_dropped_a_later_one_waits() -> N
 
 
 def test_events_that_come_before_the_state_is_loaded_follow_it() -> None:
-    feed = Feed(KEY)
+    feed = Feed(KEY, Histories().open())
     for seq in (2, 5, 4, 3):
         feed.offer(event(seq))
 
@@ -263,7 +264,7 @@ def test_in_whatever_order_and_how_often_events_come_each_is_applied_once(seed: 
 
     assert feed.seq == 59
     assert applied <= 59
-    assert [frame.seq for frame in feed.history] == list(range(1, 60))
+    assert [frame.seq for frame in feed.history.after(0)] == list(range(1, 60))
 
 
 def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
@@ -377,7 +378,7 @@ def test_the_history_resumes_up_to_its_length(missed: int, resumes: bool) -> Non
 
     settle(feed)
 
-    assert feed.remembers(400 - missed) is resumes
+    assert feed.history.remembers(400 - missed) is resumes
     assert listener.welcomes == [(resumes, 400 - missed if resumes else 400)]
     assert len(listener.seqs) == (missed if resumes else 0)
 

@@ -12,9 +12,7 @@ All of it is synchronous and without I/O: between two awaits of whoever drives i
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence, Set
-from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -23,13 +21,11 @@ import structlog
 from coordinator.domain.events import Event, FeedKey, Head
 from coordinator.domain.roster import Counts, Departure, NotUnderstood, Roster
 from coordinator.live.frames import EventFrame
+from coordinator.live.history import History
 from coordinator.live.subscribers import Subscribers
 from coordinator.store.heads import Moved
 
 log = structlog.get_logger()
-
-HISTORY = 300
-"""Events that a resuming client is sent; more = a snapshot."""
 
 REORDER_BUFFER = 2000
 
@@ -88,7 +84,7 @@ class Feed:
         head: the last event applied; None until the state is loaded. `seq` is its number.
         epoch: the history that this feed was last found in.
         target: the highest seq that the log is known to have.
-        history: recent events, for those who resume; without gaps, up to `seq`.
+        history: recent events, for those who resume.
         departures: events that end connections, not yet carried out.
         holds: attachings under way: a feed that is held or listened to stays open.
         is_missing: there is no such feed; found when it was to be read.
@@ -100,14 +96,14 @@ class Feed:
         recalling: held while what came before `history` is read into it.
     """
 
-    def __init__(self, key: FeedKey) -> None:
+    def __init__(self, key: FeedKey, history: History) -> None:
         self.key = key
         self.head: Head | None = None
         self.epoch = ""
         self.state: FeedState | None = None
         self.target = 0
         self.reorder_buffer: dict[int, Event] = {}
-        self.history: deque[EventFrame] = deque(maxlen=HISTORY)
+        self.history = history
         self.departures: list[tuple[int, Departure]] = []
         self.subscribers = Subscribers()
         self.holds = 0
@@ -137,7 +133,7 @@ class Feed:
     def start(self, head: Head, state: FeedState, *, epoch: str) -> None:
         """Takes up a loaded state; events that came while it was read follow it."""
         self.head, self.state, self.epoch = head, state, epoch
-        self.history.clear()
+        self.history.start_at(head.seq)
         self.subscribers.start_at(head.seq)
         self._snapshot, self.is_frozen = None, False
         self._forget_other_histories()
@@ -244,51 +240,17 @@ class Feed:
             self._snapshot = encoded(self.state)
         return self._snapshot
 
-    def remembers(self, since: int, *, counts: bool = False) -> bool:
-        """True where the history alone lets a client resume after `since`.
-
-        Args:
-            counts: it is told how many there are, too.
-        """
-        if self.seq is None or since > self.seq:
-            return False
-        if since == self.seq:
-            return True
-        place = since + 1 - (self.seq - len(self.history) + 1)
-        if place < 0:
-            return False
-        return not counts or self.history[place].counts_before is not None
-
-    def after(self, since: int) -> list[EventFrame]:
-        """The events after `since`, which the history `remembers`."""
-        assert self.seq is not None
-        return list(islice(self.history, len(self.history) - (self.seq - since), None))
-
     def counts_at(self, since: int) -> Counts | None:
-        """How many there were as of `since`, which the history `remembers`."""
+        """How many people there were as of `since`, which the history `remembers`."""
         assert self.state is not None
-        missed = self.after(since)
+        missed = self.history.after(since)
         return missed[0].counts_before if missed else self.state.counts()
 
     def epoch_of(self, seq: int) -> str | None:
-        """The epoch of an event that the history has; None where it does not."""
+        """The epoch of a recent event; None where it is not remembered."""
         if self.head is not None and seq == self.head.seq:
             return self.head.epoch
-        return next((frame.epoch for frame in self.history if frame.seq == seq), None)
-
-    def recall(self, frames: Sequence[EventFrame]) -> None:
-        """Puts events that were read from the log before those of the history, where they fit."""
-        assert self.seq is not None
-        first = self.seq - len(self.history) + 1
-        fitting = [frame for frame in frames if frame.seq < first]
-        if fitting and fitting[-1].seq == first - 1:
-            room = HISTORY - len(self.history)
-            self.history.extendleft(reversed(fitting[-room:] if room else []))
-
-    def forget_uncounted(self) -> None:
-        """Drops what was recalled without counts: it is to be recalled with them."""
-        while self.history and self.history[0].counts_before is None:
-            self.history.popleft()
+        return self.history.epoch_of(seq)
 
 
 def encoded(state: FeedState) -> dict[str, msgspec.Raw]:

@@ -15,7 +15,8 @@ from coordinator.domain.errors import NotFound
 from coordinator.domain.events import Head
 from coordinator.domain.interview import InterviewState
 from coordinator.domain.roster import Counts
-from coordinator.live.feed import HISTORY, Feed, encoded
+from coordinator.live.feed import Feed, encoded
+from coordinator.live.history import HISTORY
 from coordinator.live.observer import Observer
 
 TRIES = 5

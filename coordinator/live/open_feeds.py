@@ -10,6 +10,7 @@ import structlog
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import FeedKey
 from coordinator.live.feed import Feed
+from coordinator.live.history import Histories
 
 log = structlog.get_logger()
 
@@ -21,6 +22,7 @@ class OpenFeeds:
 
     def __init__(self) -> None:
         self._feeds: dict[FeedKey, Feed] = {}
+        self._histories = Histories()
         self._idle_since: dict[FeedKey, float] = {}
         self.get = self._feeds.get
         """The feed of a key, or None."""
@@ -39,7 +41,7 @@ class OpenFeeds:
         """The feed, opened where it is not yet."""
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = Feed(key)
+            feed = self._feeds[key] = Feed(key, self._histories.open())
         self._idle_since.pop(key, None)
         return feed
 
@@ -55,12 +57,16 @@ class OpenFeeds:
             del self._idle_since[key]
             feed = self._feeds.get(key)
             if feed is not None and not feed.is_used and not is_needed(key):
-                del self._feeds[key]
+                self._close(feed)
+
+    def _close(self, feed: Feed) -> None:
+        del self._feeds[feed.key]
+        self._histories.close(feed.history)
 
     def drop(self, feed: Feed, code: CloseCode) -> None:
         """Closes a feed that cannot be continued, and its connections with it."""
         if feed in self:
-            del self._feeds[feed.key]
+            self._close(feed)
         self._idle_since.pop(feed.key, None)
         feed.subscribers.pending.clear()
         for subscriber in feed.subscribers.of_user(None):

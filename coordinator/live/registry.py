@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from coordinator.domain.close_codes import CloseCode
+from coordinator.domain.people import Staff
 from coordinator.live.connection import Connection
 from coordinator.live.participant import ParticipantConnection
 
@@ -19,16 +20,29 @@ class ConnectionRegistry:
 
     def __init__(self) -> None:
         self._connections: dict[str, Connection] = {}
+        self._of_staff: dict[str, Connection] = {}
+        self.get = self._connections.get
+        """The connection of a session, or None."""
 
     def add(self, connection: Connection) -> None:
         self._connections[connection.session_id] = connection
+        if connection.proof is not None and isinstance(connection.proof.holder, Staff):
+            self._of_staff[connection.session_id] = connection
 
     def forget(self, connection: Connection) -> None:
         self._connections.pop(connection.session_id, None)
+        self._of_staff.pop(connection.session_id, None)
 
     def count(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def staff(self) -> Iterator[tuple[str, Staff, str]]:
+        """The sessions of staff: who holds each, and the `jti` of its token ('' = it has none)."""
+        for session_id, connection in self._of_staff.items():
+            proof = connection.proof
+            if proof is not None and isinstance(proof.holder, Staff):
+                yield session_id, proof.holder, proof.session or ""
 
     def claimed(self) -> set[str]:
         """Sessions that have a row in `connections`, or are about to."""

@@ -21,8 +21,9 @@ from coordinator.domain.errors import NotFound, Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.domain.roster import NotUnderstood, Roster
 from coordinator.live.catch_up import CatchUp
-from coordinator.live.feed import HISTORY, Feed, FeedSource
+from coordinator.live.feed import Feed, FeedSource
 from coordinator.live.frames import EventFrame
+from coordinator.live.history import HISTORY
 from coordinator.live.open_feeds import OpenFeeds
 from coordinator.live.subscribers import PendingSubscriber, Subscriber, joined
 
@@ -132,8 +133,8 @@ class Resume:
         async with feed.recalling:
             if feed.seq is None or feed.seq - since > HISTORY:
                 return
-            if not feed.remembers(since, counts=counts):
-                feed.recall(await self._read_before_history(feed, counts=counts))
+            if not feed.history.remembers(since, counts=counts):
+                feed.history.recall(await self._read_before_history(feed, counts=counts))
         if entry.epoch is None:
             entry.epoch = await self._epoch_of(feed, since)
 
@@ -148,11 +149,11 @@ class Resume:
 
     async def _read_before_history(self, feed: Feed, *, counts: bool) -> list[EventFrame]:
         if counts:
-            feed.forget_uncounted()
+            feed.history.forget_uncounted()
         source, feed_id = self._sources[feed.key.kind], feed.key.id
         assert feed.seq is not None
-        start, first = max(0, feed.seq - HISTORY), feed.seq - len(feed.history) + 1
-        events = await source.events_after(feed_id, start, first - 1 - start)
+        start = max(0, feed.seq - HISTORY)
+        events = await source.events_after(feed_id, start, feed.history.first - 1 - start)
         if not counts:
             return [EventFrame(event) for event in events]
         return counted_frames(events, await source.connections_at(feed_id, start))
@@ -191,13 +192,13 @@ def _greet(feed: Feed, entry: PendingSubscriber, seq: int) -> None:
     subscriber, since = entry.subscriber, entry.since
     counts_only = subscriber.counts_only
     is_known = since is not None and entry.epoch == feed.epoch
-    if since is None or not is_known or not feed.remembers(since, counts=counts_only):
+    if since is None or not is_known or not feed.history.remembers(since, counts=counts_only):
         assert feed.state is not None
         subscriber.welcome(feed, since=seq, counts=feed.state.counts(), resumed=False)
         return
     if entry.greets:
         subscriber.welcome(feed, since=since, counts=feed.counts_at(since), resumed=True)
-    if missed := feed.after(since):
+    if missed := feed.history.after(since):
         subscriber.write(joined(missed, counts_only=counts_only))
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket as sockets
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from websockets.protocol import Protocol as FrameProtocol
 from websockets.utils import accept_key
 
 from coordinator.live.allowance import RATE, FrameAllowance, Verdict
+from coordinator.live.upgrade import RequestHeaders, offered_subprotocols
 
 MAX_MESSAGE_BYTES = 16 * 1024
 """A larger message, all its fragments together, is closed 1009 by the protocol."""
@@ -84,26 +85,6 @@ class Seat(Protocol):
 
     def leave(self) -> None:
         """It has ended."""
-
-
-class RequestHeaders:
-    """The headers of an upgrade request, by name in small letters."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in pairs:
-            self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-
-    def get(self, name: str) -> str | None:
-        """The first value, or None."""
-        values = self._values.get(name)
-        return values[0] if values else None
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value, in order."""
-        return self._values.get(name, [])
 
 
 _NO_HEADERS = RequestHeaders(())
@@ -383,16 +364,6 @@ class UpgradeHandler(Protocol):
 
     def accept(self, socket: LiveSocket) -> None:
         """A websocket is open: sets its `receiver`."""
-
-
-def offered_subprotocols(headers: RequestHeaders) -> list[str]:
-    """The subprotocols that a client offers, in its order."""
-    return [
-        part.strip()
-        for value in headers.get_all("sec-websocket-protocol")
-        for part in value.split(",")
-        if part.strip()
-    ]
 
 
 def _is_key(text: str | None) -> bool:

@@ -37,6 +37,14 @@ class People:
         """
         return await self._coalesced.get((number, session or ""))
 
+    async def standings(self, asked: list[tuple[int, str]]) -> dict[tuple[int, str], Staff]:
+        """Those of many at once who are not disabled, and whose `jti` has not been signed out.
+
+        Args:
+            asked: `users.id` and `jti`; '' = whatever the token.
+        """
+        return await self._read_staff(asked)
+
     async def _read_staff(self, asked: list[tuple[int, str]]) -> dict[tuple[int, str], Staff]:
         numbers, sessions = zip(*asked, strict=True)
         rows = await self.database.fetch(

@@ -36,7 +36,8 @@ from coordinator.live.connection import Connection
 from coordinator.live.frames import bye_frame
 from coordinator.live.hub import Hub
 from coordinator.live.registry import ConnectionRegistry
-from coordinator.live.websocket import LiveSocket, offered_subprotocols
+from coordinator.live.upgrade import offered_subprotocols
+from coordinator.live.websocket import LiveSocket
 from coordinator.web.early_frames import EarlyFrames
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
@@ -134,6 +135,12 @@ class Handshake:
 
     def is_moving(self) -> bool:
         return self._is_moving()
+
+    def limit_places(self, most: int) -> None:
+        """At most so many connections, where the process cannot hold as many as were set."""
+        if most < self._max_connections:
+            log.warning("fewer_live_connections", set=self._max_connections, possible=most)
+            self._max_connections = most
 
     def matches(self, path: str) -> bool:
         return any(endpoint.path.fullmatch(path.rstrip("/")) for endpoint in self._endpoints)

@@ -24,7 +24,8 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from coordinator.live.websocket import LiveSocket, RequestHeaders, UpgradeHandler
+from coordinator.live.upgrade import RequestHeaders
+from coordinator.live.websocket import LiveSocket, UpgradeHandler
 from coordinator.logging import RareWarning
 from coordinator.metrics import REFUSED_REQUESTS
 from coordinator.web.errors import is_open_api

@@ -16,6 +16,7 @@ from coordinator.live import resume
 from coordinator.live.broadcast import Broadcast
 from coordinator.live.catch_up import CatchUp
 from coordinator.live.feed import Feed
+from coordinator.live.history import History
 from coordinator.live.hub import Hub
 from coordinator.live.subscribers import Subscribers
 
@@ -96,8 +97,8 @@ def the_epoch_of_a_resume_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_resume_misses_the_first_event(patch: pytest.MonkeyPatch) -> None:
-    _after = Feed.after
-    patch.setattr(Feed, "after", lambda feed, since: _after(feed, since)[1:])
+    _after = History.after
+    patch.setattr(History, "after", lambda history, since: _after(history, since)[1:])
 
 
 def a_cached_snapshot_grows_old(patch: pytest.MonkeyPatch) -> None:
