@@ -85,7 +85,11 @@ class Node:
 
     def _build_web(self, deployment: str, more_routes: Sequence[Any]) -> None:
         settings, store = self.settings, self.store
-        limits = Limits(settings.rate_limits, self.redis, deployment, settings.trusted_proxies)
+        limits = Limits(
+            settings.rate_limits, self.redis, deployment, settings.trusted_proxies,
+            nodes=lambda: len(self.live.known.node_epochs),
+        )  # fmt: skip
+        self.limits = limits
         access = Access(settings.jwt_secrets, store.people)
         api_keys = ApiKeys(settings.open_api_keys)
         self.wechat_http = wechat_http(settings.wx_api_base)
@@ -245,6 +249,7 @@ class Node:
         await self.reporter.leave()
         await self.wechat.close()
         await self.wechat_http.aclose()
+        await self.limits.close()
         await self.redis.aclose()
         await self.store.database.close()
         log.info("node_stopped", nodeEpoch=self.node_epoch())

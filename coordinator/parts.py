@@ -88,6 +88,7 @@ class LiveParts:
 
     registry: ConnectionRegistry
     lease: Lease
+    known: KnownNodes
     bus: Bus
     hub: Hub
     publisher: Publisher
@@ -112,13 +113,14 @@ def build_live(
     lease = Lease(store.nodes, registry, name=node_name())
     judge = Judge()
     epochs = store.database.epochs
+    known = KnownNodes(store.nodes)
     bus = Bus(
         settings.redis_url,
         prefix=deployment,
         jwt_secrets=settings.jwt_secrets,
         lease=lease,
         judge=judge,
-        known=KnownNodes(store.nodes),
+        known=known,
         epochs=epochs,
     )
     hub = Hub(
@@ -148,6 +150,7 @@ def build_live(
     return LiveParts(
         registry,
         lease,
+        known,
         bus,
         hub,
         publisher,

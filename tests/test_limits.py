@@ -19,7 +19,7 @@ from coordinator.redis import fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis, free_port
 from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
-from coordinator.web.addresses import counted_as
+from coordinator.web.addresses import client_address, counted_as
 from coordinator.web.limits import Limits, LocalWindows
 from tests.harness.patience import patient
 from tests.product import Deployment
@@ -35,7 +35,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def limits_on(redis_url: str, prefix: str | None = None, **more: object) -> Limits:
     redis = fail_fast_redis(redis_url)
-    return Limits(RATES, redis, prefix or secrets.token_hex(4), (), **more)  # type: ignore[arg-type]
+    return Limits(RATES, redis, prefix or secrets.token_hex(4), (), **{"nodes": lambda: 1, **more})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -167,10 +167,36 @@ def test_an_ipv6_client_counts_as_its_64(address: str, counted: str) -> None:
 
 
 async def test_forwarded_addresses_count_from_trusted_proxies_only(redis_url: str) -> None:
-    limits = Limits(RATES, fail_fast_redis(redis_url), "p", (ip_network("10.0.0.0/8"),))
+    trusted = (ip_network("10.0.0.0/8"),)
+    limits = Limits(RATES, fail_fast_redis(redis_url), "p", trusted, nodes=lambda: 1)
     headers = [(b"x-forwarded-for", b"1.2.3.4, 198.51.100.7")]
     assert limits.address({"client": ("10.1.1.1", 1), "headers": headers}) == "198.51.100.7"
     assert limits.address({"client": ("192.0.2.1", 1), "headers": headers}) == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("10.1.1.1", "203.0.113.1:4711", "203.0.113.1"),
+        ("10.1.1.1", "[2001:db8::1]:443", "2001:db8::1"),
+        ("10.1.1.1", "[2001:db8::1]", "2001:db8::1"),
+        ("10.1.1.1", "2001:db8::1", "2001:db8::1"),
+        ("10.1.1.1", "::ffff:203.0.113.1", "203.0.113.1"),
+        ("10.1.1.1", "[::ffff:203.0.113.1]:80", "203.0.113.1"),
+        ("10.1.1.1", "198.51.100.1, 203.0.113.1:1, 10.2.2.2:99", "203.0.113.1"),
+        ("::ffff:10.1.1.1", "203.0.113.1", "203.0.113.1"),
+        ("::ffff:192.0.2.1", "203.0.113.1", "192.0.2.1"),
+        ("10.1.1.1", "203.0.113.1, nonsense", "10.1.1.1"),
+        ("10.1.1.1", "203.0.113.1:x", "10.1.1.1"),
+        ("10.1.1.1", "[203.0.113.1", "10.1.1.1"),
+        ("10.1.1.1", "", "10.1.1.1"),
+    ],
+)
+@pytest.mark.parametrize("network", ["10.0.0.0/8", "::ffff:10.0.0.0/104"])
+def test_who_is_calling_behind_a_proxy(
+    peer: str, forwarded: str, client: str, network: str
+) -> None:
+    assert client_address(peer, [forwarded], [ip_network(network)]) == client
 
 
 @pytest.fixture

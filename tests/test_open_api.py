@@ -109,7 +109,7 @@ def app_with(
     """The open API alone, as a node serves it."""
     jobs = Jobs(database)
     rates = {"open": rate, "key": key_rate}
-    limits = Limits(rates, fail_fast_redis(redis_url), secrets.token_hex(4), ())
+    limits = Limits(rates, fail_fast_redis(redis_url), secrets.token_hex(4), (), nodes=lambda: 1)
     people = People(database)
     services = {
         "base_url": "https://interviews.example.com",

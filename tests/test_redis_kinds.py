@@ -111,7 +111,9 @@ async def test_limits_count_together_on_a_cluster(folder: Path) -> None:
     with ended(site.servers):
         await site.ready()
         clients = [fail_fast_redis(site.url) for _ in range(2)]
-        limits = [Limits({"join": "3/minute"}, client, "test", ()) for client in clients]
+        limits = [
+            Limits({"join": "3/minute"}, client, "test", (), nodes=lambda: 2) for client in clients
+        ]
         waits = []
         for number in range(6):
             one = limits[number % 2]

@@ -1,12 +1,13 @@
 """Rate limits: so many of one kind per caller in a sliding window, counted together by all nodes.
 
-    login, join, leave, zego, live   per client address
-    phone, qr                        per user
-    open                             per key
+    login, join, leave, zego, live, view, key, ticket   per client address
+    phone, qr, create                                   per user
+    open                                                per key
 
-The counting is in Redis (`limits`, moving window). While Redis is away each node counts for itself,
-with the same rates: nobody is refused for it, and nobody gets in unlimited. What is switched off
-costs a look into a dict.
+Most are counted in Redis before they are served (`limits`, moving window); join and view, the most
+frequent, are counted together without waiting for it (`web/shared_windows.py`). While Redis is away
+each node counts for itself, with the same rates: nobody is refused for it, and nobody gets in
+unlimited. What is switched off costs a look into a dict.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import AWAY, REDIS_SECONDS, RedisClient
 from coordinator.web.addresses import Network, client_address, counted_as
+from coordinator.web.shared_windows import SharedWindows
 
 log = structlog.get_logger()
 
@@ -34,6 +36,9 @@ PAUSE_SECONDS = 2.0
 
 LOCAL_CALLERS = 20_000
 """How many callers a node remembers by itself; beyond it those seen longest ago are forgotten."""
+
+AHEAD = frozenset({"join", "view"})
+"""Kinds that are counted without waiting for Redis (`web/shared_windows.py`)."""
 
 
 class Limits:
@@ -46,6 +51,7 @@ class Limits:
         prefix: str,
         trusted_proxies: Sequence[Network],
         *,
+        nodes: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Does no I/O.
@@ -54,6 +60,7 @@ class Limits:
             rates: `60/minute` by name; the empty string is no limit.
             redis: an impatient one (`fail_fast_redis`); its owner closes it.
             prefix: sets this deployment's keys on a shared Redis apart.
+            nodes: how many nodes hold a lease, this one among them.
             clock: seconds; of the local counting and of the pause.
         """
         self._items = {name: parse(rate) for name, rate in rates.items() if rate}
@@ -62,6 +69,7 @@ class Limits:
             _Storage(redis, f"{prefix}:limits")
         )
         self._local = LocalWindows(clock)
+        self._ahead = SharedWindows(redis, f"{prefix}:windows", nodes, clock)
         self._clock = clock
         self._try_again_at: float | None = None  # None while Redis is well
 
@@ -95,6 +103,8 @@ class Limits:
 
     async def _wait(self, item: RateLimitItem, name: str, who: str) -> float | None:
         """Counts; None where it fits, else the seconds until one fits again."""
+        if name in AHEAD:
+            return await self._wait_ahead(name, who, item.amount, item.get_expiry())
         if self._may_try_redis():
             try:
                 async with asyncio.timeout(REDIS_SECONDS):
@@ -105,6 +115,26 @@ class Limits:
                 self._try_again_at = None
                 return wait
         return self._local.wait((name, who), item.amount, item.get_expiry())
+
+    async def _wait_ahead(
+        self, name: str, who: str, limit: int, seconds: float
+    ) -> float | None:
+        decided = self._ahead.admit(name, who, limit, seconds)
+        if decided is not False:
+            return decided
+        if self._may_try_redis():
+            try:
+                wait = await self._ahead.ask(name, who, limit, seconds)
+            except AWAY as error:
+                self._redis_failed(error)
+            else:
+                self._try_again_at = None
+                return wait
+        return self._ahead.admit_alone(name, who, limit, seconds)
+
+    async def close(self) -> None:
+        """Ends what is told to Redis in the background."""
+        await self._ahead.close()
 
     def _may_try_redis(self) -> bool:
         if self._try_again_at is None:

@@ -1,0 +1,177 @@
+"""Windows that nodes count together without asking first: on a real Redis, by one clock."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from coordinator.redis import RedisClient, fail_fast_redis
+from coordinator.standins.servers import EmbeddedRedis, free_port
+from coordinator.web import shared_windows
+from coordinator.web.shared_windows import SHARE, SharedWindows
+
+LIMIT = 60
+MINUTE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy test machine is not a dead Redis; and the nodes are not new."""
+    monkeypatch.setattr(shared_windows, "REDIS_SECONDS", 5.0)
+    monkeypatch.setattr(shared_windows, "NEW_SECONDS", 0.0)
+
+
+@pytest_asyncio.fixture
+async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
+    client = fail_fast_redis(redis_url)
+    yield client
+    await client.aclose()
+
+
+MakeNodes = Callable[[int], list[SharedWindows]]
+
+
+@pytest_asyncio.fixture
+async def nodes(redis: RedisClient) -> AsyncIterator[MakeNodes]:
+    """Makes so many nodes that count together."""
+    made: list[SharedWindows] = []
+
+    def make(number: int) -> list[SharedWindows]:
+        prefix = secrets.token_hex(4)
+        new = [
+            SharedWindows(redis, prefix, lambda: number, time.monotonic) for _ in range(number)
+        ]
+        made.extend(new)
+        return new
+
+    yield make
+    for node in made:
+        await node.close()
+
+
+async def gets_in(
+    node: SharedWindows, who: str = "a", limit: int = LIMIT, seconds: float = MINUTE
+) -> bool:
+    """One request, as `Limits` asks about it."""
+    decided = node.admit("join", who, limit, seconds)
+    if decided is False:
+        decided = await node.ask("join", who, limit, seconds)
+    return decided is None
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_a_caller_that_hops_is_not_refused_below_the_limit_and_gets_little_above(
+    nodes: MakeNodes, number: int, seed: int
+) -> None:
+    chance = random.Random(seed)
+    several = nodes(number)
+    admitted = 0
+    for _ in range(4 * LIMIT):
+        node = chance.choice(several) if chance.random() < 0.5 else several[0]
+        is_in = await gets_in(node)
+        assert is_in or admitted >= LIMIT
+        admitted += is_in
+        if chance.random() < 0.05:
+            await asyncio.sleep(chance.choice((0, 0.001, 0.06)))
+    share = int(SHARE * LIMIT / (number - 1)) if number > 1 else 0
+    assert LIMIT <= admitted <= LIMIT + (number - 1) * share
+
+
+@pytest.mark.parametrize("number", [2, 3])
+async def test_a_flood_at_all_nodes_at_once_gets_little_above_the_limit(
+    nodes: MakeNodes, number: int
+) -> None:
+    calls = [gets_in(node) for node in nodes(number) for _ in range(2 * LIMIT)]
+    admitted = sum(await asyncio.gather(*calls))
+    assert LIMIT <= admitted <= LIMIT * (1 + SHARE)
+
+
+async def test_the_usual_request_awaits_nothing(nodes: MakeNodes) -> None:
+    node, _ = nodes(2)
+    assert node.admit("join", "a", LIMIT, MINUTE) is None
+    await asyncio.sleep(4 * shared_windows.SETTLE_SECONDS)
+    assert node.admit("join", "a", LIMIT, MINUTE) is None
+
+
+async def test_a_new_node_asks_first(
+    nodes: MakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_windows, "NEW_SECONDS", 10.0)
+    old, new = nodes(2)
+    monkeypatch.setattr(old, "_started_at", time.monotonic() - 20)
+    for _ in range(LIMIT):
+        assert await gets_in(old)
+    await asyncio.sleep(4 * shared_windows.SETTLE_SECONDS)
+    assert new.admit("join", "a", LIMIT, MINUTE) is False
+    assert not await gets_in(new)
+
+
+async def test_what_the_others_admitted_counts(nodes: MakeNodes) -> None:
+    one, other = nodes(2)
+    for _ in range(LIMIT):
+        assert await gets_in(one)
+    await asyncio.sleep(4 * shared_windows.SETTLE_SECONDS)
+    assert sum([await gets_in(other) for _ in range(LIMIT)]) <= SHARE * LIMIT
+
+
+async def test_callers_and_kinds_have_windows_of_their_own(nodes: MakeNodes) -> None:
+    (node,) = nodes(1)
+    assert sum([await gets_in(node, "a", limit=3) for _ in range(5)]) == 3
+    assert sum([await gets_in(node, "b", limit=3) for _ in range(5)]) == 3
+    assert node.admit("view", "a", 3, MINUTE) is None
+
+
+async def test_the_window_slides_on_every_node(nodes: MakeNodes) -> None:
+    one, other = nodes(2)
+    assert sum([await gets_in(one, limit=5, seconds=1.0) for _ in range(9)]) == 5
+    wait = await other.ask("join", "a", 5, 1.0)
+    assert wait is not None
+    assert 0 < wait <= 1.0
+    await asyncio.sleep(wait + 0.05)
+    assert await gets_in(other, limit=5, seconds=1.0)
+    assert await gets_in(one, limit=5, seconds=1.0)
+
+
+async def test_nobody_waits_for_a_redis_that_is_away() -> None:
+    redis = fail_fast_redis(f"redis://127.0.0.1:{free_port()}/0")
+    node = SharedWindows(redis, "x", lambda: 1, time.monotonic)
+    started = time.monotonic()
+    admitted = sum([await gets_in(node) for _ in range(2 * LIMIT)])
+    assert admitted == LIMIT
+    assert time.monotonic() - started < 1.0
+    await node.close()
+    await redis.aclose()
+
+
+async def test_a_redis_that_returns_hears_what_was_admitted_without_it(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path)
+    redis = fail_fast_redis(server.url)
+    one, other = [SharedWindows(redis, "x", lambda: 2, time.monotonic) for _ in range(2)]
+    for _ in range(LIMIT):
+        assert one.admit_alone("join", "a", LIMIT, MINUTE) is None
+    with server:
+        async with asyncio.timeout(20):
+            while await other.ask("join", "a", LIMIT, MINUTE) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    for node in (one, other):
+        await node.close()
+    await redis.aclose()
+
+
+async def test_callers_seen_longest_ago_are_forgotten(
+    nodes: MakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_windows, "CALLERS", 2)
+    (node,) = nodes(1)
+    for who in ("a", "b", "a", "c"):
+        node.admit("join", who, 1, MINUTE)
+    assert node.admit("join", "a", 1, MINUTE) is not None
+    assert node.admit("join", "b", 1, MINUTE) is None
