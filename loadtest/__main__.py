@@ -26,6 +26,7 @@ from loadtest.rest import rest
 from loadtest.screen import Screen, show
 from loadtest.storm import storm
 from loadtest.watchers import WatchError
+from loadtest.webhooks import webhooks
 
 Scenario = Callable[[Bench, argparse.Namespace], Awaitable[Result]]
 
@@ -95,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("--connections", type=int, default=2000)
     one.add_argument("--seconds", type=float, default=10)
+    one = command(
+        "webhooks", "how late a back end is told, how fast it catches up, what it costs",
+        lambda b, a: webhooks(b, seconds=a.seconds, backlog=a.backlog),
+    )  # fmt: skip
+    one.add_argument("--seconds", type=float, default=10, help="for each window")
+    one.add_argument("--backlog", type=int, default=20_000, help="events while it is disabled")
     one = command(
         "compare", "beside Socket.IO and Litestar's ChannelsPlugin",
         lambda b, a: compare(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -77,7 +78,8 @@ class Receiver:
         connections: how many were accepted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.plan: Callable[[Delivery], Deed] = lambda _: 200
         self.delivered: list[Delivery] = []
         self.taken: list[Delivery] = []
@@ -94,7 +96,9 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hooks"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

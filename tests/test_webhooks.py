@@ -330,6 +330,84 @@ async def _fails(admin: Admin, webhook_id: str) -> bool:
     return bool((await admin.sees(webhook_id))["failing"])
 
 
+async def _three_days_pass(database: Database, webhook_id: str, table: str) -> None:
+    """What fails has failed for three days; whoever sends starts anew from what is stored."""
+    column = "id" if table == "webhooks" else "webhook_id"
+    await database.execute(
+        f"UPDATE {table} SET failing_since = failing_since - interval '3 days' WHERE {column} = $1",
+        webhook_id,
+    )
+    await database.execute(
+        "UPDATE webhooks SET generation = generation + 1, lease_until = NULL WHERE id = $1",
+        webhook_id,
+    )
+
+
+async def test_after_three_days_a_room_is_parked_and_listed_until_it_is_retried(
+    admin: Admin, host: Host, api: Api, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    refused = await host.creates()
+    receiver.plan = lambda d: (500, {"Retry-After": "1"}) if d.feed == refused else 200
+    await Guest(api).joins(refused)
+    await _until_async(lambda: _fails(admin, added["id"]))
+
+    await _three_days_pass(database, added["id"], "webhook_feeds")
+    await receiver.has(await host.creates(), 1)
+    await _until_async(lambda: _is_parked(admin, added["id"]))
+
+    seen = await admin.sees(added["id"])
+    assert (seen["enabled"], seen["failing"], seen["parked"]) == (True, 0, 1)
+    (log,) = seen["parkedLogs"]
+    assert (log["roomId"], log["lastAnswer"]) == (refused, "500")
+    receiver.plan = lambda _: 200
+    await Guest(api).joins(refused)
+    data(await admin.call("POST", f"/{added['id']}/retry", {"room": refused}))
+    assert [d.seq for d in await receiver.has(refused, 3)][-2:] == [2, 3]
+
+
+async def _is_parked(admin: Admin, webhook_id: str) -> bool:
+    return bool((await admin.sees(webhook_id))["parked"])
+
+
+async def test_after_three_days_without_any_2xx_the_webhook_is_disabled(
+    admin: Admin, host: Host, api: Api, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    receiver.plan = lambda _: (500, {"Retry-After": "1"})
+    room = await host.creates()
+    await _until_async(lambda: _has_noted_failing(admin, added["id"]))
+
+    await _three_days_pass(database, added["id"], "webhooks")
+    await _until_async(lambda: _is_disabled(admin, added["id"]), 20)
+
+    seen = await admin.sees(added["id"])
+    assert (seen["disabledReason"], seen["parked"]) == ("failing", 0)
+    assert seen["lagSeconds"] > 0
+    metrics = (await api.get("/metrics")).text
+    assert f'webhook_disabled_total{{endpoint="{added["name"]}",reason="failing"}} 1.0' in metrics
+    receiver.plan = lambda _: 200
+    data(await admin.call("PATCH", f"/{added['id']}", {"enabled": True}))
+    assert [d.seq for d in await receiver.has(room, 1)] == [1]
+
+
+async def _has_noted_failing(admin: Admin, webhook_id: str) -> bool:
+    return "failingSince" in await admin.sees(webhook_id)
+
+
+async def test_the_lag_and_the_outcomes_are_metrics(
+    admin: Admin, host: Host, api: Api, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    await receiver.has(await host.creates(), 1)
+
+    metrics = (await api.get("/metrics")).text
+
+    assert f'coordinator_webhook_lag_seconds{{endpoint="{added["name"]}"}} 0.0' in metrics
+    outcome = f'endpoint="{added["name"]}",outcome="success"'
+    assert f"coordinator_webhook_deliveries_total{{{outcome}}} 1.0" in metrics
+
+
 async def test_webhooks_are_for_admins(host: Host, api: Api) -> None:
     mine = await api.get("/api/webhooks", host.token)
     nobody = await api.get("/api/webhooks")

@@ -102,11 +102,11 @@ class WebhookConnection:
             raise NoAnswer("refused_address", str(error)) from error
         except _ClosedUnanswered as error:
             raise NoAnswer("closed", "the connection ended before an answer") from error
+        except OSError as error:  # before ValueError: a bad certificate is both
+            raise NoAnswer("unreachable", _reason(error)) from error
         except (httptools.HttpParserError, ValueError) as error:
             self.close()
             raise NoAnswer("closed", "the answer is not HTTP") from error
-        except OSError as error:
-            raise NoAnswer("unreachable", _reason(error)) from error
         except asyncio.CancelledError:
             self.close()
             raise

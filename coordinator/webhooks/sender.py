@@ -53,12 +53,15 @@ class WebhookSender:
         self._is_stopping = False
         self.is_wanted = False
         """There are webhooks: commits are to be told of."""
+        self._others_send = True
+        """To one of them another node sends, or nobody yet."""
 
     def note(self, events: Sequence[Event]) -> None:
         """This node has committed these. Never blocks; nothing where there are no webhooks."""
         if not self.is_wanted:
             return
-        self._hints.note(events)
+        if self._others_send:
+            self._hints.note(events)
         for sender in self._senders.values():
             for event in events:
                 sender.hear(event.feed, event.seq)
@@ -106,6 +109,7 @@ class WebhookSender:
         for endpoint_id, lease in enabled.items():
             if lease.is_free and endpoint_id not in self._runs and not self._is_stopping:
                 await self._take(endpoint_id)
+        self._others_send = not enabled.keys() <= self._senders.keys()
         self._listen_where_needed()
 
     async def _take(self, endpoint_id: str) -> None:
@@ -146,6 +150,7 @@ class WebhookSender:
             await asyncio.sleep(LOOK_SECONDS)
         finally:
             del self._senders[endpoint_id], self._runs[endpoint_id]
+            self._others_send = True
             self._look_now.set()
 
     def _listen_where_needed(self) -> None:
