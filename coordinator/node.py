@@ -63,7 +63,7 @@ class Node:
         self.is_draining = False
         self.store = build_store(settings)
         self.redis = fail_fast_redis(settings.redis_url)
-        self.live = build_live(settings, self.store, self.redis, deployment)
+        self.live = build_live(settings, self.store, deployment)
         self.reporter = self._reporter()
         self.tasks = EssentialTasks(_essential_tasks(self.live, self.reporter), self._lose)
         self.on_loss: Callable[[], None] | None = None
@@ -259,7 +259,7 @@ def _essential_tasks(live: LiveParts, reporter: Reporter) -> list[EssentialTask]
     """What may simply be started again, and what has promised something."""
 
     async def bus() -> None:
-        await live.bus.run(live.hub, live.registry)
+        await live.bus.run(live.hub, live.registry, live.webhooks)
 
     return [
         EssentialTask("writer", live.writer.run, is_restarted=False),

@@ -21,7 +21,6 @@ from coordinator.live.reaper import Reaper, Reconciler
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.shifts import Shifts
 from coordinator.live.standing import Standing
-from coordinator.redis import RedisClient
 from coordinator.settings import Settings
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
@@ -101,9 +100,7 @@ class LiveParts:
     webhooks: WebhookSender
 
 
-def build_live(
-    settings: Settings, store: StoreParts, redis: RedisClient, deployment: str
-) -> LiveParts:
+def build_live(settings: Settings, store: StoreParts, deployment: str) -> LiveParts:
     policy = Policy(
         settings.room_capacity,
         timedelta(seconds=settings.presence_grace),
@@ -141,9 +138,8 @@ def build_live(
             tls=ssl.create_default_context(),
         ),
         DataCipher(settings.data_keys),
-        redis,
-        deployment=deployment,
-        lease=lease,
+        bus,
+        lease,
     )
     publisher = Publisher(hub, bus, registry, webhooks.note)
     writer = Writer(store.database, policy, publisher.publish)

@@ -91,6 +91,8 @@ class Ear:
         self.closed: list[str] = []
         self.polls = 0
         self.open: list[FeedKey] = []
+        self.heads: dict[FeedKey, int] = {}
+        self.looks = 0
 
     def offer(self, events: Sequence[Event], committed: float) -> None:
         self.events += events
@@ -103,6 +105,12 @@ class Ear:
 
     def close_sessions(self, session_ids: Sequence[str], code: CloseCode) -> None:
         self.closed += session_ids
+
+    def hear(self, heads: Iterable[tuple[FeedKey, int]]) -> None:
+        self.heads.update(heads)
+
+    def look_now(self) -> None:
+        self.looks += 1
 
 
 class Site:
@@ -125,7 +133,7 @@ class Site:
 
     async def start(self) -> None:
         await self.lease.enter()
-        self._task = asyncio.create_task(self.bus.run(self.ear, self.ear))
+        self._task = asyncio.create_task(self.bus.run(self.ear, self.ear, self.ear))
 
     async def stop(self) -> None:
         assert self._task is not None
@@ -211,6 +219,31 @@ async def test_events_and_closes_reach_the_other_node_and_not_the_own(town: Town
     assert other.ear.events == [event(3), event(4)]
     assert one.ear.events == []
     assert one.ear.closed == []
+
+
+async def test_who_tells_webhooks_hears_the_heads_of_events(town: Town) -> None:
+    one, other = await town.node(), await town.node()
+    await other.knows(one)
+
+    one.bus.publish([event(3), event(4)], 1.0)
+
+    await other.until(lambda: other.ear.heads == {FeedKey(ROOM, "room_1"): 4})
+    assert not one.bus.needs_hints
+
+
+async def test_where_channels_are_many_hints_tell_the_heads_to_those_who_ask(town: Town) -> None:
+    one, other, third = [await town.node(channels=512) for _ in range(3)]
+    await other.knows(one)
+    await third.knows(one)
+    assert one.bus.needs_hints
+    await other.bus.hear_hints()
+
+    one.bus.hint([(FeedKey(ROOM, "room_1"), 7)])
+    one.bus.hint([])
+
+    await other.until(lambda: other.ear.looks == 1)
+    assert other.ear.heads == {FeedKey(ROOM, "room_1"): 7}
+    assert third.ear.heads == {}
 
 
 async def test_redis_is_up_where_the_judge_is_heard_and_nobody_is_deaf(town: Town) -> None:

@@ -15,16 +15,11 @@ from coordinator.cli.command import CommandFailed, command_settings, run_with_da
 from coordinator.data_cipher import DataCipher
 from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.events import timestamp
-from coordinator.node import deployment_id
-from coordinator.redis import AWAY, fail_fast_redis
 from coordinator.services.webhooks import Status, Webhooks
-from coordinator.settings import Settings
 from coordinator.store.database import Database
 from coordinator.store.webhook_repairs import WebhookRepairs
 from coordinator.store.webhooks import Endpoints
 from coordinator.webhooks.addresses import AddressGuard
-from coordinator.webhooks.hints import CHANGED
-from coordinator.webhooks.sender import hints_channel
 
 
 def add(commands: Any) -> None:
@@ -67,14 +62,13 @@ def _run(options: argparse.Namespace) -> int:
     settings = command_settings()
 
     async def work(database: Database) -> int:
-        changes: list[None] = []
         stories = Webhooks(
             Endpoints(database),
             WebhookRepairs(database),
             DataCipher(settings.data_keys),
             AddressGuard(settings.webhook_allow_private),
             ssl.create_default_context(),
-            on_change=lambda: changes.append(None),
+            on_change=lambda: None,  # the nodes look every two seconds
         )
         try:
             return await _act(stories, options)
@@ -84,23 +78,8 @@ def _run(options: argparse.Namespace) -> int:
             raise CommandFailed(error.message) from error
         except CoordinatorError as error:
             raise CommandFailed(error.message) from error
-        finally:
-            if changes:
-                await _tell_nodes(settings)
 
     return run_with_database(settings, work)
-
-
-async def _tell_nodes(settings: Settings) -> None:
-    """Whoever sends looks at once; without Redis, within seconds."""
-    redis = fail_fast_redis(settings.redis_url)
-    try:
-        deployment = await deployment_id(settings)
-        await redis.publish(hints_channel(deployment), CHANGED)
-    except AWAY:
-        pass
-    finally:
-        await redis.aclose()
 
 
 async def _act(stories: Webhooks, options: argparse.Namespace) -> int:

@@ -46,6 +46,18 @@ class Close(msgspec.Struct, array_like=True, tag="c"):
     sessions: list[str]
 
 
+class Hints(msgspec.Struct, array_like=True, tag="h"):
+    """How far logs have got, for those who send to webhooks: kind, feed id, seq.
+
+    None at all: a webhook was added or changed.
+    """
+
+    epoch: str
+    node_epoch: str
+    counter: int
+    heads: list[tuple[str, str, int]]
+
+
 class Beacon(msgspec.Struct, array_like=True, tag="b"):
     """What the judge says, every second on every server: who hears it is not cut off from the rest.
 
@@ -59,7 +71,7 @@ class Beacon(msgspec.Struct, array_like=True, tag="b"):
     is_somebody_deaf: bool | None
 
 
-Message = Batch | Close | Beacon
+Message = Batch | Close | Hints | Beacon
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Message)

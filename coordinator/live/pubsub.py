@@ -15,20 +15,22 @@ import itertools
 import secrets
 import time
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event, FeedKey
 from coordinator.live import legacy_bus
+from coordinator.live.bus_audience import Feeds, Senders, Sessions
 from coordinator.live.bus_health import BEACON_SECONDS, BusHealth
 from coordinator.live.bus_link import BusLink
 from coordinator.live.bus_messages import (
     Batch,
     Beacon,
     Close,
+    Hints,
     Ignored,
     Message,
     ReplayGuard,
@@ -54,26 +56,6 @@ FIND_SECONDS = 5.0
 SWEEP_SECONDS = 30.0
 LOOK_SECONDS = 0.2
 """How often at most an unsigned message makes this node look into the log."""
-
-
-class Feeds(Protocol):
-    """The node's feeds, as the bus needs them. Nothing here may block or raise."""
-
-    def offer(self, events: Sequence[Event], committed: float) -> None:
-        """Events that another node committed, with its wall clock then."""
-
-    def poll_now(self) -> None:
-        """Redis came or went: what no message announced is looked for at once."""
-
-    def open_keys(self) -> Iterable[FeedKey]:
-        """The feeds that are open."""
-
-
-class Sessions(Protocol):
-    """The node's live connections, as the bus needs them."""
-
-    def close_sessions(self, session_ids: Sequence[str], code: CloseCode) -> None:
-        """Another node asks to close them, wherever they are."""
 
 
 class Bus:
@@ -110,9 +92,11 @@ class Bus:
         self._counter = itertools.count()
         self._feeds: Feeds | None = None
         self._sessions: Sessions | None = None
+        self._senders: Senders | None = None
         self._servers: Servers | None = None
         self.links: dict[Any, tuple[BusLink, asyncio.Task[None]]] = {}
         self._control = f"{prefix}:control".encode()
+        self._hints = f"{prefix}:webhooks".encode()
         self._legacy = legacy_bus.channel(prefix)
         self._wanted = {self._control}
         if self._target.kind != "cluster":  # the version before knew none
@@ -131,6 +115,11 @@ class Bus:
         self._channels = channels
         if channels == 1:
             self._wanted.add(self._channel(0))
+
+    @property
+    def needs_hints(self) -> bool:
+        """True where a node does not hear of every event: who tells webhooks needs hints."""
+        return self._channels > 1
 
     def is_down(self) -> bool:
         """True while some server does not carry the bus (`bus_health.py`)."""
@@ -160,6 +149,24 @@ class Bus:
         self._say(self._control, message)
         if self._known.older:
             self._publish(self._legacy, legacy_bus.close(self._me, code, told))
+
+    def hint(self, heads: Sequence[tuple[FeedKey, int]]) -> None:
+        """Tells those who send to webhooks how far logs have got; lost where Redis is away.
+
+        None at all: a webhook was added or changed.
+        """
+        rows = [(*feed, seq) for feed, seq in heads]
+        message = Hints(self._epochs.current, self._me, next(self._counter), rows)
+        self._say(self._hints, message)
+
+    async def hear_hints(self) -> None:
+        """From now on this node hears hints, too."""
+        if self._hints in self._wanted:
+            return
+        self._wanted.add(self._hints)
+        link = self._link_of(self._hints)
+        if link is not None:
+            await link.listen(self._hints)
 
     @property
     def _me(self) -> str:
@@ -246,6 +253,8 @@ class Bus:
             self.health.take_beacon(channel, message, is_own=message.node_epoch == self._me)
         elif isinstance(message, Batch):
             self._offer(message)
+        elif isinstance(message, Hints):
+            self._take_hints(message)
         elif self._sessions is not None:
             self._sessions.close_sessions(message.sessions, CloseCode.told(message.code))
 
@@ -263,6 +272,15 @@ class Bus:
         ]
         if self._feeds is not None:
             self._feeds.offer(events, batch.committed)
+        if self._senders is not None:
+            self._senders.hear((event.feed, event.seq) for event in events)
+
+    def _take_hints(self, hints: Hints) -> None:
+        if self._senders is None:
+            return
+        if not hints.heads:
+            self._senders.look_now()
+        self._senders.hear((FeedKey(kind, feed_id), seq) for kind, feed_id, seq in hints.heads)
 
     def _take_unsigned(self, sender: str) -> None:
         """An older node said something: what it was stands in the log.
@@ -310,9 +328,9 @@ class Bus:
 
     # -- servers ------------------------------------------------------------------------------
 
-    async def run(self, feeds: Feeds, sessions: Sessions) -> None:
+    async def run(self, feeds: Feeds, sessions: Sessions, senders: Senders) -> None:
         """Keeps the bus connected, until cancelled. Survives every error of Redis."""
-        self._feeds, self._sessions = feeds, sessions
+        self._feeds, self._sessions, self._senders = feeds, sessions, senders
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send())
@@ -388,7 +406,7 @@ class Bus:
             if self._channels == 1 or self._feeds is None:
                 continue
             used = {self._channel_of(key) for key in self._feeds.open_keys()}
-            unused = self._wanted - used - {self._control, self._legacy}
+            unused = self._wanted - used - {self._control, self._hints, self._legacy}
             gone, lonely = unused & lonely, unused
             self._wanted -= gone
             for link, _ in self.links.values():

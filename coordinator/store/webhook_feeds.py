@@ -18,7 +18,7 @@ import msgspec
 from coordinator.domain.events import INTERVIEW, ROOM, Event, FeedKey, timestamp
 from coordinator.domain.webhook import interview_told_as
 from coordinator.store.database import Database
-from coordinator.store.webhooks import Endpoint
+from coordinator.store.webhooks import Endpoint, LeaseLost
 
 SCANNED_AT_ONCE = 1000
 SOON_SECONDS = 15.0
@@ -90,6 +90,9 @@ _HEADS = {
 _EVENTS = {ROOM: ("room_events", "room_id"), INTERVIEW: ("interview_events", "interview_id")}
 
 
+_GENERATION = "(SELECT generation FROM webhooks WHERE id = $1)"
+
+
 def _behind(kind: str, scanned: str, cursor: str = "NULL::text AS cursor") -> str:
     """A statement that looks at some heads: $1 webhook, $2 since, $3 tenant, then the look's own.
 
@@ -112,7 +115,7 @@ def _behind(kind: str, scanned: str, cursor: str = "NULL::text AS cursor") -> st
                              + interval '{SOON_SECONDS} seconds', true)
                 AND ($3::varchar IS NULL OR s.enterprise_id = $3)
         )
-        SELECT looked.count, looked.until, b.*
+        SELECT looked.count, looked.until, {_GENERATION} AS generation, b.*
         FROM (SELECT count(*), max(cursor) AS until FROM scanned) AS looked
         LEFT JOIN behind b ON true
     """
@@ -161,23 +164,29 @@ _LATELY_ENDED_ROOMS = _behind(
     """,
 )
 
-_ROOM_EVENTS = """
-    SELECT known.id, e.* FROM unnest($1::varchar[], $2::bigint[]) AS known (id, position)
-    CROSS JOIN LATERAL (
-        SELECT e.seq, e.type, e.at, e.payload, e.epoch FROM room_events e
-        WHERE e.room_id = known.id AND e.seq > known.position ORDER BY e.seq LIMIT $3
-    ) AS e
+# One row at least, which tells the lease that counts. $1 webhook, $2 ids, $3 positions, $4 limit.
+_EVENTS_AFTER = f"""
+    SELECT lease.generation, found.* FROM (SELECT {_GENERATION} AS generation) AS lease
+    LEFT JOIN (
+        SELECT known.id, e.* FROM unnest($2::varchar[], $3::bigint[]) AS known (id, position)
+        CROSS JOIN LATERAL ({{events}}) AS e
+    ) AS found ON true
 """
-_INTERVIEW_EVENTS = """
-    SELECT known.id, e.* FROM unnest($1::varchar[], $2::bigint[]) AS known (id, position)
-    CROSS JOIN LATERAL (
+_ROOM_EVENTS = _EVENTS_AFTER.format(
+    events="""
+        SELECT e.seq, e.type, e.at, e.payload, e.epoch FROM room_events e
+        WHERE e.room_id = known.id AND e.seq > known.position ORDER BY e.seq LIMIT $4
+    """
+)
+_INTERVIEW_EVENTS = _EVENTS_AFTER.format(
+    events="""
         SELECT e.seq, e.type, e.at, e.payload, e.epoch, e.writes_report,
             (SELECT b.payload ->> 'status' FROM interview_events b
              WHERE b.interview_id = known.id AND b.seq = e.seq - 1) AS status_before
         FROM interview_events e
-        WHERE e.interview_id = known.id AND e.seq > known.position ORDER BY e.seq LIMIT $3
-    ) AS e
-"""
+        WHERE e.interview_id = known.id AND e.seq > known.position ORDER BY e.seq LIMIT $4
+    """
+)
 
 # The lease's row is held meanwhile: nobody takes the lease over between the look and the write.
 _NOTE = """
@@ -200,7 +209,11 @@ _NOTE = """
 
 
 class WebhookFeeds:
-    """Reads and writes positions. Every method raises `Unavailable` where Postgres is away."""
+    """Reads and writes positions, for whoever holds the endpoint's lease.
+
+    Every method raises `Unavailable` where Postgres is away, and those that read raise `LeaseLost`
+    where the lease is not the one that counts.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -249,11 +262,13 @@ class WebhookFeeds:
         rows = await self.database.fetch_told(
             sql, endpoint.id, since, endpoint.enterprise_id, *values, key="count"
         )
+        if rows[0]["generation"] != endpoint.generation:
+            raise LeaseLost
         behind = [_behind_of(kind, row) for row in rows if row["feed_id"] is not None]
         return Scan(behind, rows[0]["until"] if rows[0]["count"] == SCANNED_AT_ONCE else None)
 
     async def events_after(
-        self, positions: Sequence[tuple[FeedKey, int]], limit: int
+        self, endpoint: Endpoint, positions: Sequence[tuple[FeedKey, int]], limit: int
     ) -> dict[FeedKey, list[TellableEvent]]:
         """Of each log given the next events after its position, at most `limit`, oldest first."""
         found: dict[FeedKey, list[TellableEvent]] = {feed: [] for feed, _ in positions}
@@ -261,8 +276,14 @@ class WebhookFeeds:
             asked = [(feed.id, position) for feed, position in positions if feed.kind == kind]
             if asked:
                 ids, seqs = zip(*asked, strict=True)
-                for row in await self.database.fetch_told(sql, ids, seqs, limit, key="id"):
-                    found[FeedKey(kind, row["id"])].append(_tellable(kind, row))
+                rows = await self.database.fetch_told(
+                    sql, endpoint.id, ids, seqs, limit, key="generation"
+                )
+                if not rows or rows[0]["generation"] != endpoint.generation:
+                    raise LeaseLost
+                for row in rows:
+                    if row["id"] is not None:
+                        found[FeedKey(kind, row["id"])].append(_tellable(kind, row))
         for events in found.values():
             events.sort(key=lambda each: each.event.seq)
         return found

@@ -28,6 +28,10 @@ _COLUMNS = """
 _END_LEASE = "generation = generation + 1, holder = NULL, lease_until = NULL"
 
 
+class LeaseLost(Exception):
+    """Another node sends to this webhook by now, or somebody changed it."""
+
+
 class NameTaken(Exception):
     """There is a webhook of this name."""
 

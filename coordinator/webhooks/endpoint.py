@@ -25,7 +25,7 @@ from coordinator.metrics import WEBHOOK_DISABLED, WEBHOOK_LAG
 from coordinator.store.interviews import Interviews
 from coordinator.store.webhook_feeds import SOON_SECONDS, WebhookFeeds
 from coordinator.store.webhook_repairs import WebhookRepairs
-from coordinator.store.webhooks import Endpoint, Endpoints
+from coordinator.store.webhooks import Endpoint, Endpoints, LeaseLost
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.backlog import Backlog, TrackedFeed
 from coordinator.webhooks.deliveries import Deliveries
@@ -43,10 +43,6 @@ NOTE_SECONDS = 0.02
 """Between two notes: what is delivered meanwhile is repeated, where this process dies."""
 FINISH_SECONDS = 1.5
 LONGEST_SLEEP = 60.0
-
-
-class LeaseLost(Exception):
-    """Another node sends to this endpoint by now, or somebody changed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ class Finder:
             return False
         try:
             found = await self._feeds.events_after(
-                [(feed.key, feed.read_to) for feed in feeds], READ_EVENTS
+                self._endpoint, [(feed.key, feed.read_to) for feed in feeds], READ_EVENTS
             )
         except BaseException:
             self._backlog.unread(feeds)

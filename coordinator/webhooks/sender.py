@@ -1,8 +1,10 @@
 """Which endpoints this node sends to: it takes the leases that nobody holds, and keeps them.
 
 Every node looks every two seconds whether there are webhooks at all. Where there are none, that
-look is all that they cost. Where there are, commits are hinted at (`hints.py`), and each endpoint
-has one sender in the deployment (`endpoint.py`).
+look is all that they cost. Where there are, each endpoint has one sender in the deployment
+(`endpoint.py`). It hears of other nodes' commits by the bus: of their events, or, where these are
+spread over channels that not every node hears, by hints, at most every 50 ms. Both say only where
+to look.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -18,36 +20,39 @@ from coordinator.data_cipher import CannotDecrypt, DataCipher
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.live.lease import Lease
-from coordinator.redis import RedisClient
-from coordinator.store.webhooks import Endpoint
-from coordinator.webhooks.endpoint import LEASE, EndpointSender, LeaseLost, SenderParts
-from coordinator.webhooks.hints import Hints
+from coordinator.live.pubsub import Bus
+from coordinator.store.webhooks import Endpoint, LeaseLost
+from coordinator.webhooks.endpoint import LEASE, EndpointSender, SenderParts
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
 DRAIN_SECONDS = 2.0
+HINT_SECONDS = 0.05
+PER_MESSAGE = 500
+MOST_HEADS = 20_000
+"""Heads that wait to be hinted at; what is beyond is found by the scans."""
 
 
 class WebhookSender:
     """This node's share of the sending.
 
     Args:
-        redis: an impatient one; its owner closes it.
+        bus: tells what other nodes commit, and tells them.
         lease: this node's, whose epoch is the holder of endpoints.
     """
 
     def __init__(
-        self, parts: SenderParts, cipher: DataCipher, redis: RedisClient, *, deployment: str,
-        lease: Lease,
-    ) -> None:  # fmt: skip
+        self, parts: SenderParts, cipher: DataCipher, bus: Bus, lease: Lease
+    ) -> None:
         self.parts = parts
         self.cipher = cipher
         self._lease = lease
-        self._hints = Hints(redis, hints_channel(deployment), self._hear, self.look_now)
+        self._bus = bus
+        self._heads: dict[FeedKey, int] = {}
+        self._has_heads = asyncio.Event()
         self._senders: dict[str, EndpointSender] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
-        self._listener: asyncio.Task[None] | None = None
         self._look_now = asyncio.Event()
         self._unreadable: set[str] = set()
         self._is_stopping = False
@@ -60,15 +65,18 @@ class WebhookSender:
         """This node has committed these. Never blocks; nothing where there are no webhooks."""
         if not self.is_wanted:
             return
-        if self._others_send:
-            self._hints.note(events)
-        for sender in self._senders.values():
-            for event in events:
-                sender.hear(event.feed, event.seq)
+        if self._others_send and self._bus.needs_hints and len(self._heads) < MOST_HEADS:
+            self._heads.update((event.feed, event.seq) for event in events)
+            self._has_heads.set()
+        self.hear((event.feed, event.seq) for event in events)
 
-    def _hear(self, key: FeedKey, seq: int) -> None:
-        for sender in self._senders.values():
-            sender.hear(key, seq)
+    def hear(self, heads: Iterable[tuple[FeedKey, int]]) -> None:
+        """Logs have events up to there, at least."""
+        if not self._senders:
+            return
+        for feed, seq in heads:
+            for sender in self._senders.values():
+                sender.hear(feed, seq)
 
     def look_now(self) -> None:
         """Somebody has added or changed a webhook: here, or where a hint came from."""
@@ -77,11 +85,11 @@ class WebhookSender:
     def tell_change(self) -> None:
         """A webhook was added or changed by this node: whoever sends to it looks at once."""
         self.look_now()
-        self._hints.tell_change()
+        self._bus.hint(())
 
     async def run(self) -> None:
         """Takes and keeps leases until cancelled. Survives every error."""
-        publishing = asyncio.create_task(self._hints.publish())
+        hinting = asyncio.create_task(self._hint())
         try:
             while True:
                 try:
@@ -97,7 +105,17 @@ class WebhookSender:
                 except TimeoutError:
                     pass
         finally:
-            publishing.cancel()
+            hinting.cancel()
+
+    async def _hint(self) -> None:
+        """Tells the other nodes, many events in one message, how far logs have got."""
+        while True:
+            await self._has_heads.wait()
+            self._has_heads.clear()
+            heads, self._heads = list(self._heads.items()), {}
+            for start in range(0, len(heads), PER_MESSAGE):
+                self._bus.hint(heads[start : start + PER_MESSAGE])
+            await asyncio.sleep(HINT_SECONDS)
 
     async def _look(self) -> None:
         enabled = await self.parts.endpoints.enabled()
@@ -110,7 +128,8 @@ class WebhookSender:
             if lease.is_free and endpoint_id not in self._runs and not self._is_stopping:
                 await self._take(endpoint_id)
         self._others_send = not enabled.keys() <= self._senders.keys()
-        self._listen_where_needed()
+        if self._senders:
+            await self._bus.hear_hints()
 
     async def _take(self, endpoint_id: str) -> None:
         asked_at = time.monotonic()
@@ -153,19 +172,9 @@ class WebhookSender:
             self._others_send = True
             self._look_now.set()
 
-    def _listen_where_needed(self) -> None:
-        """Hints of other nodes are for those who send."""
-        if self._runs and self._listener is None:
-            self._listener = asyncio.create_task(self._hints.listen())
-        elif not self._runs and self._listener is not None:
-            self._listener.cancel()
-            self._listener = None
-
     async def stop(self) -> None:
         """Ends in order: what is under way is answered and noted, the leases are given back."""
         self._is_stopping = True
-        if self._listener is not None:
-            self._listener.cancel()
         await asyncio.gather(*(self._stop_one(i) for i in list(self._senders)))
 
     async def _stop_one(self, endpoint_id: str) -> None:
@@ -174,11 +183,6 @@ class WebhookSender:
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         await sender.finish()
-
-
-def hints_channel(deployment: str) -> str:
-    """The channel of this deployment's hints."""
-    return f"{deployment}:webhooks"
 
 
 def secret_purpose(endpoint_id: str) -> str:
