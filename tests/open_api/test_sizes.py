@@ -1,0 +1,167 @@
+"""How large a record may grow, and that none of it holds the event loop up."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from coordinator.domain.errors import InvalidParams
+from coordinator.web.coze_body import read_tolerantly
+from coordinator.web.open_api_schema import ChangeInterviewBody
+from tests.open_api import (
+    INTERVIEWS,
+    answered,
+    change,
+    create,
+    question,
+    read,
+    refused,
+    shown,
+)
+
+
+async def test_a_body_over_a_mebibyte_is_413_and_one_below_is_taken(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    interview = await create(coze, user)
+    refused(await coze.post(INTERVIEWS, content=b" " * (1024 * 1024 + 1)), 413, "PAYLOAD_TOO_LARGE")
+    texts = ["长" * 21_000 for _ in range(16)]
+    changed = shown(
+        await change(coze, interview, answers=[answered(i, text) for i, text in enumerate(texts)])
+    )
+    assert [item["answer"] for item in changed["answers"]] == texts
+
+
+LARGEST_TEXT = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"suggestions": "x" * (LARGEST_TEXT + 1)}, "suggestions"),
+        ({"suggestions": "长" * (LARGEST_TEXT // 3 + 1)}, "suggestions"),
+        ({"answers": [answered(0, "x" * (LARGEST_TEXT + 1))]}, "answers"),
+        ({"answers": [{**answered(0), "note": {"deep": "x" * (LARGEST_TEXT + 1)}}]}, "answers"),
+        ({"outline": [question(n) for n in range(201)]}, "outline"),
+        ({"answers": [answered(n) for n in range(201)]}, "answers"),
+        ({"dimensions": [{"name": "x", "score": 1}] * 201}, "dimensions"),
+        ({"highlights": [{"comment": "x"}] * 201}, "highlights"),
+        ({"improvements": [{"area": "x", "all": [1] * 201}]}, "improvements"),
+    ],
+)
+async def test_what_is_too_large_is_refused_by_name(
+    coze: httpx.AsyncClient, user: str, members: dict[str, Any], named: str
+) -> None:
+    interview = await create(coze, user)
+    assert named in refused(await change(coze, interview, **members), 400, "INVALID_PARAMS")
+    assert await read(coze, interview) == interview
+
+
+async def test_the_largest_text_and_list_are_taken(coze: httpx.AsyncClient, user: str) -> None:
+    interview = await create(coze, user, outline=[question(n) for n in range(200)])
+    text = "x" * LARGEST_TEXT
+    changed = shown(await change(coze, interview, suggestions=text))
+    assert (len(changed["outline"]), changed["suggestions"]) == (200, text)
+
+
+async def test_answers_that_add_up_have_an_end(coze: httpx.AsyncClient, user: str) -> None:
+    interview = await create(coze, user)
+    shown(await change(coze, interview, answers=[answered(n) for n in range(200)]))
+    shown(await change(coze, interview, answers=[answered(7, "anew")]))
+    assert "answers" in refused(
+        await change(coze, interview, answers=[answered(200)]), 400, "INVALID_PARAMS"
+    )
+
+
+async def test_a_record_of_more_than_a_mebibyte_is_refused(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    interview = await create(coze, user)
+    for first in (0, 8):
+        answers = [answered(first + n, "x" * LARGEST_TEXT) for n in range(8)]
+        response = await change(coze, interview, answers=answers)
+        if first == 0:
+            shown(response)
+    assert "answers" in refused(response, 400, "INVALID_PARAMS")
+    assert len((await read(coze, interview))["answers"]) == 8
+
+
+async def test_numbers_of_members_that_we_do_not_know_are_kept(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    item = {**answered(0), "ids": [2**53 + 1, 2**64 - 1, -(2**63)], "share": 0.1}
+    interview = await create(coze, user)
+    shown(await change(coze, interview, answers=[item]))
+    assert (await read(coze, interview))["answers"] == [item]
+
+
+def largest_report(text: str) -> dict[str, Any]:
+    """A report of nearly a mebibyte, of texts as long as they may be."""
+    longest = (text * LARGEST_TEXT)[:LARGEST_TEXT]
+    item = {"question": longest, "answer": longest, "comment": longest}
+    items = 1_000_000 // len(json.dumps(item))
+    return {"totalScore": 1, "suggestions": "x", "highlights": [item] * items}
+
+
+def many_small_items() -> dict[str, Any]:
+    item = {"comment": "x", "more": [{"a": n} for n in range(40)]}
+    return {"totalScore": 1, "highlights": [item] * 200}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        *(largest_report(text) for text in ("*", " -", "_ ", "a@", "x", "1. ", "-\n")),
+        many_small_items(),
+    ],
+)
+async def test_the_largest_records_do_not_hold_the_loop_up(
+    coze: httpx.AsyncClient, user: str, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop's longest turn, in CPU time of its thread: 20 ms is the promise."""
+    turns: list[float] = []
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        turns.append(time.thread_time() - began)
+
+    interview = await create(coze, user)
+    path = f"{INTERVIEWS}/{interview['id']}"
+    gc.collect()
+    gc.freeze()  # as a node does: what the tests have loaded is not looked through here
+    monkeypatch.setattr(asyncio.Handle, "_run", timed)
+    shown(await coze.patch(path, content=json.dumps(report).encode()))
+    shown(await coze.get(path))
+    told = shown(await coze.get(path + "/report"))
+    monkeypatch.undo()
+    gc.unfreeze()
+    assert told["reportMarkdown"].startswith("# ")
+    assert max(turns) < 0.02, sorted(turns)[-5:]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"answers": [' + b"[]," * 300_000 + b"[]]}",
+        b'{"answers": [' + b"{}," * 300_000 + b"{}]}",
+        b'{"answers": [' + b"0," * 500_000 + b"0]}",
+    ],
+)
+async def test_a_body_of_very_many_values_is_refused_before_it_is_read(
+    coze: httpx.AsyncClient, user: str, raw: bytes
+) -> None:
+    interview = await create(coze, user)
+    began = time.thread_time()
+    with pytest.raises(InvalidParams):
+        await read_tolerantly(ChangeInterviewBody, raw)
+    assert time.thread_time() - began < 0.02
+    response = await coze.patch(f"{INTERVIEWS}/{interview['id']}", content=raw)
+    refused(response, 400, "INVALID_PARAMS")
