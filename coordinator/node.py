@@ -13,10 +13,13 @@ from typing import Any
 
 import structlog
 from litestar import Litestar
+from prometheus_client import generate_latest
 
 from coordinator import metrics
+from coordinator.control_socket import ControlSocket
 from coordinator.domain.errors import Unavailable
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
+from coordinator.inspect_page import inspect_page
 from coordinator.live.connection import ConnectionContext
 from coordinator.live.reporter import Reporter
 from coordinator.parts import LiveParts, build_live, build_store, node_name
@@ -54,10 +57,16 @@ class Node:
 
     What was started last stops first. `deployment` names this database on a shared Redis.
     `more_routes` are handlers served beside the documented ones (the pages of development).
+    `parent` is the supervisor that this node is a worker of; None where it serves alone.
     """
 
     def __init__(
-        self, settings: Settings, deployment: str, *, more_routes: Sequence[Any] = ()
+        self,
+        settings: Settings,
+        deployment: str,
+        *,
+        more_routes: Sequence[Any] = (),
+        parent: int | None = None,
     ) -> None:
         self.settings = settings
         self.is_draining = False
@@ -65,6 +74,9 @@ class Node:
         self.redis = fail_fast_redis(settings.redis_url)
         self.live = build_live(settings, self.store, deployment)
         self.reporter = self._reporter()
+        self.control = ControlSocket(
+            {"metrics": generate_latest, "inspect": self._inspected}, group=parent or os.getpid()
+        )
         self.tasks = EssentialTasks(_essential_tasks(self.live, self.reporter), self._lose)
         self.on_loss: Callable[[], None] | None = None
         """Called when this process cannot be a node any more: whoever runs it ends it."""
@@ -151,6 +163,7 @@ class Node:
                 is_draining=lambda: self.is_draining,
                 trouble=self.trouble,
                 node=self.node_epoch,
+                siblings=self.control.ask_siblings,
             ),
             "access": access,
             "console_sign_in": ConsoleSignIn(
@@ -182,6 +195,13 @@ class Node:
         await self.start()
         yield
         await self.stop()
+
+    def inspect(self) -> None:
+        """Writes the page of `coordinator inspect` to the log (SIGUSR1)."""
+        log.info("inspected", page=inspect_page(self))
+
+    def _inspected(self) -> bytes:
+        return inspect_page(self).encode()
 
     def _lose(self) -> None:
         if self.on_loss is not None:
@@ -218,6 +238,7 @@ class Node:
         metrics.CONNECTIONS.set_function(live.registry.count)
         metrics.ROOMS.set_function(lambda: len(live.hub.feeds))
         self.tasks.start()
+        await self.control.open()
         _calm_garbage_collector()
         log.info("node_started", nodeEpoch=self.node_epoch(), pid=os.getpid())
 
@@ -237,6 +258,7 @@ class Node:
     async def stop(self) -> None:
         """Gives the lease back and closes everything."""
         self.is_draining = True
+        await self.control.close()
         await self.handshake.close()
         await self.live.writer.drained(within=0.2)
         await self.live.webhooks.stop()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -32,22 +33,28 @@ class Server(uvicorn.Server):
     """uvicorn, draining before it shuts down, and ending with status 0 when it was told to."""
 
     def __init__(
-        self, config: uvicorn.Config, node: Node, sockets: list[socket.socket] | None
+        self,
+        config: uvicorn.Config,
+        node: Node,
+        sockets: list[socket.socket] | None,
+        parent: int | None,
     ) -> None:
+        """`parent`: the process that a worker serves for; without it nobody could end the worker.
+        """
         super().__init__(config)
         self.node = node
         self.sockets = sockets
         self.on_ready: Callable[[], None] | None = None
         self.exit_status = 0
         node.on_loss = self._end_after_loss
-        self.parent: int | None = None
-        """The process that a worker serves for: without it nobody could end the worker."""
+        self.parent = parent
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         super().run(sockets or self.sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.node.inspect)
         if self.started and self.on_ready is not None:
             self.on_ready()
 
@@ -87,6 +94,7 @@ def server(
     host: str,
     port: int,
     fd: int | None = None,
+    parent: int | None = None,
     more_routes: Sequence[Any] = (),
     host_names: frozenset[str] = frozenset(),
 ) -> Server:
@@ -94,6 +102,7 @@ def server(
 
     Args:
         fd: a listening socket that it shares.
+        parent: the supervisor's process, where this is one of its workers.
         host_names: those that it answers, in small letters; empty = any.
     """
     files = raise_file_limit()
@@ -104,7 +113,7 @@ def server(
         trusted=settings.trusted_proxies,
     )
     TCP_CONNECTIONS.set_function(lambda: tcp_connections.open)
-    node = Node(settings, deployment, more_routes=more_routes)
+    node = Node(settings, deployment, more_routes=more_routes, parent=parent)
     node.handshake.limit_places(most * 9 // 10)  # the rest is for HTTP
     config = uvicorn.Config(
         node.asgi,
@@ -123,7 +132,8 @@ def server(
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         proxy_headers=False,
     )
-    return Server(config, node, [socket.socket(fileno=fd)] if fd is not None else None)
+    listeners = [socket.socket(fileno=fd)] if fd is not None else None
+    return Server(config, node, listeners, parent)
 
 
 def raise_file_limit() -> int:

@@ -48,7 +48,8 @@ def _serve(options: argparse.Namespace) -> int:
     logging.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
     for warning in settings.warnings():
         log.warning("setting_is_risky", problem=warning)
-    serving = server(settings, deployment, host=options.host, port=port, fd=fd)
-    serving.parent = options.parent
+    serving = server(
+        settings, deployment, host=options.host, port=port, fd=fd, parent=options.parent
+    )
     serving.run()
     return serving.exit_status

@@ -69,7 +69,7 @@ class Loop:
         cause = in_words(error)
         if cause != self.trouble:
             if is_expected:
-                log.warning("postgres_away", during=self.name, cause=cause)
+                log.warning("postgres_away", during=self.name)  # the database says why, once
             else:
                 log.error("loop_failed", loop=self.name, exc_info=error)
         self.trouble = cause

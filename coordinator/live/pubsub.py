@@ -125,6 +125,11 @@ class Bus:
         """True while some server does not carry the bus (`bus_health.py`)."""
         return not self.health.is_up
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not published yet."""
+        return self._pending_count
+
     def _links(self) -> list[BusLink]:
         return [link for link, _ in self.links.values()]
 

@@ -24,13 +24,13 @@ ASK_SECONDS = 2.0
 
 
 class Shifts:
-    """One node's duties, by kind."""
+    """One node's duties, by kind. `held`: those that it had when it last asked."""
 
     def __init__(self, duties: Duties, lease: Lease, judge: Judge) -> None:
         self._duties = duties
         self._lease = lease
         self._judge = judge
-        self._held: set[str] = set()
+        self.held: set[str] = set()
         self._ask_at: dict[str, float] = {}
 
     async def is_held(self, kind: str) -> bool:
@@ -40,7 +40,7 @@ class Shifts:
             Unavailable: Postgres is away.
         """
         now = time.monotonic()
-        if kind not in self._held:
+        if kind not in self.held:
             if now < self._ask_at.get(kind, 0.0):
                 return False
             if not await self._duties.is_free(kind, self._lease.node_epoch):
@@ -50,9 +50,9 @@ class Shifts:
                 return False
         generation = await self._duties.hold(kind, self._lease.node_epoch, DUTY)
         if generation is None:
-            self._held.discard(kind)
+            self.held.discard(kind)
         else:
-            self._held.add(kind)
+            self.held.add(kind)
         return generation is not None
 
     async def let_go(self) -> None:
@@ -61,6 +61,6 @@ class Shifts:
         Raises:
             Unavailable: Postgres is away; they run out by themselves.
         """
-        if self._held:
-            self._held.clear()
+        if self.held:
+            self.held.clear()
             await self._duties.let_go(self._lease.node_epoch)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Sequence
 
 from litestar import HttpMethod, Response, get, route
 from litestar.di import NamedDependency
@@ -15,6 +16,7 @@ from coordinator.store.database import Database
 from coordinator.web.addresses import Network, is_loopback, is_within
 from coordinator.web.guards import Connection
 from coordinator.web.limits import Limits
+from coordinator.worker_metrics import merged
 
 CHECK_SECONDS = 2.0
 TAGS = ["health"]
@@ -34,13 +36,25 @@ class Health:
         is_draining: Callable[[], bool],
         trouble: Callable[[], str | None],
         node: Callable[[], str],
+        siblings: Callable[[str], Awaitable[dict[str, bytes]]],
     ) -> None:
-        """`trouble`: why this node cannot serve although Postgres answers; None where it can."""
+        """Does no I/O.
+
+        Args:
+            trouble: why this node cannot serve although Postgres answers; None where it can.
+            siblings: what the other workers of this server answer to a word, by process id.
+        """
         self._database = database
         self._redis_is_down = redis_is_down
         self._is_draining = is_draining
         self._trouble = trouble
         self._node = node
+        self._siblings = siblings
+
+    async def exposition(self) -> bytes:
+        """The metrics of all workers of this server."""
+        others = await self._siblings("metrics")
+        return merged({str(os.getpid()): generate_latest(), **others})
 
     async def report(self) -> tuple[bool, dict[str, str]]:
         """Whether clients may be sent here, and why: the body of `/health/ready`."""
@@ -105,12 +119,12 @@ async def _metrics_reader(connection: Connection, _: BaseRouteHandler) -> None:
     "/metrics",
     guards=[_metrics_reader],
     media_type=_METRICS_TYPE,
-    summary="Prometheus metrics of this process",
+    summary="Prometheus metrics of this server, all its workers",
     tags=TAGS,
 )
-async def metrics() -> Response[bytes]:
+async def metrics(health: NamedDependency[Health]) -> Response[bytes]:
     """For this machine and `METRICS_ALLOW` alone; others are refused (403)."""
-    return Response(generate_latest(), media_type=_METRICS_TYPE)
+    return Response(await health.exposition(), media_type=_METRICS_TYPE)
 
 
 HANDLERS = [live, ready, metrics]

@@ -84,6 +84,14 @@ class Writer:
         """When the step under way was sent."""
         self._is_waiting = False
 
+    def state(self) -> dict[str, object]:
+        """What it does now, for whoever inspects the node."""
+        return {
+            "queued": len(self._queue),
+            "in transaction": len(self._batch),
+            "waits for Postgres": self._is_waiting,
+        }
+
     def submit(self, command: Command[A]) -> asyncio.Future[A]:
         """Queues a command; its answer, or the error that its decision raised.
 
