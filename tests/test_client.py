@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import io
+import secrets
+import shutil
+from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 
 from coordinator.standins.wechat import WechatStandin
+from coordinator.store.database import Database
 from loadtest.screen import Screen
 from tests.client_proof import prove
-from tests.node_runtime import install_packages, needs_node, run_tests
-from tests.people import Api, Host
+from tests.node_runtime import Follower, install_packages, needs_node, run_tests
+from tests.open_api import KEY, KEYS, create
+from tests.people import Api, Guest, Host, aged
 from tests.product import Deployment
 
 pytestmark = needs_node
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +63,65 @@ async def test_a_newcomer_who_copies_the_guide_has_a_working_pair_of_pages(
         )  # fmt: skip
         await asyncio.to_thread(run_tests, "miniprogram.test.mjs", url=node.url)
         node.stop()
+
+
+SHORT_SECONDS = 20
+
+
+@pytest.mark.timeout(200)
+async def test_it_keeps_the_contract_with_real_nodes(
+    deployment: Deployment, database: Database, a: Api
+) -> None:
+    assert deployment.run("seed").returncode == 0
+    node, other = deployment.node(OPEN_API_KEYS=KEYS), deployment.node(OPEN_API_KEYS=KEYS)
+    api = Api(node)
+    host, admin = await Host.hired(database, api), await Host.hired(database, api, "admin")
+    room = await host.creates()
+    short, expired = await Guest(api).joins(room), await Guest(api).joins(room)
+    async with httpx.AsyncClient(base_url=node.url, headers=KEY) as coze:
+        interview = await create(coze, secrets.token_hex(8))
+
+    def kept(guest: Guest, token: str) -> dict[str, Any]:
+        return {"roomId": room, "guestId": guest.user_id, "guestToken": token}
+
+    await asyncio.to_thread(
+        run_tests, "real.test.mjs", timeout=180,
+        url=node.url, otherUrl=other.url, hostToken=host.token, adminToken=admin.token,
+        apiKey=KEY["X-API-Key"], interviewId=interview["id"],
+        shortLived={**kept(short, aged(short.token, -SHORT_SECONDS)), "seconds": SHORT_SECONDS},
+        expired=kept(expired, aged(expired.token, 60)),
+        expiredHostToken=aged(host.token, 60),
+    )  # fmt: skip
+    await api.aclose()
+    node.stop()
+    other.stop()
+
+
+async def test_it_goes_on_in_a_new_epoch(deployment: Deployment, host: Host) -> None:
+    node = deployment.node()
+    room = await host.creates()
+    follower = await Follower.start(node.url, room, host.token)
+    await follower.sees(lambda told: told["status"] == "live")
+    before = follower.last["epoch"]
+
+    assert deployment.run("epoch", "new").returncode == 0
+    await follower.sees(lambda told: told["epoch"] not in (None, before))
+    await Guest(host.api).joins(room)
+    log = await host.log(room)
+    await follower.sees(lambda told: told["status"] == "live" and told["seq"] == len(log))
+
+    assert follower.last["participantCount"] == 2
+    await follower.end()
+    node.stop()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+@pytest.mark.timeout(200)
+async def test_it_lives_with_what_browsers_do_to_pages(a: Api, host: Host) -> None:
+    await asyncio.to_thread(
+        run_tests, "browser.test.mjs", timeout=180,
+        url=a.node.url, hostToken=host.token, executablePath=CHROMIUM,
+    )  # fmt: skip
 
 
 @pytest.mark.timeout(240)

@@ -1,9 +1,8 @@
 /**
  * The coordinator's client; room.d.ts documents it from outside.
  *
- * RoomModel, InterviewModel: what the log says. Link: when to connect, resume, probe, stop, without
- * sockets, timers, clocks. browser, wechat, node: platforms. Api: the REST calls and their tokens.
- * Room, InterviewWatch: carry out what a Link decides, and tell their listeners.
+ * RoomModel: what the log says. Link: when to connect, resume, probe, stop; no socket, no timer.
+ * Room: carries out what a Link decides. Api: the REST calls and their tokens.
  */
 
 const NEVER = Infinity;
@@ -13,11 +12,11 @@ const CLOSE_MS = 400; // that a closing socket may hold up the next one
 const TOKEN_MS = 30000; // for getToken
 const REFRESH_MS = 60000; // before a token ends
 const LATE_MS = 2000; // a timer this late: the device slept
-const SHORT_MS = 10000; // too short a life to prove a healthy server
+const SHORT_MS = 10000; // a life that proves nothing
 const LEAST_MS = 500; // back-off
 const MOST_MS = 20000;
 const STOPS = { ROOM_NOT_FOUND: 4004, FORBIDDEN: 4005, ROOM_ENDED: 4010, NO_TOKEN: 4301 };
-const GONE = [1000, 4004, 4005, 4009, 4010]; // nobody is there who could leave
+const GONE = [1000, 4004, 4005, 4009, 4010]; // nobody is there to leave
 
 class Model {
   constructor() {
@@ -156,12 +155,11 @@ export class InterviewModel extends Model {
 // -- the state of a connection
 
 /**
- * Decides, and does nothing: `handle(input, now)` returns what is to be done, in order, as
- * [name, …]; `next()` is when it wants a `tick` (ms, on the same clock). Inputs are the methods
- * that take `{…}`; `id` is that of the socket or the question that they are about.
+ * Decides, and does nothing: `handle(input, now)` returns what is to be done as [name, …]; `next()`
+ * is when it wants a `tick`. Inputs are the methods that take `{…}`; `id` is that of the socket or
+ * the question that they are about.
  *
- * A socket is `opening` (no welcome yet), `live`, or `closing`. There is one at most; what an older
- * one says is nobody's.
+ * A socket is `opening`, `live` or `closing`. There is one at most; an older one is nobody's.
  */
 export class Link {
   constructor(model, { random = Math.random, keepInBackground } = {}) {
@@ -610,8 +608,8 @@ export function node(options = {}) {
 }
 
 function fetched({ url, ...options }) {
-  const isThere = typeof AbortSignal !== "undefined" && AbortSignal.timeout;
-  if (isThere) options.signal = AbortSignal.timeout(ANSWER_MS + PROBE_MS); // nobody waits for it then
+  const mayAbort = typeof AbortSignal !== "undefined" && AbortSignal.timeout;
+  if (mayAbort) options.signal = AbortSignal.timeout(ANSWER_MS + PROBE_MS);
   return fetch(url, options).then((response) =>
     response.text().then((body) => ({
       status: response.status,
@@ -641,7 +639,7 @@ export function wechat(wx) {
     authByFrame: true,
     request: ({ method, url, headers, body }) =>
       new Promise((resolve, fail) => {
-        const success = ({ statusCode, data, header }) =>
+        const success = ({ statusCode, data, header = {} }) =>
           resolve({
             status: statusCode,
             header: (name) => header[name] || header[name.toLowerCase()],
@@ -805,7 +803,9 @@ export class Api {
       const timer = setTimeout(() => reject(noAnswer("TIMEOUT")), ANSWER_MS);
       this.platform
         .request(request)
-        .then(read, () => Promise.reject(noAnswer("NETWORK")))
+        .then(read, ({ errMsg }) => {
+          throw noAnswer(/timeout/.test(errMsg) ? "TIMEOUT" : "NETWORK");
+        })
         .then(resolve, reject)
         .then(() => clearTimeout(timer));
     });
@@ -884,7 +884,7 @@ function randomKey() {
 
 // -- the live connections
 
-/** Carries out what a `Link` decides: one socket, one timer, and the listeners. */
+/** One socket, one timer, and the listeners. */
 class Live {
   constructor(options, model) {
     const { api, base, platform } = options;

@@ -1,7 +1,7 @@
 // Every listing of docs/mini-program.md, run in the stand-in for WeChat against a real node.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { before, test } from "node:test";
+import { after, before, test } from "node:test";
 
 import { WeChat } from "./wx.mjs";
 
@@ -52,11 +52,18 @@ function phone(loginCode) {
   return launch(weChat);
 }
 
+const pages = [];
+after(() => pages.forEach((page) => page.room && page.room.close())); // what is live keeps Node running
+
 /** The program starts, with what the phone has stored. */
 function launch(weChat) {
   const { app, load } = weChat.run(program, "app.js");
   for (const page of JSON.parse(files["app.json"]).pages) load(`${page}.js`);
-  const open = (path, query) => weChat.openPage(`${path}.js`, query);
+  const open = (path, query) => {
+    const page = weChat.openPage(`${path}.js`, query);
+    pages.push(page);
+    return page;
+  };
   return { weChat, app, open };
 }
 

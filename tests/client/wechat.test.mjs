@@ -1,7 +1,7 @@
 // The client in the stand-in for WeChat's runtime, against a real node.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 
 import { WeChat } from "./wx.mjs";
 
@@ -34,6 +34,9 @@ async function newRoom() {
 
 const log = (roomId) => call("GET", `/interview/room/${roomId}/events?after=0`, null, hostToken).then(({ events }) => events);
 
+const rooms = [];
+after(() => rooms.forEach((room) => room.close())); // what is live keeps Node running
+
 /** A guest in a mini-program: in the room, and live. */
 async function guest(options, roomOptions) {
   const weChat = new WeChat(options);
@@ -42,6 +45,7 @@ async function guest(options, roomOptions) {
   const api = new client.Api({ base: url, platform: client.wechat(weChat.wx), storage: weChat.wx });
   const { guestId } = await api.join({ roomId, userName: "李明" });
   const room = new client.Room({ api, roomId, ...roomOptions });
+  rooms.push(room);
   const seqs = [];
   room.on("event", ({ seq }) => seqs.push(seq));
   room.connect();

@@ -1,0 +1,88 @@
+// What the client costs: `node benchmark.mjs` prints the figures, the best of several rounds.
+import { readFileSync } from "node:fs";
+import { performance } from "node:perf_hooks";
+import { gzipSync } from "node:zlib";
+
+import { Room, RoomModel } from "../../coordinator/client/room.js";
+import { FakePlatform, guest, presence, welcome } from "./virtual.mjs";
+
+const ROUNDS = 15;
+
+function best(act) {
+  let least = Infinity;
+  for (let round = 0; round < ROUNDS; round++) {
+    const given = act.prepare ? act.prepare() : undefined;
+    const start = performance.now();
+    act.run(given);
+    least = Math.min(least, performance.now() - start);
+  }
+  return Math.round(least * 100) / 100;
+}
+
+const people = (count) => Array.from({ length: count }, (_, n) => guest(n));
+
+/** A mixture: three of four change a connection, the others go and come. */
+function events(count, room) {
+  return Array.from({ length: count }, (_, n) => {
+    const who = Math.floor(n / 4) % room;
+    const seq = n + 2;
+    if (n % 4 === 0) return presence("participant_away", seq, who, { leaveAt: "2024-01-01T10:06:30.000Z" });
+    if (n % 4 === 1) return presence("participant_back", seq, who);
+    if (n % 4 === 2) return presence("participant_left", seq, who, { reason: "left" });
+    return { ...presence("participant_joined", seq, who), participant: guest(who) };
+  });
+}
+
+const greeting = (count) => welcome({ seq: 1, participants: people(count) });
+
+const figures = {
+  "gzipped size, bytes": gzipSync(readFileSync(new URL("../../coordinator/client/room.js", import.meta.url))).length,
+  "10,000 events through the reducer, room of 1,000, ms": best({
+    prepare: () => {
+      const model = new RoomModel();
+      model.welcome(greeting(1000));
+      return { model, log: events(10_000, 1000) };
+    },
+    run: ({ model, log }) => log.forEach((event) => model.apply(event)),
+  }),
+  "the same, and the state looked at after each, ms": best({
+    prepare: () => {
+      const model = new RoomModel();
+      model.welcome(greeting(1000));
+      return { model, log: events(10_000, 1000) };
+    },
+    run: ({ model, log }) => log.forEach((event) => model.apply(event) && model.view()),
+  }),
+  "10,000 frames as text through a live Room of 1,000, ms": best({
+    prepare: () => {
+      const { room, socket } = live(greeting(1000));
+      return { room, socket, texts: events(10_000, 1000).map((event) => JSON.stringify(event)) };
+    },
+    run: ({ room, socket, texts }) => {
+      for (const text of texts) socket.options.message(text);
+      if (room.state.seq !== 10_001) throw new Error("not all was told");
+      room.close();
+    },
+  }),
+  "a snapshot of 10,000 people as text, ms": best({
+    prepare: () => ({ ...live(greeting(1)), text: JSON.stringify(greeting(10_000)) }),
+    run: ({ room, socket, text }) => {
+      socket.options.message(text);
+      if (room.state.participants.length !== 10_000) throw new Error("not everybody is there");
+      room.close();
+    },
+  }),
+};
+
+function live(frame) {
+  const platform = new FakePlatform();
+  const room = new Room({ base: "http://h", roomId: "room_1", token: "t", platform });
+  // The token is here at once: no turn of the loop passes in a benchmark.
+  room.ask = ({ id }) => room.feed({ type: "renewed", id, token: "t" });
+  room.connect();
+  platform.socket.opens();
+  platform.socket.says(frame);
+  return { room, socket: platform.socket };
+}
+
+console.log(JSON.stringify(figures, null, 2));
