@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import secrets
 import shutil
 from typing import Any
@@ -19,7 +20,7 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from loadtest.screen import Screen
 from tests.client_proof import prove
-from tests.node_runtime import Follower, install_packages, needs_node, run_tests
+from tests.node_runtime import Follower, install_packages, needs_node, run_program, run_tests
 from tests.open_api import KEY, KEYS, create
 from tests.people import Api, Guest, Host, aged
 from tests.product import Deployment
@@ -41,6 +42,13 @@ def test_the_module_is_small_old_enough_in_syntax_and_typed() -> None:
 
 def test_every_row_of_the_contracts_table_holds() -> None:
     run_tests("table.test.mjs")
+
+
+def test_large_rooms_cost_it_little() -> None:
+    figures = json.loads(run_program("benchmark.mjs"))
+
+    assert figures["10,000 events through the reducer, room of 1,000, ms"] <= 50
+    assert figures["a snapshot of 10,000 people as text, ms"] <= 30
 
 
 @pytest.mark.timeout(200)
