@@ -33,12 +33,14 @@ from coordinator.services.console import ConsoleSignIn
 from coordinator.services.deployment import Deployment
 from coordinator.services.interviews import Interviews
 from coordinator.services.rooms import RoomService
+from coordinator.services.seat_limit import SeatLimit
 from coordinator.services.sign_in import SignIn
 from coordinator.services.webhooks import Webhooks
 from coordinator.settings import Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
 from coordinator.store.room_pages import RoomPages
+from coordinator.store.seats import Seats
 from coordinator.web.app import rest_app
 from coordinator.web.console_pages import ConsolePages
 from coordinator.web.handshake import Handshake
@@ -149,6 +151,11 @@ class Node:
             live.writer,
             access,
             live.publisher.publish,
+            SeatLimit(
+                Seats(store.database),
+                0 if settings.limits_are_off else settings.unconnected_per_address,
+                settings.jwt_secrets[0],
+            ),
             proof_required=settings.identity_proof == "required",
             events_keep_days=settings.events_keep_days,
             participants_keep_days=settings.participants_keep_days,

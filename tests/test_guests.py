@@ -409,3 +409,30 @@ async def test_only_the_host_removes_the_unconnected(
     assert refusal(await a.post(nowhere, token=host.token)) == (404, "ROOM_NOT_FOUND")
     await host.ends(room)
     assert refusal(await a.post(path, token=host.token)) == (400, "ROOM_ENDED")
+
+
+async def test_an_address_has_so_many_seats_of_a_room_that_never_connected(
+    deployment: Deployment, host: Host, room: str
+) -> None:
+    node = deployment.node(
+        UNCONNECTED_PER_ADDRESS="2", RATE_LIMITS="login=off", TRUSTED_PROXIES="127.0.0.1"
+    )
+    api = Api(node)
+    api.http.headers["X-Forwarded-For"] = "203.0.113.7"
+    answers = await asyncio.gather(*(Guest(api).asks_to_join(room) for _ in range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429, 429]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refusal(refused) == (429, "RATE_LIMITED")
+    assert int(refused.headers["retry-after"]) >= 1
+    await Guest(api).joins(await host.creates())  # another room
+    api.http.headers["X-Forwarded-For"] = "203.0.113.8"
+    connected = await Guest(api).joins(room)  # another address
+    key = secrets.token_urlsafe(24)
+    kept = data(await joins_with_key(api, room, key))
+    assert (await Guest(api).asks_to_join(room)).status_code == 429
+    assert data(await joins_with_key(api, room, key))["guestId"] == kept["guestId"]  # a retry
+    await connected.joins(room)  # a return
+    live = await connected.connects()
+    await Guest(api).joins(room)  # its seat counts no more
+    await live.hangs_up()
+    await api.aclose()

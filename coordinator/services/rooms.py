@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from coordinator.domain.ids import is_room_id, new_guest_id
 from coordinator.domain.people import Guest, Proof, Staff
 from coordinator.domain.room import Room
 from coordinator.services.access import Access
+from coordinator.services.seat_limit import SeatLimit
 from coordinator.store.room_pages import RoomPage, RoomPages
 from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
@@ -52,7 +54,8 @@ class RoomService:
 
     def __init__(
         self, rooms: Rooms, pages: RoomPages, writer: Writer, access: Access, on_commit: OnCommit,
-        *, proof_required: bool, events_keep_days: float, participants_keep_days: float,
+        seat_limit: SeatLimit, *,
+        proof_required: bool, events_keep_days: float, participants_keep_days: float,
     ) -> None:  # fmt: skip
         """Does no I/O.
 
@@ -62,6 +65,7 @@ class RoomService:
         """
         self._rooms = rooms
         self._pages = pages
+        self._seat_limit = seat_limit
         self._writer = writer
         self._access = access
         self._on_commit = on_commit
@@ -167,42 +171,57 @@ class RoomService:
 
     async def join(
         self, *, room_id: str, user_name: str, identity: str | None, tokens: list[str],
-        join_key: str | None = None,
+        address: str, join_key: str | None = None,
     ) -> Joined:  # fmt: skip
-        """A guest comes.
+        """A guest comes from a network address.
 
         With a token of this room among `tokens` it is a return; so it is with a `join_key` that it
         has used in this room before, even while that call is still under way on another node.
 
         Raises:
             RoomEnded, RoomFull, Removed
+            RateLimited: too many guests of this address have not connected.
         """
         _checked(room_id)
-        user_id = self._returning(room_id, tokens)
-        if user_id is None and join_key is not None:
-            user_id = await self._id_of_key(room_id, join_key)
-        kind = Join if user_id is None else Return
-        return await self._writer.submit(
-            kind(
-                room_id=room_id,
-                user_id=user_id or new_guest_id(),
-                user_name=user_name,
-                identity=identity,
+        known = self._returning(room_id, tokens)
+        by_key = None
+        if known is None and join_key is not None:
+            by_key, is_known = await self._guest_of_key(room_id, join_key)
+            known = by_key if is_known else None
+
+        def join() -> Awaitable[Joined]:
+            user_id = known or by_key
+            kind = Join if user_id is None else Return
+            return self._writer.submit(
+                kind(
+                    room_id=room_id,
+                    user_id=user_id or new_guest_id(),
+                    user_name=user_name,
+                    identity=identity,
+                )
             )
-        )
+
+        if known is not None:
+            return await join()
+        return await self._seat_limit.admit(room_id, address, join)
 
     def _returning(self, room_id: str, tokens: list[str]) -> str | None:
         """Whom one of the tokens lets return into this room."""
         guests = (self._access.returning_guest(token) for token in tokens)
         return next((g.user_id for g in guests if g is not None and g.room_id == room_id), None)
 
-    async def _id_of_key(self, room_id: str, join_key: str) -> str:
-        """The id of the guest with this key, whether it has joined before or not."""
+    async def _guest_of_key(self, room_id: str, join_key: str) -> tuple[str, bool]:
+        """The id of the guest with this key, and whether it is known to have joined before.
+
+        That is looked up only where it makes a difference.
+        """
         newest, *older = self._access.guest_ids(room_id, join_key)
         for user_id in older:
             if await self._rooms.is_participant(room_id, user_id):
-                return user_id
-        return newest
+                return user_id, True
+        if not self._seat_limit.is_on:
+            return newest, False
+        return newest, await self._rooms.is_participant(room_id, newest)
 
     async def leave(self, *, room_id: str, guest_id: str, token: str | None) -> None:
         """A guest leaves by its ids; a token is looked at where it is presented or due.

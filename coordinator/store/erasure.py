@@ -124,7 +124,7 @@ class Erasure:
             room_id, _without(room["room_name"], known), ERASED if is_host else room["host_name"],
         )  # fmt: skip
         await connection.execute(
-            "UPDATE interview_participants SET user_name = $3, identity = NULL"
+            "UPDATE interview_participants SET user_name = $3, identity = NULL, joined_from = NULL"
             " WHERE room_id = $1 AND user_id = $2",
             room_id, user_id, ERASED,
         )  # fmt: skip

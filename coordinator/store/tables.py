@@ -84,7 +84,7 @@ class InterviewParticipants(Table, tablename="interview_participants", db=ENGINE
 
     `connection` is `none`, `online` or `away`; away has a deadline, `leave_at`. `joined_seq` is the
     seq of its latest join. `proven`: it has used a token of its own here. `removed`: put out for
-    good.
+    good. `joined_from`: digest of its address, where seats are counted (`services/seat_limit.py`).
     """
 
     id = BigSerial(primary_key=True)
@@ -100,6 +100,7 @@ class InterviewParticipants(Table, tablename="interview_participants", db=ENGINE
     connection = Varchar(8)
     proven = Boolean()
     removed = Boolean()
+    joined_from = Varchar(32, null=True, default=None)
 
 
 class RoomEvents(Table, tablename="room_events", db=ENGINE):

@@ -23,6 +23,7 @@ from coordinator.domain.events import timestamp
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web import guards
+from coordinator.web.addresses import counted_as
 from coordinator.web.bodies import Body, optional, read, required
 from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
@@ -86,6 +87,7 @@ async def join_room(
         identity=body.identity or None,
         tokens=[token for token in presented if token],
         join_key=body.join_key or None,
+        address=counted_as(limits.address(scope)),
     )
     view = JoinedView(
         guest_id=joined.user_id,
