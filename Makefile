@@ -15,7 +15,7 @@ COMPILE := $(TOOLS)/bin/uv pip compile pyproject.toml --universal --generate-has
 	--no-annotate --no-emit-index-url --quiet --upgrade
 PYTEST_OPTIONS ?=
 
-.PHONY: run test check lock audit sbom clean
+.PHONY: run test check screenshots lock audit sbom clean
 
 run: $(STAMP)
 	@exec $(BIN)/coordinator dev
@@ -59,6 +59,10 @@ $(TOOLS)/%: | $(STAMP)
 	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check $(TOOL)
 	@touch $@
+
+# A picture of each page in screenshots/ (three of them in docs/screenshots/); needs a Chromium.
+screenshots: $(STAMP)
+	@$(BIN)/python -m tests.browser.screenshots
 
 clean:
 	rm -rf .venv .coordinator build *.egg-info

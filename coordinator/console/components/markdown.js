@@ -59,7 +59,7 @@ function table(lines) {
 const INLINE = /\\([\\`*_{}[\]()#+\-.!|<>~&])|`([^`]+)`|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*/g;
 
 /** Texts and elements of one line. */
-function inline(text) {
+export function inline(text) {
   const parts = [];
   let end = 0;
   for (const match of text.matchAll(INLINE)) {

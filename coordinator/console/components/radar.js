@@ -3,8 +3,8 @@
 import { svg } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 
-const [WIDTH, HEIGHT, RADIUS] = [440, 320, 108];
-const LABEL = 9;
+const [WIDTH, HEIGHT, RADIUS] = [440, 330, 112];
+const LABEL = 8;
 
 /** @param dimensions `[{ name, score, maxScore? }]` */
 export function radar(dimensions) {
@@ -40,7 +40,7 @@ function label({ name, score, maxScore }, x, y, middle) {
   const anchor = Math.abs(x - middle) < 12 ? "middle" : x < middle ? "end" : "start";
   return svg("text", { x, y, "text-anchor": anchor },
     svg("tspan", { x }, short(name)),
-    svg("tspan", { x, dy: 15, class: "score" }, `${score}${maxScore ? " / " + maxScore : ""}`));
+    svg("tspan", { x, dy: 17, class: "score" }, `${score}${maxScore ? " / " + maxScore : ""}`));
 }
 
 function bars(parts, picture) {

@@ -1,5 +1,6 @@
 /** `/schema/live`: the protocol of the websockets, from its AsyncAPI document. */
 
+import { inline, markdown } from "../components/markdown.js";
 import { h } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { openPage } from "../lib/shell.js";
@@ -28,7 +29,7 @@ function protocol(document) {
   const operations = Object.values(document.operations || {}).map(look);
   return [
     h("h1", {}, `${document.info.title} ${document.info.version}`),
-    h("p", { class: "prose" }, document.info.description || ""),
+    h("div", { class: "prose" }, markdown(joined(document.info.description), 2)),
     ...Object.entries(document.channels || {}).map(([name, raw]) => channel(name, look(raw), operations, look)),
   ];
 }
@@ -44,7 +45,7 @@ function channel(name, channel_, operations, look) {
   return h("section", { class: "card" },
     h("h2", {}, channel_.title || name),
     h("p", {}, h("code", {}, channel_.address || "")),
-    h("p", { class: "prose" }, channel_.description || ""),
+    h("div", { class: "prose" }, markdown(joined(channel_.description), 3)),
     parts.filter(([, list]) => list.length).map(([key, list]) => [h("h3", {}, t(key)), list.map(([id, message]) => frame(id, message, look))]));
 }
 
@@ -52,8 +53,8 @@ function frame(id, message, look) {
   const schema = look(message.payload || {});
   const example = (message.examples || [])[0];
   return h("details", {},
-    h("summary", {}, h("code", {}, message.name || id), " ", h("span", { class: "quiet" }, message.summary || message.title || "")),
-    message.description ? h("p", { class: "prose" }, message.description) : null,
+    h("summary", {}, h("code", {}, message.name || id), " ", h("span", { class: "quiet" }, inline(message.summary || message.title || ""))),
+    message.description ? h("div", { class: "prose" }, markdown(joined(message.description), 4)) : null,
     members(schema, look),
     example ? h("pre", { tabindex: "0" }, JSON.stringify(example.payload === undefined ? example : example.payload, null, 2)) : null);
 }
@@ -69,7 +70,7 @@ function members(schema, look) {
         h("th", { scope: "row" }, h("code", {}, before + name)),
         h("td", {}, kind(member, look)),
         h("td", {}, required.has(name) ? t("protocol.required") : ""),
-        h("td", {}, member.description || "")));
+        h("td", {}, inline(member.description || ""))));
       if (depth < 4) {
         walk(member, `${before}${name}.`, depth + 1);
         if (member.items) walk(member.items, `${before}${name}[].`, depth + 1);
@@ -78,6 +79,11 @@ function members(schema, look) {
   };
   for (const part of [schema, ...(schema.allOf || [])]) walk(part, "", 0);
   return rows.length ? h("div", { class: "scroll-x", tabindex: "0", role: "group" }, h("table", { class: "members" }, h("tbody", {}, rows))) : null;
+}
+
+/** Lines of one paragraph flow together. */
+function joined(text) {
+  return (text || "").replace(/([^\n])\n(?=[^\n\-*#|>\d ])/g, "$1 ");
 }
 
 function kind(schema, look) {

@@ -1,0 +1,113 @@
+"""An AI interview at a browser: live from its questions to its printed report; and the try-out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from coordinator.store.database import Database
+from tests.browser.conftest import Opens
+from tests.people import Api, Host
+from tests.product import data
+
+KEY = "test-key-of-the-browsers-tests"
+HEADERS = {"X-API-Key": KEY}
+QUESTIONS = ["请介绍一下你自己", "请说说你对 React 的理解", "描述一个你解决过的技术难题"]
+
+
+@pytest.fixture(scope="module")
+def open_node(deployment: Any) -> Any:
+    """A node with a key of the open API, and the documents' test data."""
+    deployment.run("seed")
+    return deployment.node(OPEN_API_KEYS=f"browser:{KEY}")
+
+
+async def change(api: Api, interview: str, **changes: Any) -> None:
+    path = f"/api/open/interviews/{interview}"
+    data(await api.http.patch(path, json=changes, headers=HEADERS))
+
+
+async def test_an_interview_is_watched_from_its_first_answer_to_its_printed_report(
+    opens: Opens, database: Database, admin: Host, open_node: Any
+) -> None:
+    api = Api(open_node)
+    jobs = data(await api.http.get("/api/open/jobs", headers=HEADERS))["list"]
+    outline = [{"id": f"q{n}", "question": question} for n, question in enumerate(QUESTIONS)]
+    body = {"userId": "候选人 " + admin.openid, "jobId": jobs[0]["id"], "outline": outline}
+    made = data(await api.http.post("/api/open/interviews", json=body, headers=HEADERS))
+    desk = await opens(open_node.url)
+    await desk.signs_in(database, admin, "/console/interviews")
+    await desk.page.get_by_role("link", name=body["userId"]).click()
+    questions = desk.page.locator(".questions li")
+    await expect(questions).to_have_count(3)
+    await expect(questions.nth(0)).to_have_attribute("data-state", "now")
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
+
+    answer = {"questionIndex": 0, "question": QUESTIONS[0], "answer": "<b>我</b>是前端工程师"}
+    await change(api, made["id"], currentIndex=1, answers=[answer])
+
+    await expect(questions.nth(0).locator(".answer")).to_have_text("<b>我</b>是前端工程师")
+    await expect(questions.nth(1)).to_have_attribute("data-state", "now")
+    await expect(desk.page.get_by_text("报告尚未生成。")).to_be_visible()
+
+    await change(
+        api, made["id"], status="COMPLETED", totalScore=82.5, grade="A", recommendation="通过",
+        dimensions=[{"name": name, "score": score, "maxScore": 25} for name, score in
+                    (("专业能力", 21), ("沟通", 20), ("逻辑", 22), ("潜力", 19.5))],
+        highlights=[{"question": QUESTIONS[0], "answer": "我是…", "score": 9, "comment": "清楚"}],
+        improvements=[{"area": "深度", "suggestion": "多讲原理"}],
+        suggestions="**建议录用**\n\n- 第一\n- <script>alert(1)</script>",
+    )  # fmt: skip
+
+    report = desk.page.locator(".report")
+    await expect(report.locator(".verdict")).to_contain_text("82.5")
+    await expect(report.get_by_role("img")).to_have_attribute(
+        "aria-label", re.compile("专业能力 21/25")
+    )
+    await expect(report.locator("strong", has_text="建议录用")).to_be_visible()
+    await expect(report).to_contain_text("<script>alert(1)</script>")
+    pdf = await desk.page.pdf(prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1, "one page of A4"
+
+    async with desk.page.expect_download() as coming:
+        await desk.button("Markdown").click()
+    assert (await coming.value).suggested_filename == f"{made['id']}.md"
+    await api.aclose()
+
+
+async def test_the_documentation_tries_a_call_out_with_the_session_of_the_console(
+    opens: Opens, database: Database, admin: Host, room: str
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, admin, "/schema")
+    call = desk.page.locator("#operations-rooms-ApiInterviewRoomsListRooms, .opblock",
+                             has_text="获取房间列表").first  # fmt: skip
+    await call.locator(".opblock-summary-control, .opblock-summary").first.click()
+    await call.get_by_role("button", name="Execute").click()
+
+    await expect(call.locator(".live-responses-table")).to_contain_text(room)
+
+
+async def test_the_live_protocol_is_there_to_read(opens: Opens) -> None:
+    desk = await opens()
+    await desk.goes_to("/schema/live")
+
+    await expect(desk.page.locator(".protocol .card").first).to_contain_text("/live")
+    await expect(desk.page.locator("summary", has_text="welcome").first).to_be_visible()
+
+
+async def test_the_deployment_shows_every_node_and_what_it_does(
+    opens: Opens, database: Database, admin: Host, a: Api, b: Api
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, admin, "/console/deployment")
+
+    for api in (a, b):
+        node = (await api.get("/health/ready")).json()["node"]
+        card = desk.page.locator(".node", has_text=node)
+        await expect(card).to_contain_text("Redis 正常")
+        await expect(card).to_contain_text("Postgres 正常")
+        await expect(card.get_by_role("img")).to_have_count(4)

@@ -1,0 +1,209 @@
+"""A room from its creation to its replay, in two browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+from playwright.async_api import expect
+
+from coordinator.store.database import Database
+from tests.browser.conftest import Opens
+from tests.browser.desk import Desk
+from tests.harness.patience import patient
+from tests.harness.tcp_proxy import TcpProxy
+from tests.people import Api, Guest, Host
+from tests.product import Deployment
+
+
+async def creates_a_room(desk: Desk, name: str) -> str:
+    await desk.button("创建房间").click()
+    await desk.page.get_by_label("房间名称").fill(name)
+    await desk.page.get_by_label("主持人姓名").fill("张经理")
+    await desk.button("创建").click()
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
+    return desk.page.url.rpartition("/")[2]
+
+
+async def downloaded(desk: Desk, button: str) -> str:
+    async with desk.page.expect_download() as coming:
+        await desk.button(button).click()
+    path = await (await coming.value).path()
+    return await asyncio.to_thread(Path(path).read_text, encoding="utf-8")
+
+
+async def test_a_room_from_its_creation_to_its_replay(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    desk, guest = await opens(), await opens()
+    await desk.signs_in(database, host)
+    room_id = await creates_a_room(desk, "前端二面")
+    await expect(desk.page.locator("h1")).to_contain_text("前端二面")
+    await expect(desk.page.locator(".timeline li")).to_have_count(1)
+
+    await guest.joins(room_id, "李明", "求职者")
+    row = desk.person("李明")
+    await expect(row).to_have_attribute("data-state", "online")
+    await expect(row).to_contain_text("求职者")
+
+    await guest.context.set_offline(True)
+    await expect(row).to_have_attribute("data-state", "away")
+    await expect(row.locator(".state")).to_have_text(re.compile(r"暂离 · \d+ 秒"))
+    await expect(guest.page.locator(".connection")).to_have_attribute("data-status", "offline")
+    await guest.context.set_offline(False)
+    await expect(row).to_have_attribute("data-state", "online")
+    await guest.page.reload()
+    await expect(guest.person("李明")).to_contain_text("我")
+    await expect(desk.page.locator(".person")).to_have_count(2)
+
+    await desk.button("结束房间").click()
+    await desk.page.get_by_role("dialog").get_by_role("button", name="结束房间").click()
+    await expect(guest.page.get_by_role("alert")).to_have_text("房间已结束，谢谢参加。")
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "ended")
+
+    await desk.button("回放").click()
+    slider = desk.page.get_by_role("slider")
+    last = int(await slider.get_attribute("max") or 0)
+    await slider.fill("2")
+    await expect(desk.page.locator(".person")).to_have_count(2)
+    await expect(desk.person("李明")).to_have_attribute("data-state", "none")
+    await slider.press("ArrowRight")
+    await expect(desk.person("李明")).to_have_attribute("data-state", "online")
+    await slider.press("End")
+    await expect(desk.page.locator(".person")).to_have_count(0)
+    await expect(desk.page.locator(".timeline li[aria-current]")).to_contain_text(f"#{last}")
+
+    log = json.loads(await downloaded(desk, "JSON"))
+    assert [event["seq"] for event in log] == list(range(1, last + 1))
+    rows = list(csv.DictReader(io.StringIO((await downloaded(desk, "CSV")).lstrip("\ufeff"))))
+    assert [row["type"] for row in rows] == [event["type"] for event in log]
+    assert rows[1]["userName"] == "李明"
+
+
+async def test_a_guest_is_put_out_and_told_so(
+    opens: Opens, database: Database, host: Host, room: str
+) -> None:
+    desk, guest = await opens(), await opens()
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    await guest.joins(room, "李明")
+
+    await desk.page.get_by_role("button", name="移出 李明").click()
+    await desk.page.get_by_role("dialog").get_by_role("button", name="移出").click()
+
+    await expect(guest.page.get_by_role("alert")).to_have_text("您已被移出房间。")
+    await expect(desk.page.locator(".leavers li")).to_contain_text("被移出")
+    await guest.page.reload()
+    await expect(guest.page.get_by_role("alert")).to_have_text("您已被移出房间。")
+
+
+async def test_a_guest_leaves_and_a_reload_is_no_return(opens: Opens, room: str) -> None:
+    guest = await opens()
+    await guest.joins(room, "李明")
+
+    await guest.button("离开").click()
+    await expect(guest.page.get_by_role("alert")).to_have_text("您已离开房间。")
+    await guest.page.reload()
+    await expect(guest.page.get_by_role("alert")).to_have_text("您已离开房间。")
+
+    await guest.button("重新加入").click()
+    await expect(guest.person("李明")).to_have_attribute("data-state", "online")
+
+
+async def test_looking_on_is_on_no_roster_and_taking_part_is(
+    opens: Opens, database: Database, host: Host, room: str, a: Api
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
+    assert [p["connection"] for p in (await a.room(room))["participants"]] == ["none"]
+
+    await desk.button("参加").click()
+    await expect(desk.person("张经理")).to_have_attribute("data-state", "online")
+
+    await desk.button("退出参加").click()
+    await expect(desk.page.locator(".person")).to_have_count(0)
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
+
+
+async def test_a_full_an_ended_and_an_unknown_room_say_so(
+    opens: Opens, host: Host, room: str, deployment: Deployment
+) -> None:
+    guest = await opens()
+    await guest.goes_to("/join/room_of_nobody")
+    await expect(guest.page.get_by_role("alert")).to_have_text("房间不存在，请检查邀请链接。")
+    await host.ends(room)
+    await guest.goes_to(f"/join/{room}")
+    await expect(guest.page.get_by_role("alert")).to_have_text("房间已结束，谢谢参加。")
+
+    small = Api(deployment.node(ROOM_CAPACITY="2"))
+    full = await host.creates(at=small)
+    await Guest(small).joins(full)
+    late = await opens(small.node.url)
+    await late.goes_to(f"/join/{full}")
+    await late.page.locator("input[name=name]").fill("李明")
+    await late.page.locator("form button").click()
+    await expect(late.page.get_by_role("alert")).to_have_text("房间已满，请稍后再试。")
+    await small.aclose()
+
+
+async def test_the_list_finds_rooms_and_counts_them_as_it_happens(
+    opens: Opens, database: Database, host: Host, a: Api
+) -> None:
+    desk = await opens()
+    rooms = [await host.creates() for _ in range(12)]
+    await host.ends(rooms[0])
+    await desk.signs_in(database, host)
+    rows = desk.page.locator("tbody tr")
+    await expect(rows).to_have_count(10)
+    await desk.button("下一页").click()
+    await expect(rows).to_have_count(2)
+    await desk.button("已结束").click()
+    await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text(rooms[0])
+    await desk.button("全部").click()
+    await desk.page.get_by_role("searchbox").fill(rooms[5])
+    await expect(rows).to_have_count(1)
+
+    guest = await Guest(a).joins(rooms[5])
+    await expect(rows.locator(".number")).to_contain_text("2 人")
+    await guest.connects()
+    await expect(rows.locator(".number")).to_have_text("1 在线 / 2 人")
+
+
+async def test_a_node_dies_under_two_browsers_and_they_go_on_by_themselves(
+    opens: Opens, database: Database, host: Host, deployment: Deployment
+) -> None:
+    dies, stays = deployment.node(), deployment.node()
+    way = TcpProxy(dies.port)
+    await way.start()
+    url = f"http://127.0.0.1:{way.port}"
+    room = await host.creates()
+    desk, guest = await opens(url), await opens(url)
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    await guest.joins(room, "李明")
+    await expect(desk.person("李明")).to_have_attribute("data-state", "online")
+
+    way.to_port = stays.port
+    await asyncio.to_thread(dies.kill)
+
+    for each in (desk, guest):
+        await expect(each.page.locator(".connection")).to_have_attribute(
+            "data-status", "live", timeout=patient(25) * 1000
+        )
+    stays_api = Api(stays)
+    await Guest(stays_api, name="王芳").joins(room)
+    await expect(desk.person("王芳")).to_have_count(1, timeout=patient(15) * 1000)
+    await expect(guest.person("王芳")).to_have_count(1, timeout=patient(15) * 1000)
+    log = await host.log(room)
+    assert "participant_left" not in {event["type"] for event in log}
+    shown = desk.page.locator(".timeline li")
+    await expect(shown).to_have_count(len(log))
+    await stays_api.aclose()
+    await desk.goes_to("/console")
+    for each in (desk, guest):
+        await each.context.close()
+    await way.close()

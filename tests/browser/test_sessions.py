@@ -1,0 +1,104 @@
+"""Signing in at a browser, in new tabs, and out again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import expect
+
+from coordinator.standins.wechat import WechatStandin
+from coordinator.store.database import Database
+from tests.browser.conftest import Opens
+from tests.people import Api, Host, staff_token
+from tests.product import Deployment, data
+
+
+async def test_a_link_signs_in_and_is_out_of_the_address_at_once(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host)
+
+    assert "code=" not in desk.page.url
+    await desk.page.reload()
+    await expect(desk.button("退出")).to_be_visible()
+
+
+async def test_a_used_link_says_what_to_do(opens: Opens) -> None:
+    desk = await opens()
+    await desk.goes_to("/console#code=used")
+
+    await expect(desk.page.get_by_role("alert")).to_contain_text("登录链接无效或已过期")
+
+
+async def test_a_new_tab_has_the_session_and_loses_it_with_the_others(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host)
+    tab = await desk.context.new_page()
+    await tab.goto(desk.url + "/console")
+    await expect(tab.get_by_role("button", name="退出")).to_be_visible()
+
+    await desk.button("退出").click()
+
+    for page in (desk.page, tab):
+        await expect(page.get_by_role("heading", name="登录控制台")).to_be_visible()
+        assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_another_browser_knows_nothing_of_it(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    await (await opens()).signs_in(database, host)
+    stranger = await opens()
+    await stranger.goes_to("/console")
+
+    await expect(stranger.page.get_by_role("heading", name="登录控制台")).to_be_visible()
+    assert not await stranger.button("用微信扫码登录").count(), "that way is not set up here"
+
+
+async def test_who_scans_the_picture_and_types_its_digits_signs_the_page_in(
+    opens: Opens, deployment: Deployment, host: Host
+) -> None:
+    with WechatStandin() as wechat:
+        api = Api(
+            await asyncio.to_thread(
+                deployment.node, WX_API_BASE=wechat.url, WX_APPID=wechat.appid,
+                WX_SECRET=wechat.secret, WX_CONSOLE_PAGE="pages/console/confirm",
+            )
+        )  # fmt: skip
+        desk = await opens(api.node.url)
+        await desk.goes_to("/console/rooms")
+        await desk.goes_to("/console")
+        await desk.button("用微信扫码登录").click()
+        match = await desk.page.locator(".match").inner_text()
+        scan_ticket = wechat.bodies[-1]["scene"].removeprefix("t=")
+        assert scan_ticket not in await desk.page.content()
+
+        token = staff_token(host.number, host.openid)
+        data(await api.post(f"/api/console/scans/{scan_ticket}/confirm", {"match": match}, token))
+
+        await expect(desk.button("退出")).to_be_visible()
+        await api.aclose()
+
+
+async def test_pages_for_admins_say_so_to_others(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host, "/console/deployment")
+
+    await expect(desk.page.get_by_text("此页面仅管理员可用。")).to_be_visible()
+
+
+async def test_a_page_of_an_older_version_wants_to_be_reloaded(
+    opens: Opens, database: Database, host: Host, room: str
+) -> None:
+    desk = await opens()
+    await desk.context.route(
+        "**/console/version", lambda route: route.fulfill(json={"version": "another"})
+    )
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+
+    await expect(desk.page.locator(".stale")).to_contain_text("服务已升级")
