@@ -87,6 +87,8 @@ class Client:
 
     def _notice_the_end(self, connection: Connection) -> None:
         """The network tells it when what was under way has arrived."""
+        if connection is self.connection:
+            self._end_stay()
         asyncio.get_running_loop().call_later(0.05, self._lose, connection)
 
     def _lose(self, connection: Connection) -> None:
