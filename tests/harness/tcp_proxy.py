@@ -34,6 +34,15 @@ class _End(asyncio.Protocol):
             self.other.waiting.clear()
 
     def data_received(self, data: bytes) -> None:
+        if self.proxy.delay_seconds:
+            # Later ones are never earlier: the delay is the same for all.
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.proxy.delay_seconds, self.carry, data)
+        else:
+            self.carry(data)
+
+    def carry(self, data: bytes) -> None:
+        """To the other end, or kept until there is one."""
         if self.other is None or self.other.transport is None:
             self.waiting.append(data)
         else:
@@ -57,10 +66,12 @@ class TcpProxy:
     Attributes:
         port: where the proxy's near end listens, once started.
         state: `whole`, `hung` or `cut`.
+        delay_seconds: how long each byte takes, each way.
     """
 
-    def __init__(self, to_port: int) -> None:
+    def __init__(self, to_port: int, *, delay_seconds: float = 0.0) -> None:
         self.to_port = to_port
+        self.delay_seconds = delay_seconds
         self.port = 0
         self.state = WHOLE
         self.ends: set[_End] = set()

@@ -29,7 +29,7 @@ MOST = 50_000
 MOST_PEOPLE = 2_000
 """People remembered of one room; beyond it, those that were learnt first go."""
 LAG_SECONDS = 0.05
-MOST_ROUND_TRIP_SECONDS = 0.5
+MOST_ROUND_TRIP_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,12 @@ class RoomCache:
 
     @property
     def lag(self) -> timedelta:
-        """How far behind `now` may be when a statement reaches Postgres: a round trip, and some.
+        """How far behind `now` may be when a statement reaches Postgres: two round trips (it may
+        have to be prepared first), and some.
 
         A time further off than this is not told to anybody.
         """
-        return timedelta(seconds=min(self._round_trip, MOST_ROUND_TRIP_SECONDS) + LAG_SECONDS)
+        return timedelta(seconds=2 * min(self._round_trip, MOST_ROUND_TRIP_SECONDS) + LAG_SECONDS)
 
     def set_clock(self, reading: ClockReading) -> None:
         """Takes a reading whose answer was not held up (no COMMIT in it) for what it says."""
