@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.people import Api, Guest, Host
 from tests.product import Deployment
 
 DOCUMENT = asyncapi_document("https://interview.example.com")
+ROOT = Path(__file__).parent.parent
 MESSAGES = DOCUMENT["components"]["messages"]
 
 
@@ -148,3 +150,12 @@ def test_the_types_of_people_and_rooms_name_the_same_members() -> None:
 
     assert welcome["room"]["properties"].keys() <= typed("RoomInfo").keys()
     assert welcome["participants"]["items"]["properties"].keys() == typed("Participant").keys()
+
+
+def test_the_reference_names_every_frame_and_member() -> None:
+    reference = (ROOT / "docs" / "protocol.md").read_text()
+
+    for name, message in MESSAGES.items():
+        assert message["name"] in reference, name
+        for member in message["payload"]["properties"]:
+            assert member in reference, f"{name}: {member}"
