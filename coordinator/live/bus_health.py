@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from coordinator.live.bus_link import BusLink
+from coordinator.live.bus_link import CREDIT_SECONDS, STALL_SECONDS, BusLink
 from coordinator.live.bus_messages import Beacon
 from coordinator.live.judge import Judge
 from coordinator.live.lease import Lease
@@ -48,6 +48,7 @@ class BusHealth:
         self._is_somebody_deaf = False
         self._told: bool | None = None
         self._told_at = float("-inf")
+        self._looked_at = time.monotonic()
         self.is_up = False
 
     # -- the judge's side -----------------------------------------------------------------------
@@ -85,6 +86,7 @@ class BusHealth:
     def look(self) -> None:
         """Whether Redis is up now, and whether this node is deaf; the others hear of that."""
         links = self._links()
+        self._forgive_a_stall(links)
         late = [link.beacon_at for link in links if not self._hears_judge(link, LATE_SECONDS)]
         self._lease.note_deafness(min(late, default=None))
         self._change(
@@ -93,6 +95,14 @@ class BusHealth:
             and all(self._hears_judge(link, LOST_SECONDS) for link in links)
             and not self._is_somebody_deaf
         )
+
+    def _forgive_a_stall(self, links: list[BusLink]) -> None:
+        """A process that stood still (looks are four a second) has beacons that wait to be read."""
+        now = time.monotonic()
+        if now - self._looked_at > STALL_SECONDS:
+            for link in links:
+                link.beacon_at = max(link.beacon_at, now - CREDIT_SECONDS)
+        self._looked_at = now
 
     def _hears_judge(self, link: BusLink, seconds: float) -> bool:
         return time.monotonic() - link.beacon_at < seconds or not self._lease.reaches_postgres

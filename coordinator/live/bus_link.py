@@ -27,6 +27,8 @@ RETRY_SECONDS = 0.3
 SUBSCRIBE_SECONDS = 3.0
 CREDIT_SECONDS = 1.5
 """A link that was just made counts as one that heard the judge so long ago."""
+STALL_SECONDS = 2.0
+"""A second that took so long: the process was frozen, or had no processor."""
 ROLE_EVERY = 3
 """Every so many probes the server is asked whether it is still a master."""
 
@@ -65,6 +67,7 @@ class BusLink:
         self._on_message = on_message
         self._on_change = on_change
         self._connection: RedisConnection | None = None
+        self._confirmed: set[bytes] = set()
         self._heard_at = float("-inf")
         is_cluster = target.kind == "cluster"
         self._verbs = (
@@ -89,10 +92,11 @@ class BusLink:
     async def listen(self, channel: bytes) -> None:
         """Hears a channel from when this returns; where the link is down, from when it is made."""
         self.wanted.add(channel)
-        if self._connection is not None:
+        if self._connection is not None and channel not in self._confirmed:
             # A failure is the link on its way down: what was missed is polled for then.
             with contextlib.suppress(OSError, TimeoutError):
                 await self._connection.subscribe(self._verbs[0], [channel])
+                self._confirmed.add(channel)
 
     def set_wanted(self, channels: Iterable[bytes]) -> None:
         """Hears these channels and no others; new ones from soon on."""
@@ -101,6 +105,7 @@ class BusLink:
         if connection is not None:
             for channel in self.wanted - new:
                 connection.unsubscribe(self._verbs[1], channel)
+                self._confirmed.discard(channel)
             if new - self.wanted:
                 connection.abort("its channels have changed")  # what it missed is polled for
         self.wanted = new
@@ -130,7 +135,7 @@ class BusLink:
             await connection.subscribe(self._verbs[0], channels, seconds=SUBSCRIBE_SECONDS)
             late = self.wanted.difference(channels)
             await connection.subscribe(self._verbs[0], late, seconds=SUBSCRIBE_SECONDS)
-            self._connection = connection
+            self._connection, self._confirmed = connection, {*channels, *late}
             self._heard_at = time.monotonic()
             self.beacon_at = max(self.beacon_at, time.monotonic() - CREDIT_SECONDS)
             self._on_change()
@@ -142,8 +147,12 @@ class BusLink:
         count = 0
         while not connection.lost.done():
             self.publish(self._echo, b"%d" % count)
+            asked_at = time.monotonic()
             await asyncio.wait([connection.lost], timeout=PROBE_SECONDS)
-            if time.monotonic() - self._heard_at > DEAD_SECONDS:
+            now = time.monotonic()
+            if now - asked_at > STALL_SECONDS:
+                self._heard_at = now  # this process stood still: what it heard waits to be read
+            if now - self._heard_at > DEAD_SECONDS:
                 raise TimeoutError("the echo did not come back")
             count += 1
             if self._target.kind == "sentinel" and not count % ROLE_EVERY:

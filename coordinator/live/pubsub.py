@@ -225,8 +225,6 @@ class Bus:
         Where its server is away it is heard from when that is back.
         """
         channel = self._channel_of(feed)
-        if channel in self._wanted:
-            return
         self._wanted.add(channel)
         link = self._link_of(channel)
         if link is not None:

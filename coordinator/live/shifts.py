@@ -34,7 +34,8 @@ class Shifts:
         self._ask_at: dict[str, float] = {}
 
     async def is_held(self, kind: str) -> bool:
-        """Takes the duty, or renews it; False where another node has it, or was just asked.
+        """Takes the duty, or renews it; False where another node has it, or had it when this one
+        last asked.
 
         Raises:
             Unavailable: Postgres is away.
