@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
+from dataclasses import fields
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+import coordinator
 from coordinator.settings import DEFAULT_LIMITS, ApiKey, Settings, SettingsError
 
 SECRET = "s" * 32
@@ -230,3 +233,19 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
 )  # fmt: skip
 def test_a_bad_value_is_named(name: str, value: str) -> None:
     assert any(name in problem for problem in problems(**{name: value}))
+
+
+def test_no_setting_is_read_by_nobody() -> None:
+    """An option that nothing reads would promise what nothing does."""
+    root = Path(coordinator.__file__).parent
+    sources = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in root.rglob("*.py")
+        if path.name not in ("settings.py", "environment.py")
+    )
+    read = set(re.findall(r"settings\.(\w+)", sources))
+    derived = {"port", "host"}  # read by what `Settings` derives from them
+    own = (root / "settings.py").read_text(encoding="utf-8")
+    derived |= set(re.findall(r"self\.(\w+)", own))
+    unread = {each.name for each in fields(Settings)} - read - derived
+    assert unread == set()
