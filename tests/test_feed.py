@@ -87,7 +87,7 @@ class Listener:
 
     def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
         if not resumed:
-            assert bytes(feed.snapshot()["seen"]) == str(since).encode()
+            assert bytes(feed.snapshot().members["seen"]) == str(since).encode()
         self.welcomes.append((resumed, since))
 
     def close(self, code: CloseCode) -> None:

@@ -7,11 +7,12 @@ read at once. An event may also end connections: that is the `Departure` which `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event
+from coordinator.domain.seats import Seats
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,16 @@ class Counts(NamedTuple):
     online: int
 
 
-@dataclass(slots=True)
 class Roster:
     """Who is in the room now, by user id in order of joining, as snapshots show them."""
 
-    room: dict[str, Any]
-    participants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    online: int = field(init=False)
+    __slots__ = ("online", "participants", "room")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, room: dict[str, Any], participants: Mapping[str, dict[str, Any]] | None = None
+    ) -> None:
+        self.room = room
+        self.participants = Seats(participants)
         self.online = sum(map(_is_online, self.participants.values()))
 
     def apply(self, event: Event) -> Departure | None:
@@ -84,7 +86,7 @@ class Roster:
         self.online += _is_online(participant)
 
     def _remove(self, user_id: str) -> None:
-        before = self.participants.pop(user_id, None)
+        before = self.participants.remove(user_id)
         self.online -= before is not None and _is_online(before)
 
     def _connect(self, user_id: str, state: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,7 @@ from coordinator.domain.roster import Counts
 from coordinator.live.feed import Feed
 from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_frame, now
 from coordinator.live.hub import Hub
+from coordinator.live.snapshot import RESUMED, Snapshot, greeting
 from coordinator.live.websocket import LiveSocket, Refused
 from coordinator.metrics import SLOW_CONSUMERS
 
@@ -107,7 +108,7 @@ class Connection:
 
     def welcome(self, feed: Feed, *, since: int, counts: Counts | None, resumed: bool) -> None:
         """Greets: what this connection is, and the snapshot or that the missed events follow."""
-        snapshot = {} if resumed else feed.snapshot(counts_only=self.counts_only)
+        snapshot = RESUMED if resumed else feed.snapshot(counts_only=self.counts_only)
         self.greet(feed, since=since, counts=counts, resumed=resumed, snapshot=snapshot)
 
     def greet(
@@ -117,11 +118,11 @@ class Connection:
         since: int,
         counts: Counts | None,
         resumed: bool,
-        snapshot: Mapping[str, msgspec.Raw],
+        snapshot: Snapshot,
     ) -> None:
         """Sends a `welcome`; `snapshot` has the members that tell the state of `since`."""
         self.feed = feed  # it listens from now on: whatever ends it takes it off there
-        is_room = feed.key.kind == ROOM
+        is_room, members = feed.key.kind == ROOM, snapshot.members
         people, online = counts if counts is not None and self.counts_only else (UNSET, UNSET)
         welcome = Welcome(
             room_id=feed.key.id if is_room else UNSET,
@@ -129,9 +130,9 @@ class Connection:
             seq=since,
             epoch=feed.epoch,
             resumed=resumed,
-            room=snapshot.get("room", UNSET),
-            participants=snapshot.get("participants", UNSET),
-            interview=snapshot.get("interview", UNSET),
+            room=members.get("room", UNSET),
+            participants=members.get("participants", UNSET),
+            interview=members.get("interview", UNSET),
             participant_count=people,
             online_count=online,
             identity=self.identity,
@@ -141,11 +142,12 @@ class Connection:
             token_expires_at=timestamp(self.expires_at) if self.expires_at else UNSET,
             now=now(),
         )
-        greeting = welcome.to_bytes()
-        if len(greeting) > _LARGE_WELCOME:
+        pieces = greeting(welcome, snapshot)
+        size = sum(map(len, pieces))
+        if size > _LARGE_WELCOME:
             # A large room's snapshot is not the client's slowness: it may be unsent beside it.
-            self.socket.limit_unsent(self.context.buffer_bytes + len(greeting))
-        self.socket.write(greeting)
+            self.socket.limit_unsent(self.context.buffer_bytes + size)
+        self.socket.write_pieces(pieces)
 
     def close(self, code: CloseCode, *, after_ms: int | None = None) -> None:
         """Says bye and closes. What the feed has pending is not sent first: see `say_bye`."""

@@ -15,13 +15,13 @@ import asyncio
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 
 from coordinator.domain.events import Event, FeedKey, Head
-from coordinator.domain.roster import Counts, Departure, NotUnderstood, Roster
+from coordinator.domain.roster import Counts, Departure, NotUnderstood
 from coordinator.live.frames import EventFrame
 from coordinator.live.history import History
+from coordinator.live.snapshot import Snapshot
 from coordinator.live.subscribers import Subscribers
 from coordinator.store.heads import Moved
 
@@ -114,7 +114,7 @@ class Feed:
         self.recalling = asyncio.Lock()
         self._doubtful: list[Event] = []
         """While it is stale: the events since the one that was not understood."""
-        self._snapshot: dict[str, msgspec.Raw] | None = None
+        self._snapshot: Snapshot | None = None
 
     @property
     def seq(self) -> int | None:
@@ -227,17 +227,16 @@ class Feed:
             log.warning("event_not_understood", feed=event.feed.id, what=str(doubt))
             self.is_stale, self._doubtful = True, [event]
 
-    def snapshot(self, *, counts_only: bool = False) -> dict[str, msgspec.Raw]:
-        """The members of a `welcome` that tell the state, as JSON; cached until the next event.
+    def snapshot(self, *, counts_only: bool = False) -> Snapshot:
+        """The state as `welcome` frames tell it; cached until the next event.
 
         Args:
             counts_only: without those who are there.
         """
-        if counts_only and isinstance(self.state, Roster):
-            return {"room": msgspec.Raw(msgspec.json.encode(self.state.room))}
+        if counts_only:
+            return Snapshot.of(self.state, counts_only=True)
         if self._snapshot is None:
-            assert self.state is not None
-            self._snapshot = encoded(self.state)
+            self._snapshot = Snapshot.of(self.state)
         return self._snapshot
 
     def counts_at(self, since: int) -> Counts | None:
@@ -251,10 +250,3 @@ class Feed:
         if self.head is not None and seq == self.head.seq:
             return self.head.epoch
         return self.history.epoch_of(seq)
-
-
-def encoded(state: FeedState) -> dict[str, msgspec.Raw]:
-    """The members of a `welcome` that tell a state, each as JSON."""
-    return {
-        name: msgspec.Raw(msgspec.json.encode(value)) for name, value in state.snapshot().items()
-    }

@@ -253,14 +253,18 @@ class Away(Frame, kw_only=True, tag="away"):
 # -- bytes ---------------------------------------------------------------------------------------
 
 
+def frame_header(size: int) -> bytes:
+    """What stands before the `size` bytes of an unfragmented text frame of a server."""
+    if size < 126:
+        return bytes((_TEXT, size))
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
+
+
 def text_frame(payload: bytes) -> bytes:
     """One unfragmented text frame of a server."""
-    size = len(payload)
-    if size < 126:
-        return bytes((_TEXT, size)) + payload
-    if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+    return frame_header(len(payload)) + payload
 
 
 class EventFrame:

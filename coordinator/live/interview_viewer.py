@@ -15,9 +15,10 @@ from coordinator.domain.errors import NotFound
 from coordinator.domain.events import Head
 from coordinator.domain.interview import InterviewState
 from coordinator.domain.roster import Counts
-from coordinator.live.feed import Feed, encoded
+from coordinator.live.feed import Feed
 from coordinator.live.history import HISTORY
 from coordinator.live.observer import Observer
+from coordinator.live.snapshot import Snapshot
 
 TRIES = 5
 LATE_SECONDS = 0.05
@@ -59,7 +60,7 @@ class InterviewViewer(Observer):
         if state is None or since != self.connect_seq:
             super().welcome(feed, since=since, counts=counts, resumed=resumed)
         else:
-            snapshot = encoded(state)
+            snapshot = Snapshot.of(state)
             self.greet(feed, since=since, counts=counts, resumed=False, snapshot=snapshot)
 
     async def _resume(self, since: int | None, epoch: str | None) -> None:

@@ -189,6 +189,11 @@ class LiveSocket(asyncio.Protocol):
         if not self.is_closing:
             self.transport.write(frames)
 
+    def write_pieces(self, pieces: list[bytes]) -> None:
+        """Sends frames that come in pieces, which are not copied; nothing after a close."""
+        if not self.is_closing:
+            self.transport.writelines(pieces)
+
     def close(self, code: int, reason: str, last: bytes = b"") -> None:
         """Sends `last` and a close frame; the connection is gone within `CLOSE_SECONDS`.
 
