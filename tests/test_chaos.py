@@ -31,6 +31,7 @@ async def test_nothing_is_lost_or_doubled_while_servers_and_nodes_die() -> None:
     assert report.broken == []
     assert sum(report.faults.values()) >= 3
     assert report.events > 50
+    assert report.told >= report.events
 
 
 def test_the_plan_follows_from_the_seed_alone() -> None:

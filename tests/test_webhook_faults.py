@@ -264,6 +264,41 @@ async def test_a_frozen_sender_that_wakes_writes_nothing_over_its_successor(scen
     assert scene.repeated <= 2
 
 
+async def test_in_another_history_a_room_is_told_anew_from_where_it_differs(
+    scene: Scene,
+) -> None:
+    room, whole = await scene.creates(), await scene.creates()
+    await scene.joins(room, 4)
+    await scene.joins(whole, 1)
+    await scene.is_whole()
+    before = {d.seq: d.id for d in scene.receiver.of(room)}
+    postgres = await asyncpg.connect(
+        f"postgresql://postgres@127.0.0.1:{scene.cluster.postgres.port}/coordinator"
+    )
+    async with asyncio.timeout(10):
+        position = "SELECT position FROM webhook_feeds WHERE feed_id = $1"
+        while await postgres.fetchval(position, room) != 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    for node in scene.cluster.nodes:
+        node.kill()
+
+    await postgres.execute("DELETE FROM room_events WHERE room_id = $1 AND seq > 2", room)
+    await postgres.execute("UPDATE interview_rooms SET last_seq = 2 WHERE room_id = $1", room)
+    await postgres.execute("UPDATE deployment SET epoch = 'restored'")
+    await postgres.close()
+    for node in scene.cluster.nodes:
+        scene.cluster.start_node(node)
+    for node in scene.cluster.nodes:
+        await scene.cluster.ready(node)
+    await scene.joins(room, 6)
+    await scene.receiver.has(room, 8, patience=40)
+
+    told = [(d.seq, d.id) for d in scene.receiver.of(room)]
+    assert [seq for seq, _ in told] == [1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8]
+    assert not {seq_and_id[1] for seq_and_id in told[5:]} & set(before.values())
+    assert {d.seq for d in scene.receiver.of(whole)} == {1, 2}
+
+
 async def test_100_hanging_rooms_do_not_hold_up_the_others(scene: Scene) -> None:
     well = await scene.creates()
     await scene.is_whole()

@@ -37,6 +37,10 @@ def show(console: Console, report: Report) -> None:
         f"deadlines   at most {report.worst_late:.1f} s late (outages move them);"
         f" ready again {report.repaired_in:.1f} s after the last mending", highlight=False,
     )  # fmt: skip
+    console.print(
+        f"webhook     {report.told:,} deliveries, {report.told_twice:,} of them repeated",
+        highlight=False,
+    )
     if report.excused:
         console.print(f"excused     {report.excused} joins: their node was killed", highlight=False)
     for sentence in report.broken[:40]:

@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 
 from loadtest.screen import Screen
+from tests.chaos.back_end import MOST_REPEATED, BackEnd
 from tests.chaos.client import SLOW_SECONDS, Client, InReach, NodeInReach, Observations, Slow
 from tests.chaos.faults import Past, carry_out, plan
 from tests.chaos.population import Population
 from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
 from tests.harness.cluster import Cluster
+from tests.receiver import SETTINGS
 
 GRACE = 6.0
 SETTLE_SECONDS = 14.0
@@ -35,6 +37,7 @@ class Report:
         slowest_repaired: the latest delivery while Postgres answered the client's node.
         worst_late: seconds by which a `left` came after its deadline, outages included.
         repaired_in: seconds from the last mending until every node said `ready`.
+        told: deliveries that the back end took; `told_twice`: those that it had taken before.
     """
 
     seed: int
@@ -50,6 +53,8 @@ class Report:
     worst_late: float
     repaired_in: float
     excused: int
+    told: int
+    told_twice: int
     broken: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -65,7 +70,10 @@ async def chaos(
     """One run: the plan carried out under load, then the verdict."""
     faults = plan(seed, seconds, nodes)
     observed = Observations()
-    async with Cluster(nodes=nodes, grace=grace) as cluster:
+    async with (
+        Cluster(nodes=nodes, grace=grace, **SETTINGS) as cluster,
+        BackEnd(cluster) as back_end,
+    ):
         population = Population(cluster, observed, seed, rooms, people)
         try:
             await population.start()
@@ -81,6 +89,10 @@ async def chaos(
                 await asyncio.sleep(grace + SETTLE_SECONDS)
             states = await end_states(cluster, population)
             broken = judge(states, observed, grace, _was_well(past), _outages(past))
+            async with screen.step("the back end is told the rest"):
+                broken += await back_end.judge(states)
+            if back_end.repeated > MOST_REPEATED * len(faults):
+                broken.append(f"the back end was told {back_end.repeated} events twice")
             late_joins, excused = ghosts(
                 states, observed, {node.number: node.killed for node in cluster.nodes}
             )
@@ -98,7 +110,7 @@ async def chaos(
         slowest=_slowest(observed.slow, past, start, blamed=()),
         slowest_repaired=_slowest(observed.slow, past, start, blamed=_NOBODY_COULD_TELL),
         worst_late=max([lateness(s.log) for s in states], default=0.0), repaired_in=repaired_in,
-        excused=excused,
+        excused=excused, told=back_end.told, told_twice=back_end.repeated,
         broken=broken + late_joins + errors + _late(observed, past, start),
     )  # fmt: skip
 
