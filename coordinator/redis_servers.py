@@ -106,12 +106,17 @@ async def _ask_sentinel(target: RedisTarget, address: Address) -> Servers:
 
 
 async def require_master(server: RedisConnection) -> None:
-    """Checks that the server takes itself for a master.
+    """Checks that the server takes itself for a master; one that may not be asked is believed.
 
     Raises:
-        ConnectionFailed: it is a replica (a failover is under way), or does not say.
+        ConnectionFailed: it is a replica: a failover is under way.
     """
-    role = await server.ask("ROLE")
+    try:
+        role = await server.ask("ROLE")
+    except ConnectionFailed as error:
+        if str(error).startswith("NOPERM"):
+            return
+        raise
     if not role or role[0] != b"master":
         raise ConnectionFailed("the server is no master")
 
