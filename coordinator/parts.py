@@ -26,7 +26,7 @@ from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
 from coordinator.store.duties import Duties
 from coordinator.store.images import Images
-from coordinator.store.interviews import Interviews
+from coordinator.store.interviews import StoredInterviews
 from coordinator.store.jobs import Jobs
 from coordinator.store.node_reports import NodeReports
 from coordinator.store.nodes import Nodes
@@ -50,7 +50,7 @@ class StoreParts:
     database: Database
     people: People
     rooms: Rooms
-    interviews: Interviews
+    interviews: StoredInterviews
     jobs: Jobs
     images: Images
     nodes: Nodes
@@ -68,7 +68,7 @@ def build_store(settings: Settings) -> StoreParts:
         database,
         People(database, DataCipher(settings.data_keys)),
         Rooms(database),
-        Interviews(database),
+        StoredInterviews(database),
         Jobs(database),
         Images(database),
         Nodes(database),

@@ -2,7 +2,7 @@
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from coordinator.store.tables import Interviews
+from coordinator.store.engine import ENGINE
 
 ID = "2026-11-20T14:00:00:000000"
 VERSION = "1.38.0"
@@ -84,7 +84,7 @@ async def forwards() -> MigrationManager:
 
     async def make_tables() -> None:
         for statement in STATEMENTS:
-            await Interviews._meta.db.run_ddl(statement)
+            await ENGINE.run_ddl(statement)
 
     manager.add_raw(make_tables)
     return manager

@@ -2,7 +2,7 @@
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from coordinator.store.tables import Interviews
+from coordinator.store.engine import ENGINE
 
 ID = "2026-11-25T09:00:00:000000"
 VERSION = "1.38.0"
@@ -46,7 +46,7 @@ async def forwards() -> MigrationManager:
 
     async def add_columns() -> None:
         for statement in STATEMENTS:
-            await Interviews._meta.db.run_ddl(statement)
+            await ENGINE.run_ddl(statement)
 
     manager.add_raw(add_columns)
     return manager

@@ -2,7 +2,7 @@
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from coordinator.store.tables import InterviewParticipants
+from coordinator.store.engine import ENGINE
 
 ID = "2026-11-25T12:10:00:000000"
 VERSION = "1.38.0"
@@ -13,7 +13,7 @@ async def forwards() -> MigrationManager:
     manager = MigrationManager(migration_id=ID, app_name="coordinator", description=DESCRIPTION)
 
     async def add_columns() -> None:
-        await InterviewParticipants._meta.db.run_ddl(
+        await ENGINE.run_ddl(
             'ALTER TABLE interview_participants ADD COLUMN joined_from VARCHAR(32) COLLATE "C"'
         )
 

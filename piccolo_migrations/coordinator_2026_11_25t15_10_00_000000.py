@@ -2,7 +2,7 @@
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from coordinator.store.tables import ConsoleTickets
+from coordinator.store.engine import ENGINE
 
 ID = "2026-11-25T15:10:00:000000"
 VERSION = "1.38.0"
@@ -43,7 +43,7 @@ async def forwards() -> MigrationManager:
 
     async def make_tables() -> None:
         for statement in STATEMENTS:
-            await ConsoleTickets._meta.db.run_ddl(statement)
+            await ENGINE.run_ddl(statement)
 
     manager.add_raw(make_tables)
     return manager

@@ -2,7 +2,7 @@
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from coordinator.store.tables import NodeReports
+from coordinator.store.engine import ENGINE
 
 ID = "2026-11-25T15:20:00:000000"
 VERSION = "1.38.0"
@@ -28,7 +28,7 @@ async def forwards() -> MigrationManager:
 
     async def make_table() -> None:
         for statement in STATEMENTS:
-            await NodeReports._meta.db.run_ddl(statement)
+            await ENGINE.run_ddl(statement)
 
     manager.add_raw(make_table)
     return manager

@@ -88,3 +88,25 @@ async def test_who_waits_behind_a_query_that_hangs_is_told_in_time(
     names: Coalesced[str, str] = Coalesced(read)
     asked = await asyncio.gather(names.get("a"), names.get("b"), return_exceptions=True)
     assert [type(answer) for answer in asked] == [Unavailable, Unavailable]
+
+
+async def test_a_queue_that_is_full_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coalesce, "MOST_WAITING", 2)
+    go_on = asyncio.Event()
+
+    async def read(keys: list[str]) -> dict[str, str]:
+        await go_on.wait()
+        return dict.fromkeys(keys, "there")
+
+    names: Coalesced[str, str] = Coalesced(read)
+    under_way = asyncio.create_task(names.get("a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(names.get(key)) for key in ("b", "c")]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Unavailable):
+        await names.get("d")
+
+    go_on.set()
+    assert await asyncio.gather(under_way, *waiting, names.get("b")) == ["there"] * 4

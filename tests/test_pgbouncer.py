@@ -17,7 +17,7 @@ from coordinator.domain.events import Head
 from coordinator.domain.people import Staff
 from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
-from coordinator.store.interviews import Interviews
+from coordinator.store.interviews import StoredInterviews
 from coordinator.store.migrations import migrate
 from coordinator.store.room_writer.commands import Join, Leave
 from coordinator.store.room_writer.queue import Writer
@@ -116,7 +116,7 @@ async def test_what_is_not_there_is_nothing(pooled: Database) -> None:
     assert await rooms.events_after("unknown", 0, 10) == []
     assert await rooms.vanished([("unknown", head)]) == {"unknown"}
     assert [moved.last_seq for moved in await rooms.moved([("unknown", head)])] == [None]
-    assert await Interviews(pooled).load("unknown") is None
+    assert await StoredInterviews(pooled).load("unknown") is None
 
 
 async def test_a_node_serves_a_hundred_at_once_with_that_many_servers(

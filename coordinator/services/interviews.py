@@ -28,8 +28,7 @@ from coordinator.domain.interview import (
 )
 from coordinator.domain.report import as_json, as_markdown, require_report
 from coordinator.settings import ApiKey
-from coordinator.store.interviews import Call, Listed
-from coordinator.store.interviews import Interviews as StoredInterviews
+from coordinator.store.interviews import Call, Listed, StoredInterviews
 from coordinator.store.jobs import Jobs
 
 MAX_RECORD_BYTES = 1024 * 1024

@@ -8,7 +8,7 @@ from coordinator.domain.events import Event
 from coordinator.domain.interview import Interview, JobBrief
 from coordinator.domain.job import Enterprise, Job
 from coordinator.store.database import Database
-from coordinator.store.interviews import Call, Interviews
+from coordinator.store.interviews import Call, StoredInterviews
 from coordinator.store.jobs import write_jobs
 
 _ENTERPRISE = Enterprise("ent_xxx", "武汉光谷科技有限公司")
@@ -95,7 +95,7 @@ async def seed(database: Database) -> None:
     Raises:
         Unavailable: Postgres is away.
     """
-    interviews = Interviews(database)
+    interviews = StoredInterviews(database)
     async with database.transaction() as connection:
         await write_jobs(connection, JOBS)
         await interviews.alone(connection, _CALL)
@@ -109,7 +109,7 @@ async def reset_example(database: Database) -> list[Event]:
     Raises:
         Unavailable: Postgres is away.
     """
-    interviews = Interviews(database)
+    interviews = StoredInterviews(database)
     async with database.transaction() as connection:
         record = await interviews.locked(connection, EXAMPLE_ID, enterprise=None)
         if record is None or record.interview == EXAMPLE:
@@ -121,7 +121,7 @@ async def reset_example(database: Database) -> list[Event]:
 _CALL = Call(key_name=_BY, fingerprint=_BY, idempotency_key=None, body_digest="")
 
 
-async def _add_example(interviews: Interviews, connection: Any) -> None:
+async def _add_example(interviews: StoredInterviews, connection: Any) -> None:
     job = next(job for job in JOBS if job.id == EXAMPLE.job_id)
     brief = JobBrief(job.id, job.title, job.enterprise)
     await interviews.add(connection, EXAMPLE_ID, EXAMPLE, brief, _CALL)

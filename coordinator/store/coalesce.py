@@ -20,6 +20,9 @@ PATIENCE_SECONDS = 4.0
 MOST = 200
 """Questions of one query."""
 
+MOST_WAITING = 5_000
+"""Different questions that wait; beyond it whoever asks is told at once."""
+
 
 class Coalesced(Generic[K, V]):
     """Answers single questions by a query for many.
@@ -38,10 +41,12 @@ class Coalesced(Generic[K, V]):
 
         Raises:
             Unavailable: neither the query under way nor the next one ended within
-                `PATIENCE_SECONDS`.
+                `PATIENCE_SECONDS`, or too many wait.
             whatever the query raises, to all who share it.
         """
         answer = self._waiting.get(key)
+        if answer is None and len(self._waiting) >= MOST_WAITING:
+            raise Unavailable(retry_after=1)
         if answer is None:
             loop = asyncio.get_running_loop()
             answer = self._waiting[key] = loop.create_future()

@@ -28,13 +28,12 @@ from coordinator.store import outages
 from coordinator.store.connect import Connector
 from coordinator.store.engine import ENGINE
 from coordinator.store.epochs import Epochs
+from coordinator.store.line import PATIENCE_SECONDS, Line, Queries
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 4.5
-"""How long a caller waits for a connection and for its queries, together."""
 POOL_SIZE = 14
 POOLED_SIZE = 3
 """Connections of the pool behind a pooler in transaction mode: a node uses at most six at once."""
@@ -76,7 +75,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
         self._loop.call_soon(self.terminate)
 
 
-class Database:
+class Database(Queries):
     """One deployment's Postgres. Safe to use from many tasks.
 
     Every method raises `Unavailable` where Postgres cannot serve (`outages.is_outage`), and tells
@@ -187,8 +186,14 @@ class Database:
         except Exception as error:
             raise self.translated(error) from error
 
-    def line(self) -> Line:
-        """A connection for one purpose, made when it is first needed."""
+    def line(self, *, is_vital: bool = False) -> Line:
+        """A connection for one purpose, made when it is first needed.
+
+        Behind a pooler in transaction mode connections are few: there those that are not vital (the
+        lease is) are one.
+        """
+        if self.is_pooled and not is_vital and self._lines:
+            return self._lines[0]
         line = Line(self)
         self._lines.append(line)
         return line
@@ -278,28 +283,6 @@ class Database:
             with ENGINE.on(connection):
                 return await query.run()
 
-    async def fetch(self, sql: str, *values: Any) -> list[Any]:
-        """All rows of one prepared statement."""
-        async with self.connection() as connection:
-            rows: list[Any] = await connection.fetch(sql, *values)
-            return rows
-
-    async def fetchrow(self, sql: str, *values: Any) -> Any:
-        """The first row, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(sql, *values)
-
-    async def fetchval(self, sql: str, *values: Any) -> Any:
-        """The first column of the first row, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchval(sql, *values)
-
-    async def execute(self, sql: str, *values: Any) -> str:
-        """Runs one statement; its command tag (`UPDATE 1`)."""
-        async with self.connection() as connection:
-            tag: str = await connection.execute(sql, *values)
-            return tag
-
     async def fetch_told(self, sql: str, *values: Any, key: str) -> list[Any]:
         """Rows that clients are told, from a history that is proven to be `epochs.current`.
 
@@ -371,66 +354,6 @@ class Database:
                     raise
         async with self.transaction() as connection:
             return await work(connection)
-
-
-class Line:
-    """One connection that nobody else uses: its callers wait for each other and for nobody else.
-
-    Its methods are those of `Database`.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: Any = None
-        self._free = asyncio.Lock()
-
-    def close(self) -> None:
-        """Ends the connection, also under a query; the next query makes another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """The connection, outside of any transaction, for `PATIENCE_SECONDS` in all."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._free:
-                try:
-                    if self._connection is None or self._connection.is_closed():
-                        self._connection = await self._database.connect()
-                    yield self._connection
-                except (Exception, asyncio.CancelledError) as error:
-                    if isinstance(error, asyncio.CancelledError) or outages.is_outage(error):
-                        self.close()
-                    raise
-            self._database.note_success()
-        except Exception as error:
-            translated = self._database.translated(error)
-            if translated is error:
-                raise
-            raise translated from error
-
-    async def fetch(self, sql: str, *values: Any) -> list[Any]:
-        """All rows of one prepared statement."""
-        async with self.connection() as connection:
-            rows: list[Any] = await connection.fetch(sql, *values)
-            return rows
-
-    async def fetchrow(self, sql: str, *values: Any) -> Any:
-        """The first row, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(sql, *values)
-
-    async def fetchval(self, sql: str, *values: Any) -> Any:
-        """The first column of the first row, or None."""
-        async with self.connection() as connection:
-            return await connection.fetchval(sql, *values)
-
-    async def execute(self, sql: str, *values: Any) -> str:
-        """Runs one statement; its command tag (`UPDATE 1`)."""
-        async with self.connection() as connection:
-            tag: str = await connection.execute(sql, *values)
-            return tag
 
 
 def _end(connection: Any) -> None:

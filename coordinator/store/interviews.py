@@ -1,8 +1,9 @@
 """AI interviews and their log: the tables `interviews` and `interview_events`.
 
 Writing happens inside a transaction of the caller (`Database.transaction`), who holds the row:
-`Interviews.locked` waits for it. `at` of an event is read from Postgres's clock after that wait,
-and is at least a millisecond later than that of the one before, so `updatedAt` always moves on.
+`StoredInterviews.locked` waits for it. `at` of an event is read from Postgres's clock after that
+wait, and is at least a millisecond later than that of the one before, so `updatedAt` always moves
+on.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Listed:
     updated_at: datetime
 
 
-class Interviews:
+class StoredInterviews:
     """Reads and writes interviews. Raises `Unavailable` where Postgres is away.
 
     It is also the hub's source of the feeds of kind `interview`. `enterprise` is the tenant that

@@ -63,7 +63,7 @@ class Nodes:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._epochs = database.epochs
-        self._lease = database.line()
+        self._lease = database.line(is_vital=True)
         self._judge = database.line()
 
     async def enter(self, node_epoch: str, name: str, lease: timedelta) -> None:

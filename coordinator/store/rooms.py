@@ -31,26 +31,21 @@ _ROOM_COLUMNS = """
     r.last_seq, r.last_at, r.present, r.guests, r.online, r.host_absent_since, r.empty_since
 """
 
-# One statement sees one moment: the roster and the seq that it reflects belong together.
+# One statement sees one moment: the roster and the event that it reflects belong together.
 # OFFSET 0 keeps the planner from reading all participants once where few rooms hold most of them.
-_ROOM_AND_PEOPLE = f"""
-    SELECT {_ROOM_COLUMNS}, p.user_id, p.user_name, p.role, p.identity, p.joined_at, p.left_at,
-           p.connection
+_LOAD = """
+    SELECT r.room_id, r.room_name, r.host_name, r.status, r.created_at, r.last_seq, r.last_at,
+           last.epoch AS last_epoch, p.user_id, p.user_name, p.role, p.identity, p.joined_at,
+           p.left_at, p.connection
     FROM interview_rooms r
+    LEFT JOIN room_events last ON last.room_id = r.room_id AND last.seq = r.last_seq
     LEFT JOIN LATERAL (
-        SELECT * FROM interview_participants p
-        WHERE p.room_id = r.room_id AND (p.left_at IS NULL OR r.status = 'ended')
+        SELECT * FROM interview_participants p WHERE p.room_id = r.room_id AND p.left_at IS NULL
         OFFSET 0
     ) p ON true
     WHERE r.room_id = ANY($1::varchar[])
     ORDER BY r.room_id, p.joined_seq
 """
-
-_LOAD = _ROOM_AND_PEOPLE.replace(
-    "FROM interview_rooms r",
-    """, last.epoch AS last_epoch FROM interview_rooms r
-    LEFT JOIN room_events last ON last.room_id = r.room_id AND last.seq = r.last_seq""",
-)
 
 # A room that has not moved costs its own row. `stands`: the event told last is still there.
 _MOVED = """
@@ -178,7 +173,6 @@ class Rooms:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._rooms = Coalesced(self._read_rooms)
-        self._rooms_with_people = Coalesced(self._read_rooms_with_people)
         self._loads = Coalesced(self._read_loads)
 
     async def create(self, *, room_id: str, room_name: str, host_name: str, host: Staff) -> Room:
@@ -234,22 +228,6 @@ class Rooms:
             room_ids,
         )
         return {row["room_id"]: _stored(row) for row in rows}
-
-    async def room_with_people(self, room_id: str) -> tuple[StoredRoom, list[Attendance]] | None:
-        """The room and who is in it, in order of joining; of an ended room, who attended."""
-        return await self._rooms_with_people.get(room_id)
-
-    async def _read_rooms_with_people(
-        self, room_ids: list[str]
-    ) -> dict[str, tuple[StoredRoom, list[Attendance]]]:
-        found: dict[str, tuple[StoredRoom, list[Attendance]]] = {}
-        for row in await self.database.fetch(_ROOM_AND_PEOPLE, room_ids):
-            room_id = row["room_id"]
-            if room_id not in found:
-                found[room_id] = (_stored(row), [])
-            if row["user_id"] is not None:
-                found[room_id][1].append(_attendance(row))
-        return found
 
     async def is_participant(self, room_id: str, user_id: str) -> bool:
         """True for whoever is or was in the room, and has not been removed."""
@@ -388,7 +366,7 @@ def _loaded(rows: list[Any]) -> tuple[Head, Roster]:
         "createdAt": timestamp(first["created_at"]),
     }
     people = [_attendance(row) for row in rows if row["user_id"] is not None]
-    here = {p.user_id: person_view(p) for p in people if p.left_at is None}
+    here = {p.user_id: person_view(p) for p in people}
     head = Head(first["last_seq"], first["last_epoch"] or "", timestamp(first["last_at"]))
     return head, Roster(view, here)
 

@@ -131,7 +131,7 @@ class Connections(Table, tablename="connections", db=ENGINE):
     number = BigInt(null=True, default=None)
 
 
-class Nodes(Table, tablename="nodes", db=ENGINE):
+class NodesTable(Table, tablename="nodes", db=ENGINE):
     """One row per running node: its lease. `held_since`: since when it has been held unbroken.
 
     `speaks`: the version of what it says on the bus. `deaf_since`: since when it has not heard the
@@ -146,7 +146,7 @@ class Nodes(Table, tablename="nodes", db=ENGINE):
     deaf_since = Timestamptz(null=True, default=None)
 
 
-class Duties(Table, tablename="duties", db=ENGINE):
+class DutiesTable(Table, tablename="duties", db=ENGINE):
     """What one node at a time does for all: `holder` is its node epoch (`store/duties.py`)."""
 
     kind = Varchar(30, primary_key=True)
@@ -155,7 +155,7 @@ class Duties(Table, tablename="duties", db=ENGINE):
     generation = BigInt()
 
 
-class Deployment(Table, tablename="deployment", db=ENGINE):
+class DeploymentTable(Table, tablename="deployment", db=ENGINE):
     """One row that names this database: it sets this deployment's channels on a shared Redis apart.
 
     `epoch` names the history that it is in, `fingerprint` the server for which that was made
@@ -185,7 +185,7 @@ class Enterprises(Table, tablename="enterprises", db=ENGINE):
     name = Varchar(200)
 
 
-class Jobs(Table, tablename="jobs", db=ENGINE):
+class JobsTable(Table, tablename="jobs", db=ENGINE):
     """What an interview is about. `number` grows: it breaks ties of `created_at` in lists."""
 
     id = Varchar(64, primary_key=True)
@@ -202,7 +202,7 @@ class Jobs(Table, tablename="jobs", db=ENGINE):
     updated_at = Timestamptz()
 
 
-class Interviews(Table, tablename="interviews", db=ENGINE):
+class InterviewsTable(Table, tablename="interviews", db=ENGINE):
     """An AI interview. Its row and its log change in one transaction, while the row is locked.
 
     `created_by` and `updated_by` name keys of the open API. `enterprise_id` is its job's when it
@@ -274,7 +274,7 @@ class RevokedSessions(Table, tablename="revoked_sessions", db=ENGINE):
     expires_at = Timestamptz()
 
 
-class NodeReports(Table, tablename="node_reports", db=ENGINE):
+class NodeReportsTable(Table, tablename="node_reports", db=ENGINE):
     """What each run of a node last said of itself: `report` of now, `history` of ten minutes."""
 
     node_epoch = Varchar(32, primary_key=True)
@@ -284,7 +284,7 @@ class NodeReports(Table, tablename="node_reports", db=ENGINE):
     history = JSON()
 
 
-class Webhooks(Table, tablename="webhooks", db=ENGINE):
+class WebhooksTable(Table, tablename="webhooks", db=ENGINE):
     """A back end that is told what happens, and the lease of the node that tells it.
 
     `events` lists the types that it wants, null = all; `enterprise_id` is the tenant whose
@@ -319,7 +319,7 @@ class Webhooks(Table, tablename="webhooks", db=ENGINE):
     lease_until = Timestamptz(null=True, default=None)
 
 
-class WebhookFeeds(Table, tablename="webhook_feeds", db=ENGINE):
+class WebhookFeedsTable(Table, tablename="webhook_feeds", db=ENGINE):
     """How far a log has been told to a webhook. Its key is (webhook_id, kind, feed_id).
 
     `position` is the last seq that was taken or is not wanted. The others say that the next event

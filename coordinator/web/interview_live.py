@@ -16,7 +16,7 @@ from coordinator.live.interview_viewer import InterviewViewer
 from coordinator.live.websocket import LiveSocket
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
-from coordinator.store.interviews import Interviews
+from coordinator.store.interviews import StoredInterviews
 from coordinator.web.handshake import Refusal, presented_token, subprotocol_value
 from coordinator.web.http_request import utf8_header
 from coordinator.web.live_query import LiveQuery
@@ -35,8 +35,9 @@ class InterviewEndpoint:
     path = re.compile(r"/api/open/interviews/([^/]+)/live")
 
     def __init__(
-        self, interviews: Interviews, api_keys: ApiKeys, access: Access, context: ConnectionContext
-    ) -> None:
+        self, interviews: StoredInterviews, api_keys: ApiKeys, access: Access,
+        context: ConnectionContext,
+    ) -> None:  # fmt: skip
         self._interviews = interviews
         self._api_keys = api_keys
         self._access = access

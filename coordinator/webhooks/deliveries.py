@@ -12,7 +12,7 @@ import structlog
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.webhook import WITH_RECORD
 from coordinator.metrics import WEBHOOK_DELIVERIES, WEBHOOK_PARKED, WEBHOOK_SECONDS
-from coordinator.store.interviews import Interviews
+from coordinator.store.interviews import StoredInterviews
 from coordinator.store.webhook_feeds import TellableEvent
 from coordinator.store.webhooks import Endpoint, Health
 from coordinator.webhooks import retries
@@ -37,7 +37,7 @@ class Deliveries:
     """
 
     def __init__(
-        self, interviews: Interviews, endpoint: Endpoint, backlog: Backlog, signer: Signer, *,
+        self, interviews: StoredInterviews, endpoint: Endpoint, backlog: Backlog, signer: Signer, *,
         now: Callable[[], datetime], on_change: Callable[[], None],
         give_up: Callable[[str], None],
     ) -> None:  # fmt: skip

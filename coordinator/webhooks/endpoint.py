@@ -22,7 +22,7 @@ import structlog
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import FeedKey
 from coordinator.metrics import WEBHOOK_DISABLED, WEBHOOK_LAG
-from coordinator.store.interviews import Interviews
+from coordinator.store.interviews import StoredInterviews
 from coordinator.store.webhook_feeds import SOON_SECONDS, WebhookFeeds
 from coordinator.store.webhook_repairs import WebhookRepairs
 from coordinator.store.webhooks import Endpoint, Endpoints, LeaseLost
@@ -52,7 +52,7 @@ class SenderParts:
     endpoints: Endpoints
     feeds: WebhookFeeds
     repairs: WebhookRepairs
-    interviews: Interviews
+    interviews: StoredInterviews
     guard: AddressGuard
     tls: ssl.SSLContext
 

@@ -16,7 +16,7 @@ from coordinator.services.api_keys import ApiKeys
 from coordinator.services.interviews import Interviews
 from coordinator.settings import ApiKey, Settings
 from coordinator.store.database import Database
-from coordinator.store.interviews import Interviews as StoredInterviews
+from coordinator.store.interviews import StoredInterviews
 from coordinator.store.jobs import Jobs
 from coordinator.store.people import People
 from coordinator.web import open_api

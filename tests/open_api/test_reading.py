@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordinator.store.database import Database
-from coordinator.store.interviews import Interviews as StoredInterviews
+from coordinator.store.interviews import StoredInterviews
 from tests.open_api import (
     INTERVIEWS,
     JOB_ID,

@@ -112,7 +112,7 @@ def _assigned(columns: Iterable[str], source: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class StatementShape:
     """Which write statement: what it is for, and which of its parts have rows.
 
     Attributes:
@@ -131,7 +131,7 @@ class Shape:
 
 
 @cache
-def write_statement(shape: Shape) -> str:
+def write_statement(shape: StatementShape) -> str:
     """The SQL that takes `parameters` of this shape; one of a handful, prepared once each."""
     number = _Numbered(is_lone=shape.is_lone)
     parts = [f"given AS (SELECT * FROM {number.rows(_given(shape))})"]
@@ -167,7 +167,7 @@ def write_statement(shape: Shape) -> str:
     """
 
 
-def _given(shape: Shape) -> Columns:
+def _given(shape: StatementShape) -> Columns:
     return {**ROOMS, **KNOWN} if shape.is_optimistic else ROOMS
 
 
@@ -181,7 +181,7 @@ def _insert(table: str, columns: Columns, rows: str, mine: str) -> str:
         SELECT {_names(columns)} FROM {rows} WHERE {mine})"""
 
 
-def _update(shape: Shape) -> str:
+def _update(shape: StatementShape) -> str:
     kept = [name for name in ROOMS if name != "room_id"]
     source = "locked l JOIN given n USING (room_id)" if shape.is_optimistic else "given n"
     key = "l" if shape.is_optimistic else "n"
@@ -191,7 +191,7 @@ def _update(shape: Shape) -> str:
         RETURNING r.room_id, r.xmin, r.version)"""
 
 
-def _locked(number: _Numbered, shape: Shape) -> list[str]:
+def _locked(number: _Numbered, shape: StatementShape) -> list[str]:
     """The rooms that are as they were remembered, locked; none where the node may not write."""
     parts, is_alive, fence = [], "", ""
     if shape.has_node:
@@ -299,7 +299,7 @@ def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any
     every_part = (room_rows, people_rows, opened_rows, closed_rows, event_rows)
     parts = [rows for rows in every_part if rows]
     is_lone = all(len(rows) == 1 for rows in parts)
-    shape = Shape(
+    shape = StatementShape(
         is_optimistic=condition is not None,
         is_fenced=condition is not None and condition.epoch is not None,
         is_lone=is_lone,
