@@ -277,6 +277,28 @@ async def test_for_a_day_after_rotating_both_secrets_verify(
     assert "secret" not in await admin.sees(added["id"])
 
 
+async def test_after_that_day_the_new_secret_alone_signs(
+    admin: Admin, host: Host, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    await admin.call("POST", f"/{added['id']}/rotate")
+    await database.execute(
+        "UPDATE webhooks SET old_secret_until = clock_timestamp() + interval '8 seconds',"
+        " generation = generation + 1, lease_until = NULL WHERE id = $1",
+        added["id"],
+    )
+    room = await host.creates()
+    (told,) = await receiver.has(room, 1)
+    assert " " in told.headers["webhook-signature"]
+
+    async def signs_once() -> bool:
+        room = await host.creates()
+        (told,) = await receiver.has(room, 1)
+        return " " not in told.headers["webhook-signature"]
+
+    await _until_async(signs_once, 30)
+
+
 async def test_a_room_is_told_once_more_with_the_same_ids(
     admin: Admin, host: Host, api: Api, receiver: Receiver
 ) -> None:

@@ -24,7 +24,7 @@ from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken
 from coordinator.webhooks.addresses import AddressGuard, AddressRefused, BadUrl, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
 from coordinator.webhooks.message import Signer, envelope
-from coordinator.webhooks.sender import secret_purpose
+from coordinator.webhooks.sender import secret_purpose, valid_secrets
 
 BOTH_SECRETS_FOR = timedelta(days=1)
 REPAIR_LEASE = timedelta(minutes=2)
@@ -258,13 +258,13 @@ class Webhooks:
         """
         endpoint = await self._known(endpoint_id)
         try:
-            secret = self._cipher.decrypt(endpoint.secret, purpose=secret_purpose(endpoint.id))
+            signing = valid_secrets(self._cipher, endpoint)
         except CannotDecrypt as error:
             raise Unavailable("DATA_KEYS中没有加密此Webhook密钥的密钥") from error
         moment = datetime.now(UTC)
         content = envelope(PING, timestamp(moment), {"webhook": endpoint.name})
         message = "msg_" + secrets.token_urlsafe(18)
-        headers = Signer([secret]).headers(message, moment, content)
+        headers = Signer(signing).headers(message, moment, content)
         connection = WebhookConnection(Target(split_url(endpoint.url)), self._guard, self._tls)
         began = time.monotonic()
         status: int | None = None

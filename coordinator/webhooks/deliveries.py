@@ -69,6 +69,10 @@ class Deliveries:
             self._backlog.put_back(feed)
             self._on_change()
             return
+        except Exception as error:
+            self._stumbled(feed, error)
+            self._on_change()
+            return
         if content is None:  # the interview was deleted meanwhile
             self._backlog.taken(feed, "deleted")
         else:
@@ -94,10 +98,14 @@ class Deliveries:
         except NoAnswer as none:
             self._failed(feed, none.outcome, str(none), None)
         except Exception as error:
-            log.error("webhook_delivery_failed", endpoint=self._name, exc_info=error)
-            self._failed(feed, "error", type(error).__name__, None)
+            self._stumbled(feed, error)
         else:
             self._answered(feed, answer)
+
+    def _stumbled(self, feed: TrackedFeed, error: Exception) -> None:
+        """A fault of ours: it costs this log its turn, and the others nothing."""
+        log.error("webhook_delivery_failed", endpoint=self._name, feed=feed.key.id, exc_info=error)
+        self._failed(feed, "error", type(error).__name__, None)
 
     def _answered(self, feed: TrackedFeed, answer: Answer) -> None:
         if answer.is_success:

@@ -187,7 +187,16 @@ class EndpointSender:
                 raise LeaseLost
             self._good_until = asked_at + LEASE.total_seconds()
             self._clock = renewed.now, asked_at
+            await self._end_with_old_secret()
             self._dispatch()
+
+    async def _end_with_old_secret(self) -> None:
+        """When the day of two secrets is over, another sender begins, which has one."""
+        endpoint = self.endpoint
+        until = endpoint.old_secret_until
+        if until is not None and endpoint.now < until <= self._now():
+            await self.finish()
+            raise LeaseLost
 
     async def _step_back(self) -> None:
         """In a history that is new to it, positions go back to where it differs from what was told.

@@ -17,6 +17,7 @@ JITTER = 0.2
 together."""
 PATIENCE = timedelta(days=3)
 LONGEST_ASKED_FOR = timedelta(days=1)
+MOST_DIGITS = 6
 
 
 def wait_before(
@@ -46,10 +47,10 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text), 10**6))
+        return timedelta(seconds=int(text) if len(text) <= MOST_DIGITS else 10**MOST_DIGITS)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

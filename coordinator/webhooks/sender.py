@@ -137,7 +137,7 @@ class WebhookSender:
         if endpoint is None:
             return
         try:
-            secrets = self._secrets(endpoint)
+            secrets = valid_secrets(self.cipher, endpoint)
         except CannotDecrypt as error:
             await self.parts.endpoints.release(endpoint_id, endpoint.generation)
             if endpoint_id not in self._unreadable:
@@ -147,15 +147,6 @@ class WebhookSender:
         sender = EndpointSender(self.parts, endpoint, taken_at=asked_at, secrets=secrets)
         self._senders[endpoint_id] = sender
         self._runs[endpoint_id] = asyncio.create_task(self._run_one(endpoint_id, sender))
-
-    def _secrets(self, endpoint: Endpoint) -> list[str]:
-        """Those that are valid now."""
-        purpose = secret_purpose(endpoint.id)
-        secrets = [self.cipher.decrypt(endpoint.secret, purpose=purpose)]
-        until = endpoint.old_secret_until
-        if endpoint.old_secret is not None and until is not None and until > endpoint.now:
-            secrets.append(self.cipher.decrypt(endpoint.old_secret, purpose=purpose))
-        return secrets
 
     async def _run_one(self, endpoint_id: str, sender: EndpointSender) -> None:
         name = sender.endpoint.name
@@ -183,6 +174,20 @@ class WebhookSender:
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         await sender.finish()
+
+
+def valid_secrets(cipher: DataCipher, endpoint: Endpoint) -> list[str]:
+    """The endpoint's secret, and for a day after it was changed the one before.
+
+    Raises:
+        CannotDecrypt
+    """
+    purpose = secret_purpose(endpoint.id)
+    secrets = [cipher.decrypt(endpoint.secret, purpose=purpose)]
+    until = endpoint.old_secret_until
+    if endpoint.old_secret is not None and until is not None and until > endpoint.now:
+        secrets.append(cipher.decrypt(endpoint.old_secret, purpose=purpose))
+    return secrets
 
 
 def secret_purpose(endpoint_id: str) -> str:
