@@ -508,3 +508,5 @@ export class Link {
   /** When a `tick` is wanted; `Infinity` where none is. */
   next(): number;
 }
+
+export {}; // nothing else
