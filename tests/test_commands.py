@@ -23,11 +23,13 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from coordinator.cli.command import CommandFailed, settings_of_command
+from coordinator.postgres_url import parse_postgres_url
 from coordinator.standins.server_user import server_user
-from coordinator.standins.servers import EmbeddedRedis
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
 from tests.harness.patience import patient
 from tests.people import Guest, Host
 from tests.product import JWT_SECRET, Deployment
+from tests.valkeys import Cluster, Sentinels, ended
 
 
 def at(url: str, **parts: str) -> str:
@@ -158,6 +160,29 @@ async def test_a_read_only_postgres_fails_the_check(deployment: Deployment) -> N
     assert "it is read-only" in out
 
 
+async def test_a_wrong_password_is_one_sentence_and_not_shown(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with EmbeddedPostgres(tmp_path, port=free_port(), options=("fsync=off",)) as server:
+        rules = server.data / "pg_hba.conf"
+        rules.write_text(rules.read_text().replace(" trust", " scram-sha-256"))
+        connection = await asyncpg.connect(
+            f"postgresql:///postgres?host={tmp_path}/run&port={server.port}&user=postgres"
+        )
+        await connection.execute("CREATE ROLE app LOGIN PASSWORD 'the-right-one'")
+        await connection.fetch("SELECT pg_reload_conf()")
+        await connection.close()
+        url = f"postgresql://app:the-wrong-one@127.0.0.1:{server.port}/coordinator"
+        told = [await answers(deployment, command, DATABASE_URL=url, PORT="0")
+                for command in ("check", "migrate", "serve")]  # fmt: skip
+
+    for status, out, err in told:
+        lines = [line for line in (out + err).splitlines() if "the login is refused" in line]
+        assert status == 1
+        assert len(lines) == 1
+        assert "the-wrong-one" not in out + err
+
+
 # -- PgBouncer -----------------------------------------------------------------------------------
 
 
@@ -167,9 +192,6 @@ def pgbouncer(deployment: Deployment, request: pytest.FixtureRequest) -> Iterato
     program = shutil.which("pgbouncer")
     if program is None:
         pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
-    from coordinator.postgres_url import parse_postgres_url
-    from coordinator.standins.servers import free_port
-
     target, port = parse_postgres_url(deployment.database_url), free_port()
     host, server_port = target.hosts[0]
     folder = Path(tempfile.mkdtemp(prefix="coordinator-pgbouncer-"))
@@ -269,6 +291,35 @@ async def test_a_wrong_password_of_redis_is_said_in_words(
     assert status == 1
     assert "FAIL  redis: the login is refused: wrong user or password, or none given" in out
     assert "the-wrong-one" not in out
+
+
+async def test_a_cluster_under_a_plain_url_is_told_which_url_it_needs(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    cluster = Cluster(tmp_path)
+    with ended(cluster.servers):
+        await cluster.ready()
+        port = cluster.servers[0].port
+        wrong = await answers(deployment, "check", REDIS_URL=f"redis://127.0.0.1:{port}/0")
+        right = await answers(deployment, "check", REDIS_URL=cluster.url)
+
+    assert wrong[0] == 1
+    assert "is a cluster: write redis+cluster://" in wrong[1]
+    assert right[0] == 0, right[1]
+    assert "ok    redis pub/sub: sharded round trip on 3 servers" in right[1].splitlines()
+
+
+async def test_sentinels_with_a_password_are_asked_for_the_master(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    sentinels = Sentinels(tmp_path, "the-password")
+    with ended(sentinels.servers):
+        await sentinels.ready()
+        status, out, _ = await answers(deployment, "check", REDIS_URL=sentinels.url)
+
+    assert status == 0, out
+    assert any(line.startswith("ok    redis: sentinel, ") for line in out.splitlines())
+    assert "the-password" not in out
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -8,9 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio import RedisCluster
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -19,6 +17,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from coordinator.redis import fail_fast_redis
+from coordinator.redis_connection import ConnectionFailed, connect
+from coordinator.redis_servers import find_servers
 from coordinator.redis_url import RedisTarget
 from coordinator.settings import Settings
 
@@ -38,7 +39,7 @@ class RedisUnfit(Exception):
 def explain(error: BaseException) -> str:
     """What Redis' refusal means, in one sentence without its full stop."""
     text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
         return f"its user's rights (ACL) do not suffice: {text}"
     if isinstance(error, AuthenticationError | AuthorizationError) or any(
         mark in text for mark in ("NOAUTH", "WRONGPASS", "invalid username-password")
@@ -48,6 +49,8 @@ def explain(error: BaseException) -> str:
         return "it is a read-only replica: REDIS_URL must name the master"
     if isinstance(error, ResponseError):
         return f"it refuses: {text}"
+    if isinstance(error, ConnectionFailed):
+        return f"it cannot be used: {text}"
     if isinstance(error, TimeoutError):
         return "it cannot be reached: no answer in time"
     cause = error.__cause__ or error
@@ -56,7 +59,7 @@ def explain(error: BaseException) -> str:
 
 async def _kind(settings: Settings) -> str:
     target = settings.redis
-    async with _client(target) as redis:
+    async with _client(settings) as redis:
         await redis.ping()
         about = await _about(redis)
     if not about:
@@ -87,7 +90,7 @@ async def _about(redis: Any) -> dict[str, Any]:
 
 
 async def _writable(settings: Settings) -> str:
-    async with _client(settings.redis) as redis:
+    async with _client(settings) as redis:
         key = _name()
         await redis.set(key, "1", px=5000)
         await redis.delete(key)
@@ -96,7 +99,7 @@ async def _writable(settings: Settings) -> str:
 
 async def _scripts(settings: Settings) -> str:
     """As the rate limits run them: EVALSHA, and SCRIPT LOAD where it is not known yet."""
-    async with _client(settings.redis) as redis:
+    async with _client(settings) as redis:
         key = _name()
         await redis.register_script(_SCRIPT)(keys=[key])
         await redis.delete(key)
@@ -104,38 +107,29 @@ async def _scripts(settings: Settings) -> str:
 
 
 async def _pubsub(settings: Settings) -> str:
-    """A round trip, the way that events take."""
-    channel, is_sharded = _name(), settings.redis.kind == "cluster"
-    async with _client(settings.redis) as redis:
-        if is_sharded:
-            return await _sharded_round_trip(redis, channel)
-        pubsub = redis.pubsub(ignore_subscribe_messages=True)
-        try:
-            await pubsub.subscribe(channel)
-            await redis.publish(channel, "ping")
-            async with asyncio.timeout(SECONDS):
-                while await pubsub.get_message(timeout=0.2) is None:
-                    pass
-        except TimeoutError:
-            raise RedisUnfit("publishes, but does not deliver") from None
-        finally:
-            await pubsub.aclose()
-    return "round trip"
+    """A round trip by each server that holds data, the way that events take."""
+    target = settings.redis
+    servers = await find_servers(target)
+    for address in servers.addresses:
+        tag = f"{{{servers.tag_on(address)}}}" if servers.is_cluster else ""
+        await _round_trip(target, address, tag)
+    count = len(servers.addresses)
+    return f"sharded round trip on {count} servers" if servers.is_cluster else "round trip"
 
 
-async def _sharded_round_trip(cluster: Any, channel: str) -> str:
-    """SSUBSCRIBE at the node that serves the channel's slot, SPUBLISH through the cluster."""
-    node = cluster.get_node_from_key(channel)
-    connection = node.acquire_connection()
+async def _round_trip(target: RedisTarget, address: tuple[str, int] | None, tag: str) -> None:
+    heard = asyncio.Event()
+    channel, sharded = f"{_name()}{tag}", "S" if tag else ""
+    connection = await connect(target, address, lambda *_: heard.set())
     try:
-        await connection.connect()
-        await connection.send_command("SSUBSCRIBE", channel)
-        await connection.read_response(timeout=SECONDS)
-        await cluster.execute_command("SPUBLISH", channel, "ping")
-        await connection.read_response(timeout=SECONDS)
+        await connection.subscribe(f"{sharded}SUBSCRIBE".encode(), [channel.encode()])
+        await connection.ask(f"{sharded}PUBLISH", channel, "ping")
+        async with asyncio.timeout(SECONDS):
+            await heard.wait()
+    except TimeoutError:
+        raise RedisUnfit("publishes, but does not deliver") from None
     finally:
-        await connection.disconnect()
-    return "sharded round trip"
+        connection.abort("checked")
 
 
 def _name() -> str:
@@ -143,35 +137,13 @@ def _name() -> str:
 
 
 @contextlib.asynccontextmanager
-async def _client(target: RedisTarget) -> AsyncIterator[Any]:
-    """A client of that kind, closed afterwards."""
-    client, also_close = _made(target)
+async def _client(settings: Settings) -> AsyncIterator[Any]:
+    """The client that limits and tokens use, closed afterwards."""
+    client = fail_fast_redis(settings.redis_url)
     try:
         yield client
     finally:
         await client.aclose()
-        for each in also_close:
-            await each.aclose()
-
-
-def _made(target: RedisTarget) -> tuple[Any, list[Any]]:
-    login: dict[str, Any] = {"username": target.username, "password": target.password}
-    times: dict[str, Any] = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}
-    tls = {"ssl": True, **target.tls} if target.tls is not None else {}
-    if target.kind == "cluster":
-        nodes = [ClusterNode(host, port) for host, port in target.addresses]
-        return RedisCluster(startup_nodes=nodes, **login, **times, **tls), []
-    if target.kind == "sentinel":
-        own = {"username": target.sentinel_username, "password": target.sentinel_password}
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py's
-            list(target.addresses), sentinel_kwargs={**own, **times, **tls},
-            **login, **times, **tls, db=target.db,
-        )  # fmt: skip
-        return sentinel.master_for(target.master), sentinel.sentinels
-    if target.path:
-        return Redis(unix_socket_path=target.path, db=target.db, **login, **times), []
-    host, port = target.addresses[0]
-    return Redis(host=host, port=port, db=target.db, **login, **times, **tls), []
 
 
 CHECKS: list[tuple[str, Callable[[Settings], Awaitable[str]]]] = [
