@@ -376,3 +376,20 @@ async def test_a_bad_message_costs_one_message(town: Town) -> None:
     await other.until(lambda: bool(other.ear.events))
 
     assert other.ear.events == [event(4)]
+
+
+async def test_feeds_that_open_while_the_link_is_made_are_heard(town: Town) -> None:
+    site = Site(
+        town.database, town.redis_url, prefix=town.prefix, secrets=[JWT_SECRET], channels=4096
+    )
+    town.sites.append(site)
+    await site.start()
+    for number in range(300):
+        await site.bus.listen(FeedKey(ROOM, f"room_{number}"))
+        await asyncio.sleep(0)
+    await site.until(lambda: bool(site.bus.links) and site.bus._links()[0].is_connected)
+    await asyncio.sleep(0.1)
+
+    link = site.bus._links()[0]
+    assert link.wanted
+    assert link.wanted <= link._confirmed

@@ -35,7 +35,7 @@ async def test_a_lease_that_lies_far_ahead_is_cut_to_what_it_may_be(
         )
     await nodes.renew(judge, LEASE)
 
-    await nodes.bury_dead(judge, LEASE)
+    await nodes.reap_dead(judge, LEASE)
 
     rows = await database.fetch(
         "SELECT lease_until <= clock_timestamp() + interval '8 s' AS is_bounded,"

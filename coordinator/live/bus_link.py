@@ -131,11 +131,11 @@ class BusLink:
         try:
             if self._target.kind == "sentinel":
                 await require_master(connection)
-            channels = [self._echo, self.beacon, *self.wanted]
-            await connection.subscribe(self._verbs[0], channels, seconds=SUBSCRIBE_SECONDS)
-            late = self.wanted.difference(channels)
-            await connection.subscribe(self._verbs[0], late, seconds=SUBSCRIBE_SECONDS)
-            self._connection, self._confirmed = connection, {*channels, *late}
+            confirmed: set[bytes] = set()
+            while due := {self._echo, self.beacon, *self.wanted} - confirmed:  # some come meanwhile
+                await connection.subscribe(self._verbs[0], due, seconds=SUBSCRIBE_SECONDS)
+                confirmed |= due
+            self._connection, self._confirmed = connection, confirmed
             self._heard_at = time.monotonic()
             self.beacon_at = max(self.beacon_at, time.monotonic() - CREDIT_SECONDS)
             self._on_change()

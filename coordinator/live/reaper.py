@@ -99,7 +99,7 @@ class Reaper:
         """Deletes the leases of dead nodes, and drops the connections that they left."""
         self._judge.is_somebody_deaf = await self._nodes.is_somebody_deaf(DEAF)
         if self._is_calm(QUIET_SECONDS):
-            dead = await self._nodes.bury_dead(self._lease.node_epoch, LEASE)
+            dead = await self._nodes.reap_dead(self._lease.node_epoch, LEASE)
             if dead:
                 log.warning("node_died", nodeEpochs=dead)
         orphans = await self._nodes.orphans(BATCH)

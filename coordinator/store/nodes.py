@@ -128,7 +128,7 @@ class Nodes:
         """Over how many channels of the bus the feeds of this deployment are spread."""
         return int(await self._judge.fetchval("SELECT channels FROM deployment"))
 
-    async def bury_dead(self, node_epoch: str, lease: timedelta) -> list[str]:
+    async def reap_dead(self, node_epoch: str, lease: timedelta) -> list[str]:
         """Deletes the rows of nodes whose lease ran out while this one was watching.
 
         A lease that lies further ahead than one can be taken (Postgres's clock was set back) is cut

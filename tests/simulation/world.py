@@ -111,7 +111,7 @@ class World:
             for room_id, user_id in candidates:
                 await self._try(nodes[0], Expire(room_id=room_id, user_id=user_id))
 
-    async def _bury(self, node: Node) -> None:
+    async def _reap(self, node: Node) -> None:
         """A dead node's lease runs out; what it held is dropped by another."""
         await asyncio.sleep(self.chance.uniform(1, LEASE_SECONDS))
         for _ in range(50):
@@ -181,7 +181,7 @@ class World:
         if len(living) > 1:
             victim = self.chance.choice(living)
             await victim.die()
-            begin(self._bury(victim))
+            begin(self._reap(victim))
             self._start_node()
 
     async def _redis_away(self) -> None:
