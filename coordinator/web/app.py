@@ -99,7 +99,7 @@ def litestar_app(
 ) -> Litestar:
     """The same without the fast path."""
     origins = list(settings.allowed_origins)
-    return Litestar(
+    app = Litestar(
         route_handlers=[*HANDLERS, *more_handlers],
         lifespan=[lifespan],
         dependencies=injected(services) | GUARDED,
@@ -109,4 +109,25 @@ def litestar_app(
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
         openapi_config=openapi_config(settings.base_url, [guards.limited("view")]),
         logging_config=None,
+        before_send=[_allow_every_method],
     )
+    app.state["methods"] = _methods_by_path(app)
+    return app
+
+
+def _methods_by_path(app: Litestar) -> dict[str, str]:
+    """What `Allow` lists, by the path's template: Litestar keeps a route for each handler."""
+    methods: dict[str, set[str]] = {}
+    for route in app.routes:
+        methods.setdefault(route.path_format, set()).update(route.methods)
+    return {path: ", ".join(sorted(of_path)) for path, of_path in methods.items()}
+
+
+async def _allow_every_method(message: Any, scope: Any) -> None:
+    """The answer to OPTIONS names every method of its path, not those of one route alone."""
+    if message["type"] != "http.response.start" or scope.get("method") != "OPTIONS":
+        return
+    allowed = scope["litestar_app"].state["methods"].get(scope.get("path_template"))
+    if allowed is not None and message["status"] == 204:
+        others = [(name, value) for name, value in message["headers"] if name.lower() != b"allow"]
+        message["headers"] = [*others, (b"allow", allowed.encode())]

@@ -30,6 +30,23 @@ _MISSING = re.compile(r"missing required field `([^`]+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
 
 
+# What `required` and `optional` accept, for the documentation (ECMA-262, no look-around).
+_CLEAN = r"[^\x00-\x1f\x7f-\x9f]"
+_VISIBLE = r"[^\s\x00-\x1f\x7f-\x9f]"
+
+
+def shown_required(limit: int, pattern: str | None = None) -> msgspec.Meta:
+    """Documents a member that `required` reads: 1 to `limit` characters, not blank."""
+    form = pattern or f"^{_CLEAN}*{_VISIBLE}{_CLEAN}*$"
+    return msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limit, "pattern": form})
+
+
+def shown_optional(limit: int, pattern: str | None = None) -> msgspec.Meta:
+    """Documents a member that `optional` reads: at most `limit` characters."""
+    form = pattern or f"^{_CLEAN}*$"
+    return msgspec.Meta(extra_json_schema={"maxLength": limit, "pattern": form})
+
+
 class Body(msgspec.Struct, rename="camel"):
     """The base of all bodies: snake_case here, camelCase outside."""
 

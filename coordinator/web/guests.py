@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, post
 from litestar.di import NamedDependency
@@ -24,7 +24,7 @@ from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web import guards
 from coordinator.web.addresses import counted_as
-from coordinator.web.bodies import Body, optional, read, required
+from coordinator.web.bodies import Body, optional, read, required, shown_optional, shown_required
 from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import Documentation, documented
@@ -36,11 +36,11 @@ TAGS = ["guests"]
 
 
 class JoinBody(Body):
-    room_id: str
-    user_name: str
-    identity: str = ""
-    guest_token: str = ""
-    join_key: str = ""
+    room_id: Annotated[str, shown_required(1000)]
+    user_name: Annotated[str, shown_required(100)]
+    identity: Annotated[str, shown_optional(50)] = ""
+    guest_token: Annotated[str, shown_optional(_LONGEST_TOKEN)] = ""
+    join_key: Annotated[str, shown_optional(64, "^([A-Za-z0-9_-]{16,64})?$")] = ""
 
     def __post_init__(self) -> None:
         self.room_id = required("roomId", self.room_id, 1000)
@@ -64,9 +64,9 @@ class JoinedView(View, frozen=True, kw_only=True):
 
 
 class LeaveBody(Body):
-    room_id: str
-    guest_id: str
-    guest_token: str = ""
+    room_id: Annotated[str, shown_required(1000)]
+    guest_id: Annotated[str, shown_required(1000)]
+    guest_token: Annotated[str, shown_optional(_LONGEST_TOKEN)] = ""
 
     def __post_init__(self) -> None:
         self.room_id = required("roomId", self.room_id, 1000)

@@ -48,7 +48,13 @@ from coordinator.web.open_api_schema import (
 )
 from coordinator.web.openapi import examples
 from coordinator.web.openapi.coze import coze_document
-from coordinator.web.openapi.operation import API_KEY, OPEN, Documentation, documented
+from coordinator.web.openapi.operation import (
+    API_KEY,
+    API_KEY_OR_STAFF,
+    OPEN,
+    Documentation,
+    documented,
+)
 from coordinator.web.pages import PAGES, filter_of, page_of
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -56,14 +62,18 @@ TAGS = ["open api"]
 
 
 def _documentation(
-    *, errors: Sequence[type[CoordinatorError]] = (), **told: Any
+    *,
+    errors: Sequence[type[CoordinatorError]] = (),
+    security: Sequence[str] = API_KEY,
+    **told: Any,
 ) -> Documentation:
     return Documentation(
-        errors=[Unauthorized, RateLimited, *errors], security=API_KEY, shape=OPEN, **told
+        errors=[Unauthorized, RateLimited, *errors], security=security, shape=OPEN, **told
     )
 
 
 GET_JOB = _documentation(
+    security=API_KEY_OR_STAFF,
     parameters=[JOB_ID],
     answer=JobView,
     errors=[InvalidParams, NotFound],
@@ -89,7 +99,8 @@ async def get_job(
     return answer(job.shown())
 
 
-LIST_JOBS = _documentation(parameters=PAGES, answer=JobsView, errors=[InvalidParams])
+LIST_JOBS = _documentation(
+    security=API_KEY_OR_STAFF,parameters=PAGES, answer=JobsView, errors=[InvalidParams])
 
 
 @get(
@@ -149,6 +160,7 @@ async def create_interview(
 
 
 LIST_INTERVIEWS = _documentation(
+    security=API_KEY_OR_STAFF,
     parameters=[*FILTERS, *PAGES], answer=InterviewsView, errors=[InvalidParams]
 )
 
@@ -181,6 +193,7 @@ async def list_interviews(
 
 
 GET_INTERVIEW = _documentation(
+    security=API_KEY_OR_STAFF,
     parameters=[INTERVIEW_ID],
     answer=InterviewView,
     errors=[InvalidParams, NotFound],
@@ -264,6 +277,7 @@ async def _change(
 
 
 GET_REPORT = _documentation(
+    security=API_KEY_OR_STAFF,
     parameters=[INTERVIEW_ID], answer=ReportView, errors=[InvalidParams, NotFound]
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, get, post
 from litestar.di import NamedDependency
@@ -25,10 +25,16 @@ from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web import guards
-from coordinator.web.bodies import Body, read, required
+from coordinator.web.bodies import Body, read, required, shown_required
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
-from coordinator.web.openapi.operation import STAFF, Documentation, Parameter, documented
+from coordinator.web.openapi.operation import (
+    STAFF,
+    STAFF_OR_GUEST,
+    Documentation,
+    Parameter,
+    documented,
+)
 from coordinator.web.pages import PAGES, filter_of, number_of, page_of
 from coordinator.web.room_views import (
     GUEST_EXAMPLE,
@@ -55,9 +61,9 @@ STAFF_ERRORS = (Unauthorized, TokenExpired)
 
 
 class CreateRoomBody(Body):
-    room_id: str
-    room_name: str
-    host_name: str
+    room_id: Annotated[str, shown_required(100, "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
+    room_name: Annotated[str, shown_required(200)]
+    host_name: Annotated[str, shown_required(100)]
 
     def __post_init__(self) -> None:
         self.room_id = required("roomId", self.room_id, 1000)
@@ -270,7 +276,7 @@ ROOM_EVENTS = Documentation(
         ),
     ],
     answer=EventsView,
-    security=STAFF,
+    security=STAFF_OR_GUEST,
     errors=[InvalidParams, *STAFF_ERRORS, Forbidden, RoomNotFound, RateLimited],
     response_example={
         "events": [

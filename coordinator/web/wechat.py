@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from litestar import HttpMethod, Request, Response, post, route
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from coordinator.domain.errors import (
     Forbidden,
@@ -25,7 +26,7 @@ from coordinator.platforms.wechat import CodeOrder, image_type
 from coordinator.services.codes import Codes
 from coordinator.services.sign_in import SignIn
 from coordinator.web import guards
-from coordinator.web.bodies import Body, optional, read, required
+from coordinator.web.bodies import Body, optional, read, required, shown_optional, shown_required
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
 from coordinator.web.views import Answer, View
 
@@ -62,25 +63,28 @@ class LoginBody(Body):
 
 
 class PhoneBody(Body):
-    code: str
+    code: Annotated[str, shown_required(512)]
 
     def __post_init__(self) -> None:
         self.code = required("code", self.code, 512)
 
 
 class ProfileBody(Body):
-    name: str = ""
-    avatar: str = ""
+    name: Annotated[str, shown_optional(100)] = ""
+    avatar: Annotated[str, shown_optional(500)] = ""
 
     def __post_init__(self) -> None:
         self.name = optional("name", self.name, 100)
         self.avatar = optional("avatar", self.avatar, 500)
 
 
+_Shade = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": 255})]
+
+
 class LineColour(Body):
-    r: int
-    g: int
-    b: int
+    r: _Shade
+    g: _Shade
+    b: _Shade
 
     def __post_init__(self) -> None:
         for member in ("r", "g", "b"):
@@ -89,9 +93,11 @@ class LineColour(Body):
 
 
 class CodeBody(Body):
-    scene: str
-    page: str = DEFAULT_PAGE
-    width: int = DEFAULT_WIDTH
+    scene: Annotated[str, shown_required(32, f"^{_SCENE.pattern}$")]
+    page: Annotated[str, shown_optional(200)] = DEFAULT_PAGE
+    width: Annotated[int, Meta(extra_json_schema={"minimum": 280, "maximum": 1280})] = (
+        DEFAULT_WIDTH
+    )
     auto_color: bool = False
     line_color: LineColour | UnsetType = UNSET
     env_version: Literal["release", "trial", "develop"] = "release"
@@ -143,8 +149,14 @@ class CodeView(View, frozen=True):
     buffer: str
 
 
+class LoginDocument(Body):
+    """`LoginBody` as it is documented: a missing code has a complaint of its own."""
+
+    code: Annotated[str, shown_required(512)]
+
+
 LOGIN = Documentation(
-    body=LoginBody,
+    body=LoginDocument,
     answer=LoginView,
     errors=[LoginFailed, Forbidden, RateLimited],
     request_example={"code": "081xxxxx"},
@@ -287,6 +299,7 @@ async def generate_qrcode(
     http_method=[HttpMethod.GET, HttpMethod.HEAD],
     media_type="image/png",
     summary="小程序码图片",
+    responses={404: ResponseSpec(None, description="NOT_FOUND", generate_examples=False)},
     tags=TAGS,
 )
 async def qrcode(name: FromPath[str], codes: NamedDependency[Codes]) -> Response[bytes]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, post
 from litestar.di import NamedDependency
+from msgspec import Meta
 
 from coordinator.domain.errors import (
     Forbidden,
@@ -23,7 +24,15 @@ from coordinator.platforms.zego import Zego
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web import guards
-from coordinator.web.bodies import MAX_BODY_BYTES, Body, optional, read, required
+from coordinator.web.bodies import (
+    MAX_BODY_BYTES,
+    Body,
+    optional,
+    read,
+    required,
+    shown_optional,
+    shown_required,
+)
 from coordinator.web.http_request import bearer
 from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
@@ -36,11 +45,13 @@ _EXAMPLE = {"userId": "user_001", "roomId": "room_1234567_abc", "expireTime": DE
 
 
 class TokenBody(Body):
-    user_id: str
-    user_name: str
-    room_id: str
-    expire_time: int = DEFAULT_LIFETIME
-    guest_token: str = ""
+    user_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    user_name: Annotated[str, shown_required(100)]
+    room_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    expire_time: Annotated[int, Meta(extra_json_schema={"minimum": LEAST_LIFETIME})] = (
+        DEFAULT_LIFETIME
+    )
+    guest_token: Annotated[str, shown_optional(MAX_BODY_BYTES)] = ""
 
     def __post_init__(self) -> None:
         # Ids of a strange form are unknown ids: what they are is for the room to say.

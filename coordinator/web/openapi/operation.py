@@ -29,13 +29,16 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Operation, SecurityScheme, Server
 
-from coordinator.domain.errors import CoordinatorError, InvalidParams, Unavailable
+from coordinator.domain.errors import CoordinatorError, InvalidParams, PayloadTooLarge, Unavailable
 from coordinator.web.openapi import pages
 from coordinator.web.openapi.schema import Schema, schema_of
 
-STAFF = "staffToken"
-GUEST = "guestToken"
-API_KEY = "apiKey"
+STAFF_SCHEME, GUEST_SCHEME, API_KEY_SCHEME = "staffToken", "guestToken", "apiKey"
+STAFF = (STAFF_SCHEME,)
+GUEST = (GUEST_SCHEME,)
+API_KEY = (API_KEY_SCHEME,)
+STAFF_OR_GUEST = (STAFF_SCHEME, GUEST_SCHEME)
+API_KEY_OR_STAFF = (API_KEY_SCHEME, STAFF_SCHEME)
 """Ways to prove who calls, as the documentation names them."""
 
 
@@ -82,7 +85,7 @@ class Documentation:
         parameters: of the query and of headers, and those of the path that need a word.
         errors: what can fail here, beside 500 and 503.
         message: that of a success.
-        security: `STAFF`, `GUEST`, `API_KEY`, or None for everybody.
+        security: `STAFF`, `GUEST`, `API_KEY`, any of several; empty for everybody.
         shape: `REST` for the mini-program's API, `OPEN` for the open API.
     """
 
@@ -93,7 +96,7 @@ class Documentation:
     request_example: Any = None
     response_example: Any = None
     message: str = "操作成功"
-    security: str | None = None
+    security: Sequence[str] = ()
     shape: Shape = REST
 
     def answer_schema(self) -> Schema:
@@ -129,7 +132,7 @@ class Documentation:
         by_status: dict[int, list[type[CoordinatorError]]] = {}
         kinds: list[type[CoordinatorError]] = [*self.errors, CoordinatorError, Unavailable]
         if self.body is not None:
-            kinds.insert(0, InvalidParams)
+            kinds = [InvalidParams, PayloadTooLarge, *kinds]
         for error in kinds:
             if error not in by_status.setdefault(error.status, []):
                 by_status[error.status].append(error)
@@ -170,8 +173,8 @@ class DocumentedOperation(Operation):
             schema["parameters"] = theirs + [parameter.shown() for parameter in told.parameters]
         if told.body is not None:
             schema["requestBody"] = told.request_body()
-        if told.security is not None:
-            schema["security"] = [{told.security: []}]
+        if told.security:
+            schema["security"] = [{way: []} for way in told.security]
         schema["responses"] = told.responses()
         return schema
 
@@ -191,13 +194,13 @@ def openapi_config(base_url: str, guards: Sequence[Any]) -> OpenAPIConfig:
         servers=[Server(url=base_url)],
         components=Components(
             security_schemes={
-                STAFF: SecurityScheme(
+                STAFF_SCHEME: SecurityScheme(
                     type="http", scheme="bearer", description="wechat/login 返回的 JWT"
                 ),
-                GUEST: SecurityScheme(
+                GUEST_SCHEME: SecurityScheme(
                     type="http", scheme="bearer", description="guest/join 返回的 guestToken"
                 ),
-                API_KEY: SecurityScheme(
+                API_KEY_SCHEME: SecurityScheme(
                     type="apiKey", name="X-API-Key", security_scheme_in="header",
                     description="开放接口的 API Key",
                 ),
