@@ -116,6 +116,22 @@ async def test_who_signs_out_is_refused_on_every_node_from_then_on(
     assert (await a.get(ROOMS, host.token)).status_code == 200, "other tokens of hers stay good"
 
 
+async def test_who_signs_out_loses_its_live_connections_on_every_node(
+    a: Api, b: Api, host: Host, deployment: Deployment, room: str
+) -> None:
+    token = data(await a.post(SESSION, {"code": printed_code(deployment, host)}))["token"]
+    lives = [await api.watch(room, token) for api in (a, b)]
+    other = await b.watch(room, host.token)
+    for live in (*lives, other):
+        await live.sees("welcome")
+
+    assert (await ends(a, token)).status_code == 200
+
+    for live in lives:
+        assert await live.is_put_out() == 4301
+    await other.hears_pong()
+
+
 async def test_only_a_session_can_be_signed_out(a: Api, host: Host, room: str) -> None:
     guest = await Guest(a).joins(room)
 

@@ -64,10 +64,25 @@ def test_dev_answers_its_own_names_alone_keeps_its_folder_closed_and_is_found(
             [*COORDINATOR, "users", "list"], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
+        printed = subprocess.run(
+            [*COORDINATOR, "console", "user_001"], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        links = [*re.findall(r"http\S+/console#code=\S+", told), printed.stdout.strip()]
+        base = f"http://localhost:{port}"
+
+        def roles(link: str) -> list[str]:
+            assert link.startswith(f"{base}/console#code="), (link, printed.stderr)
+            body = {"code": link.partition("#code=")[2]}
+            answers = [httpx.post(f"{base}/api/console/session", json=body) for _ in range(2)]
+            return [answer.json()["data"]["userInfo"]["role"] for answer in answers]
+
+        signed_in = [roles(link) for link in links]
         folder = tmp_path / ".coordinator"
         modes = {path.name: path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())}
 
     assert "user_001" in listed.stdout, listed.stderr
+    assert signed_in == [["hr", "hr"], ["admin", "admin"], ["hr", "hr"]], "each link works again"
     assert {name: mode for name, mode in modes.items() if mode and name not in (
         "lock", "postgres.log", "redis.log")} == {}  # fmt: skip
 

@@ -37,17 +37,24 @@ def settings_of_command(environ: Mapping[str, str], *, folder: Path = DEV_FOLDER
         SettingsError: they are not complete.
         CommandFailed: they name no database, and the folder's `dev` does not run.
     """
-    of_file, _ = read_dotenv(DOTENV)  # what is wrong with it is told with everything else
-    named = of_file | dict(environ)
-    found = folder / "node.env"
-    if named.get("DATABASE_URL") or named.get("DB_HOST") or not found.exists():
+    if not means_dev(environ, folder=folder):
         return Settings.from_env(environ, dotenv=DOTENV)
     if not is_running(folder):
         raise CommandFailed(
             f"no database is set (DATABASE_URL), and the `coordinator dev` of {folder}/ is not"
             " running: start it, or set one"
         )
-    return Settings.from_env(_node_env(found) | named, dotenv=DOTENV)
+    of_file, _ = read_dotenv(DOTENV)
+    values = _node_env(folder / "node.env") | of_file | dict(environ)
+    return Settings.from_env(values, dotenv=DOTENV)
+
+
+def means_dev(environ: Mapping[str, str], *, folder: Path = DEV_FOLDER) -> bool:
+    """True where a command that is given no database is one for the `dev` of this folder."""
+    of_file, _ = read_dotenv(DOTENV)  # what is wrong with it is told with everything else
+    named = of_file | dict(environ)
+    has_own = bool(named.get("DATABASE_URL") or named.get("DB_HOST"))
+    return not has_own and (folder / "node.env").exists()
 
 
 def is_running(folder: Path) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
-from coordinator.cli.command import command_settings, member, run_with_database
+from coordinator.cli.command import command_settings, means_dev, member, run_with_database
 from coordinator.services.console import sign_in_link
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
@@ -19,13 +20,17 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Prints the bare link on stdout: good once, within 2 minutes."""
+    """Prints the bare link on stdout: good once, within 2 minutes; for `dev` again and again."""
     settings = command_settings()
+    is_reusable = means_dev(os.environ)
 
     async def work(database: Database) -> int:
         staff = await member(People(database), options.user)
         sessions = ConsoleSessions(database)
-        print(await sign_in_link(sessions, staff, base_url=settings.base_url))
+        link = await sign_in_link(
+            sessions, staff, base_url=settings.base_url, is_reusable=is_reusable
+        )
+        print(link)
         return 0
 
     return run_with_database(settings, work)

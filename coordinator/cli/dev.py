@@ -49,8 +49,8 @@ CONSOLE_PAGE = "pages/console/confirm/confirm"
 
 _NODE_SETTINGS = (
     "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "OPEN_API_KEYS", "ZEGO_APP_ID", "ZEGO_SERVER_SECRET",
-    "PUBLIC_BASE_URL", "DATA_KEYS", "WX_API_BASE", "WX_APPID", "WX_SECRET", "WX_CONSOLE_PAGE",
-    "LOG_FORMAT", "WEBHOOK_ALLOW_PRIVATE",
+    "PUBLIC_BASE_URL", "PORT", "DATA_KEYS", "WX_API_BASE", "WX_APPID", "WX_SECRET",
+    "WX_CONSOLE_PAGE", "LOG_FORMAT", "WEBHOOK_ALLOW_PRIVATE",
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         values = _with_defaults(values, data)
         settings = Settings.from_env(values, dotenv=command.DOTENV)
         values["PUBLIC_BASE_URL"] = settings.base_url
-        _keep_for_a_second_node(values, data / "node.env")
+        _keep_for_a_second_node(values | {"PORT": str(settings.port)}, data / "node.env")
         if standin is not None:
             standin.page_url = settings.base_url + mini_program.PATH
         logging.configure(form=settings.log_format, level=settings.log_level, node="dev")

@@ -83,6 +83,19 @@ async def test_who_scans_the_picture_and_types_its_digits_signs_the_page_in(
         await api.aclose()
 
 
+async def test_the_page_of_somebody_disabled_stops_by_itself(
+    opens: Opens, database: Database, host: Host, room: str, deployment: Deployment
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
+
+    await asyncio.to_thread(deployment.run, "users", "disable", host.user_id)
+
+    await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()
+    await expect(desk.page.locator(".person")).to_have_count(0)
+
+
 async def test_pages_for_admins_say_so_to_others(
     opens: Opens, database: Database, host: Host
 ) -> None:

@@ -23,7 +23,7 @@ class DeploymentPage {
     this.hooks = h("tbody", {});
     this.hooksPart = h("section", { class: "card", hidden: true },
       h("h2", {}, t("deployment.webhooks")),
-      h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["rooms.name", "rooms.status", "deployment.lag"].map((key) => h("th", { scope: "col" }, t(key))))), this.hooks));
+      h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["rooms.name", "rooms.status", "deployment.lag", "deployment.answer"].map((key) => h("th", { scope: "col" }, t(key))))), this.hooks));
     main.append(h("div", { class: "top" }, h("h1", {}, t("deployment.title")), this.facts), this.verdict, this.gonePart, this.nodes, this.hooksPart);
     this.isOpen = true;
     this.run();
@@ -75,20 +75,27 @@ class DeploymentPage {
   async readWebhooks() {
     if (document.visibilityState === "hidden") return;
     try {
-      const found = await call("GET", "/webhooks");
-      const list = Array.isArray(found) ? found : found.list || found.webhooks || [];
+      const { list } = await call("GET", "/webhooks");
       this.hooksPart.hidden = !list.length;
-      this.hooks.replaceChildren(...list.map((hook) =>
-        h("tr", {}, h("td", {}, h("bdi", {}, hook.name || hook.url)), h("td", {}, String(hook.state || hook.status || "—")), h("td", { class: "number" }, lag(hook)))));
+      this.hooks.replaceChildren(...list.map(webhookRow));
     } catch (error) {
       this.hooksPart.hidden = true;
     }
   }
 }
 
-function lag(hook) {
-  const seconds = hook.lagSeconds === undefined ? hook.lag : hook.lagSeconds;
-  return typeof seconds === "number" ? ago(seconds * 1000) : "—";
+/** An endpoint: whether it takes what it is sent, and how old the oldest is that it lacks. */
+function webhookRow({ name, url, enabled, failing, parked, lagSeconds, lastAnswer }) {
+  const troubles = [
+    !enabled && t("deployment.disabled"),
+    failing > 0 && t("deployment.failinglogs", { count: failing }),
+    parked > 0 && t("deployment.parked", { count: parked }),
+  ].filter(Boolean);
+  return h("tr", {},
+    h("td", { class: "title" }, h("bdi", {}, name), " ", h("code", {}, url)),
+    h("td", {}, h("span", { class: "pill", "data-status": troubles.length ? "bad" : "active" }, troubles.join(" · ") || t("deployment.ok"))),
+    h("td", { class: "number" }, typeof lagSeconds === "number" ? ago(lagSeconds * 1000) : "—"),
+    h("td", { class: "quiet" }, h("bdi", {}, lastAnswer || "—")));
 }
 
 /** One node: figures and their last ten minutes, in places that stay. */
