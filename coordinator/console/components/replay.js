@@ -52,6 +52,13 @@ export class Replay {
     this.tell(this.model.view(), event, this.events.slice(0, wanted));
   }
 
+  /** What happens meanwhile can be replayed, too; the slider stays where it is. */
+  grow(events) {
+    const last = this.events.length ? this.events[this.events.length - 1].seq : 0;
+    this.events.push(...events.filter((event) => event.seq > last));
+    this.slider.max = String(this.events.length);
+  }
+
   toggle() {
     if (this.timer) return this.stop();
     if (this.at >= this.events.length) this.go(1);

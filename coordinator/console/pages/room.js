@@ -117,7 +117,8 @@ class RoomPage {
       if (isLive && !this.replay) say(spoken(event));
     }
     this.timeline.add(events);
-    if (!this.replay) this.leavers.take(events);
+    if (this.replay) this.replay.grow(events);
+    else this.leavers.take(events);
     if (!isLive) this.people.tick();
   }
 
@@ -144,6 +145,7 @@ class RoomPage {
       const { participants, ...room } = await ask(() => api.room(roomId));
       const { lastSeq } = await this.read(0, 1);
       await this.log.begin(lastSeq);
+      if (!this.timeline.rows.size) this.timeline.list.append(h("li", {}, t("room.log.gone")));
       this.show({ room, participants });
       this.connection.show({ status: "ended" });
       this.peopleHeading.textContent = t("room.attended");
