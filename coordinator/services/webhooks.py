@@ -346,9 +346,9 @@ class Webhooks:
             target = Target(parts)
             await self._guard.resolve(target.scheme, target.host, target.port)
         except BadUrl as error:
-            raise InvalidParams.wrong("url", f"格式不正确（{error}）") from error
+            raise InvalidParams.wrong("url", "应为完整的 https:// 地址，不含账号与片段") from error
         except AddressRefused as error:
-            raise InvalidParams.wrong("url", f"不允许的地址（{error}）") from error
+            raise InvalidParams.wrong("url", "须为公网的 https 地址") from error
         except OSError as error:
             if parts.scheme != "https":
                 raise InvalidParams.wrong("url", "http只能用于本机") from error
