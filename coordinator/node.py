@@ -253,14 +253,17 @@ class Node:
         """Sends the clients elsewhere and writes that they are away; nobody has left by it.
 
         The node goes on serving meanwhile. First it waits until a proxy has seen that it is not
-        ready: who is sent away before would be sent here again.
+        ready: who is sent away before would be sent here again. Webhooks are another node's from
+        now on.
         """
         self.is_draining = True
+        handing_over = asyncio.create_task(self.live.webhooks.stop())
         seconds = self.settings.drain_seconds
         if seconds:
             await asyncio.sleep(SEEN_SECONDS)
         await self.live.registry.drain(max(0.0, seconds - SEEN_SECONDS))
         await self.live.writer.drained(within=0.8)
+        await handing_over
 
     async def stop(self) -> None:
         """Gives the lease back and closes everything."""

@@ -299,6 +299,22 @@ async def test_in_another_history_a_room_is_told_anew_from_where_it_differs(
     assert {d.seq for d in scene.receiver.of(whole)} == {1, 2}
 
 
+async def test_a_node_that_drains_hands_over_and_nothing_is_told_twice(scene: Scene) -> None:
+    room = await scene.creates()
+    await scene.is_whole()
+    holder = await scene.holder()
+    await scene.asks_one_that_does_not_send()
+
+    holder.signal(signal.SIGTERM)
+    await scene.joins(room, 30)
+    await scene.is_whole(30)
+    await asyncio.to_thread(holder.wait, 15)
+    scene.cluster.start_node(holder)
+    await scene.cluster.ready(holder)
+
+    assert scene.repeated == 0
+
+
 async def test_100_hanging_rooms_do_not_hold_up_the_others(scene: Scene) -> None:
     well = await scene.creates()
     await scene.is_whole()

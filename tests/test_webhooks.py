@@ -456,13 +456,16 @@ async def test_a_url_that_leads_elsewhere_than_to_the_public_is_refused(
 
 
 async def test_without_data_keys_no_webhook_can_be_added(
-    deployment: Deployment, a: Api, database: Database
+    sending: Deployment, database: Database
 ) -> None:
-    admin = Admin(await Host.hired(database, a, "admin"))
+    api = Api(sending.node(DATA_KEYS=""))
+    admin = Admin(await Host.hired(database, api, "admin"))
 
     refused = await admin.call("POST", "", {"url": "https://example.com/"})
 
     assert refused.status_code == 503
+    await api.aclose()
+    api.node.stop()
 
 
 async def test_secrets_are_encrypted_in_the_database(

@@ -27,7 +27,7 @@ from coordinator.webhooks.endpoint import LEASE, EndpointSender, SenderParts
 log = structlog.get_logger()
 
 LOOK_SECONDS = 2.0
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 1.5
 HINT_SECONDS = 0.05
 PER_MESSAGE = 500
 MOST_HEADS = 20_000
@@ -164,12 +164,15 @@ class WebhookSender:
             self._look_now.set()
 
     async def stop(self) -> None:
-        """Ends in order: what is under way is answered and noted, the leases are given back."""
-        self._is_stopping = True
-        await asyncio.gather(*(self._stop_one(i) for i in list(self._senders)))
+        """Ends in order: what is under way is answered and noted, the leases are given back.
 
-    async def _stop_one(self, endpoint_id: str) -> None:
-        sender, run = self._senders[endpoint_id], self._runs[endpoint_id]
+        Idempotent.
+        """
+        self._is_stopping = True
+        running = [(sender, self._runs[key]) for key, sender in self._senders.items()]
+        await asyncio.gather(*(self._stop_one(*each) for each in running))
+
+    async def _stop_one(self, sender: EndpointSender, run: asyncio.Task[None]) -> None:
         await sender.drain(DRAIN_SECONDS)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
