@@ -6,9 +6,13 @@ They stand in Postgres, not in a folder, so that every node serves what any node
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from piccolo.columns.combination import Where
 
 from coordinator.store.database import Database
+from coordinator.store.tables import QrImages
+
+_SHOWN = (QrImages.name, QrImages.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,37 +31,22 @@ class Images:
 
     async def by_digest(self, digest: str) -> StoredImage | None:
         """The picture of an order that was carried out before."""
-        return _stored(
-            await self.database.fetchrow(
-                "SELECT name, image FROM qr_images WHERE digest = $1", digest
-            )
-        )
+        return await self._one(QrImages.digest == digest)
 
     async def by_name(self, name: str) -> StoredImage | None:
         """The picture behind a file name."""
-        return _stored(
-            await self.database.fetchrow("SELECT name, image FROM qr_images WHERE name = $1", name)
-        )
+        return await self._one(QrImages.name == name)
+
+    async def _one(self, condition: Where) -> StoredImage | None:
+        rows = await self.database.run(QrImages.select(*_SHOWN).where(condition))
+        return StoredImage(**rows[0]) if rows else None
 
     async def keep(self, digest: str, name: str, image: bytes) -> StoredImage:
         """Stores a picture; where another request was faster, its picture is the answer."""
-        return _kept(
-            await self.database.fetchrow(
-                """
-                INSERT INTO qr_images (digest, name, image) VALUES ($1, $2, $3)
-                ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest
-                RETURNING name, image
-                """,
-                digest,
-                name,
-                image,
-            )
+        adding = QrImages.insert(QrImages(digest=digest, name=name, image=image))
+        # DO UPDATE rather than DO NOTHING: it returns the row that was there.
+        same = [(QrImages.digest, digest)]
+        rows = await self.database.run(
+            adding.on_conflict(QrImages.digest, action="DO UPDATE", values=same).returning(*_SHOWN)
         )
-
-
-def _stored(row: Any) -> StoredImage | None:
-    return _kept(row) if row is not None else None
-
-
-def _kept(row: Any) -> StoredImage:
-    return StoredImage(row["name"], row["image"])
+        return StoredImage(**rows[0])

@@ -5,14 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from piccolo.querystring import QueryString
+
 from coordinator.data_cipher import CannotDecrypt, DataCipher
 from coordinator.domain.people import Staff
 from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
+from coordinator.store.tables import Users
 
-_COLUMNS = """
-    id, openid, role, name, avatar, phone, phone_encrypted, disabled_at IS NOT NULL AS disabled
-"""
+_SHOWN = (
+    Users.id, Users.openid, Users.role, Users.name, Users.avatar, Users.phone,
+    Users.phone_encrypted, Users.disabled_at,
+)  # fmt: skip
+_COLUMNS = ", ".join(column._meta.name for column in _SHOWN)
+_NOW = QueryString("now()")
 NO_KEYS = DataCipher(())
 PHONE = "users.phone"
 """What phone numbers are encrypted for."""
@@ -61,14 +67,13 @@ class People:
 
     async def list_all(self) -> list[Staff]:
         """Everybody in order of number, the disabled ones too."""
-        rows = await self.database.fetch(f"SELECT {_COLUMNS} FROM users ORDER BY id")
+        rows = await self.database.run(Users.select(*_SHOWN).order_by(Users.id))
         return [self._member(row) for row in rows]
 
     async def by_openid(self, openid: str) -> Staff | None:
         """Who has this openid, also where it is disabled."""
-        return self._staff(
-            await self.database.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE openid = $1", openid)
-        )
+        rows = await self.database.run(Users.select(*_SHOWN).where(Users.openid == openid))
+        return self._member(rows[0]) if rows else None
 
     async def sign_up(self, openid: str) -> Staff:
         """Makes a user with role `hr`; a race of many for one openid makes one, and all get it.
@@ -111,21 +116,23 @@ class People:
 
     async def set_role(self, number: int, role: str) -> Staff | None:
         """Makes somebody `hr` or `admin`, from the next request on; None where there is nobody."""
-        return await self._change(number, "role = $2", role)
+        return await self._change(number, {Users.role: role})
 
     async def disable(self, number: int) -> Staff | None:
         """Shuts somebody out, from the next request on; None where there is nobody.
 
         Idempotent: the time of the first stays.
         """
-        return await self._change(number, "disabled_at = coalesce(disabled_at, now())")
+        first = QueryString("coalesce(disabled_at, now())")
+        return await self._change(number, {Users.disabled_at: first})
 
     async def set_profile(
         self, number: int, *, name: str | None = None, avatar: str | None = None
     ) -> Staff | None:
         """Sets what is given and leaves what is None; None where there is nobody."""
+        given = {Users.name: name, Users.avatar: avatar}
         return await self._change(
-            number, "name = coalesce($2, name), avatar = coalesce($3, avatar)", name, avatar
+            number, {column: value for column, value in given.items() if value is not None}
         )
 
     async def set_phone(self, number: int, phone: str) -> Staff | None:
@@ -136,20 +143,12 @@ class People:
         if not self._cipher.is_ready:
             return await self.staff(number)
         encrypted = self._cipher.encrypt(phone, purpose=PHONE)
-        return await self._change(number, "phone = NULL, phone_encrypted = $2", encrypted)
+        return await self._change(number, {Users.phone: None, Users.phone_encrypted: encrypted})
 
-    async def _change(self, number: int, assignments: str, *values: Any) -> Staff | None:
-        return self._staff(
-            await self.database.fetchrow(
-                f"UPDATE users SET {assignments}, updated_at = now() WHERE id = $1"
-                f" RETURNING {_COLUMNS}",
-                number,
-                *values,
-            )
-        )
-
-    def _staff(self, row: Any) -> Staff | None:
-        return self._member(row) if row is not None else None
+    async def _change(self, number: int, values: dict[Any, Any]) -> Staff | None:
+        changing = Users.update({**values, Users.updated_at: _NOW}).where(Users.id == number)
+        rows = await self.database.run(changing.returning(*_SHOWN))
+        return self._member(rows[0]) if rows else None
 
     def _member(self, row: Any) -> Staff:
         phone = row["phone"]  # where it is set, a version before has written it last
@@ -162,7 +161,7 @@ class People:
             row["name"],
             row["avatar"],
             phone,
-            row["disabled"],
+            row["disabled_at"] is not None,
         )
 
     def _decrypt(self, stored: str) -> str | None:
