@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
 from coordinator.store.database import Database
+from tests.described import hold_against_the_document
 from tests.harness.patience import patient
 from tests.product import JWT_SECRET, Node, data
 
@@ -104,6 +105,7 @@ class Live:
                 assert isinstance(frame, dict)
                 self.texts.append(text)
                 self.frames.append(frame)
+                hold_against_the_document(frame)
                 self._count(frame)
                 self._picture(frame)
                 async with self._news:
