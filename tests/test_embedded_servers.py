@@ -112,6 +112,25 @@ def test_the_server_of_root_keeps_one_capability_and_no_more(postgres: EmbeddedP
     assert bin(int(status["CapEff"], 16)).count("1") <= 1
 
 
+@pytest.mark.skipif(not ROOT, reason="takes root to become somebody else")
+def test_the_server_of_root_finds_its_programs_in_a_closed_folder(tmp_path: Path) -> None:
+    """As where the environment is in /root: initdb asks by access(2), which looks at no capability
+    of others.
+    """
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program"
+    program.touch(mode=0o755)
+    ask = f"import os; print(os.access({str(program)!r}, os.R_OK | os.X_OK))"
+
+    told = subprocess.run(
+        ["/usr/bin/env", "python3", "-c", ask], capture_output=True, text=True, check=True,
+        preexec_fn=server_user().become(),
+    )  # fmt: skip
+
+    assert told.stdout == "True\n"
+
+
 def test_a_folder_that_let_everybody_in_is_closed_at_the_next_start(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path, options=("fsync=off",))
     with server:

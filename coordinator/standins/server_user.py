@@ -7,6 +7,7 @@ outside of our folder is opened for it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -21,6 +22,7 @@ NAME = "pgserver"
 
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2  # capabilities(7)
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _RAISE = 1, 8, 47, 2  # prctl(2)
+_PR_SET_SECUREBITS, _NO_SETUID_FIXUP = 28, 1 << 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class ServerUser:
     def _change(self) -> None:
         if self.capability is not None:
             _prctl(_PR_SET_KEEPCAPS, 1)
+            with contextlib.suppress(OSError):
+                # access(2), by which initdb looks for its programs, would else answer as if the
+                # capability were not there.
+                _prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP)
         os.setgroups([])
         os.setgid(self.gid)
         os.setuid(self.uid)
