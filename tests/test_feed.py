@@ -460,6 +460,25 @@ async def test_a_feed_that_fails_takes_no_other_with_it(log: Log) -> None:
     assert (await attached(hub)).welcomes == [(False, 6)]
 
 
+async def test_a_small_feed_is_told_in_the_turn_of_the_commit(hub: Hub, log: Log) -> None:
+    listeners = [await attached(hub) for _ in range(broadcast.SMALL)]
+
+    hub.offer([log.append(), log.append()], 0.0)
+
+    assert [(each.seqs, each.writes) for each in listeners] == [([6, 7], 1)] * len(listeners)
+
+
+async def test_a_larger_feed_is_told_at_the_end_of_the_turn(hub: Hub, log: Log) -> None:
+    listeners = [await attached(hub) for _ in range(broadcast.SMALL + 1)]
+
+    hub.offer([log.append()], 0.0)
+    hub.offer([log.append()], 0.0)
+
+    assert [each.seqs for each in listeners] == [[]] * len(listeners)
+    await soon(lambda: all(each.stands_at == 7 for each in listeners))
+    assert {each.writes for each in listeners} == {1}
+
+
 async def test_a_gap_is_read_from_the_log_at_once(hub: Hub, log: Log) -> None:
     listener = await attached(hub)
     log.append()
@@ -670,6 +689,7 @@ async def test_in_thousands_of_random_stories_everybody_is_told_everything_once(
     monkeypatch.setattr(catch_up, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(broadcast, "FIRST_WRITES", block + 1)  # broadcasts take several turns
     monkeypatch.setattr(broadcast, "WRITES_PER_TURN", 1)
+    monkeypatch.setattr(broadcast, "SMALL", -1 if block % 2 else 16)
     for number in range(500):
         seed = block * 500 + number
         try:

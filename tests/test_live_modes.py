@@ -93,6 +93,57 @@ async def test_a_sync_keeps_the_mode(a: Api, host: Host, room: str) -> None:
     assert "participants" not in welcome
 
 
+# -- epochs --------------------------------------------------------------------------------------
+
+
+async def test_whoever_is_told_a_seq_is_told_its_epoch(
+    host: Host, room: str, database: Database
+) -> None:
+    live = await host.connects(room)
+    pong = await live.hears_pong()
+
+    epoch = await database.fetchval("SELECT epoch FROM deployment")
+    assert epoch
+    assert live.welcome["epoch"] == pong["epoch"] == epoch
+
+
+@pytest.mark.parametrize("same_node", [True, False])
+async def test_who_resumes_in_another_epoch_is_sent_a_snapshot(
+    a: Api, b: Api, host: Host, room: str, same_node: bool
+) -> None:
+    live = await host.connects(room)
+    await Guest(a).joins(room)
+    await live.reaches(3)
+    at, epoch = a if same_node else b, live.welcome["epoch"]
+
+    resumed = await host.connects(room, at=at, since=2, epoch=epoch)
+    unsaid = await host.connects(room, at=at, since=2)
+    other = await host.connects(room, at=at, since=2, epoch="another")
+    beginning = await host.connects(room, at=at, since=0, epoch="another")
+
+    welcomes = [each.welcome for each in (resumed, unsaid, other, beginning)]
+    assert [each["resumed"] for each in welcomes] == [True, True, False, False]
+    assert [each["seq"] for each in welcomes] == [2, 2, 3, 3]
+    await resumed.reaches(3)
+
+
+async def test_a_sync_of_another_epoch_is_answered_by_a_snapshot(
+    a: Api, host: Host, room: str
+) -> None:
+    live = await host.connects(room)
+    await Guest(a).joins(room)
+    await live.reaches(3)
+
+    await live.says(type="sync", since=2, epoch=live.welcome["epoch"])
+    await live.hears_pong()
+    assert live.seqs == [3, 3]
+    await live.says(type="sync", since=2, epoch="another")
+    await live.hears_pong()
+
+    assert (live.welcome["resumed"], live.welcome["seq"]) == (False, 3)
+    assert live.seqs == [3, 3]
+
+
 # -- observe=1 -----------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from tests.simulation.bugs import BUGS, Plant, planted
 from tests.simulation.world import history_of, quietly
 
 PARTS, HISTORIES = 10, 100
-MOST_HISTORIES_PER_BUG = 400
+MOST_HISTORIES_PER_BUG = 1000
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,16 @@
 """Telling the subscribers of feeds that have changed, a bounded number of writes at a time.
 
-Frames of one turn of the event loop are joined, so that each connection gets one write. A broadcast
-over many connections takes several turns, and feeds take turns with each other: a large room delays
-nobody by more than a fraction of a millisecond.
+A small feed is told in the turn in which its events were committed, a larger one at the end of that
+turn; either way the frames that have gathered are joined, so that each connection gets one write. A
+broadcast over many connections takes several turns, and feeds take turns with each other: a large
+room delays nobody by more than a fraction of a millisecond.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from coordinator.domain.events import FeedKey
 from coordinator.live.feed import Feed
@@ -21,6 +23,8 @@ FIRST_WRITES = 64
 """Connections that are written to, before other work has its turn, when a broadcast begins."""
 WRITES_PER_TURN = 16
 """As many when one goes on: about a tenth of a millisecond."""
+SMALL = 16
+"""A feed with so few connections is told at once."""
 
 
 class Broadcast:
@@ -42,6 +46,30 @@ class Broadcast:
         """
         self._due.setdefault(feed.key, committed)
         self._schedule()
+
+    def at_once(self, feeds: Iterable[Feed], committed: float) -> None:
+        """Tells the subscribers of small feeds in this turn of the loop, the others at its end.
+
+        Args:
+            feeds: those that have changed: all events of a batch are joined.
+        """
+        budget = FIRST_WRITES
+        for feed in feeds:
+            if budget < 0 or len(feed.subscribers) > SMALL or feed.key in self._under_way:
+                self.soon(feed, committed)
+                continue
+            self._due.pop(feed.key, None)
+            try:
+                self.settle(feed)
+                feed.subscribers.begin_broadcast()
+                writes, deliveries = feed.subscribers.send(SMALL + 1)
+            except Exception as error:
+                self._feeds.give_up(feed, error)
+                continue
+            budget -= writes
+            DELIVERIES.inc(deliveries)
+            if deliveries:
+                DELIVERY_SECONDS.observe(max(0.0, time.time() - committed))
 
     def flush(self, feed: Feed, subscriber: Subscriber) -> None:
         """Sends a connection all that its feed has; due before each direct write to it."""

@@ -81,7 +81,7 @@ class Feed:
     """One open feed.
 
     Attributes:
-        head: the last event applied; None until the state is loaded. `seq` is its number.
+        head, seq: the last event applied, and its number; None until the state is loaded.
         epoch: the history that this feed was last found in.
         target: the highest seq that the log is known to have.
         history: recent events, for those who resume.
@@ -99,6 +99,7 @@ class Feed:
     def __init__(self, key: FeedKey, history: History) -> None:
         self.key = key
         self.head: Head | None = None
+        self.seq: int | None = None
         self.epoch = ""
         self.state: FeedState | None = None
         self.target = 0
@@ -114,12 +115,8 @@ class Feed:
         self.recalling = asyncio.Lock()
         self._doubtful: list[Event] = []
         """While it is stale: the events since the one that was not understood."""
+        self._counts: Counts | None = None
         self._snapshot: Snapshot | None = None
-
-    @property
-    def seq(self) -> int | None:
-        """The number of the last event applied; None until the state is loaded."""
-        return None if self.head is None else self.head.seq
 
     @property
     def is_used(self) -> bool:
@@ -132,7 +129,8 @@ class Feed:
 
     def start(self, head: Head, state: FeedState, *, epoch: str) -> None:
         """Takes up a loaded state; events that came while it was read follow it."""
-        self.head, self.state, self.epoch = head, state, epoch
+        self.head, self.seq, self.state, self.epoch = head, head.seq, state, epoch
+        self._counts = state.counts()
         self.history.start_at(head.seq)
         self.subscribers.start_at(head.seq)
         self._snapshot, self.is_frozen = None, False
@@ -164,7 +162,7 @@ class Feed:
         """A state that was just read replaces this one; False where it is of another seq."""
         if seq != self.seq:
             return False
-        self.state, self._snapshot = state, None
+        self.state, self._counts, self._snapshot = state, state.counts(), None
         return True
 
     def renew(self, seq: int, state: FeedState) -> bool:
@@ -178,7 +176,7 @@ class Feed:
         for event in self._doubtful:
             if event.seq > seq:
                 state.apply(event)
-        self.state, self._snapshot = state, None
+        self.state, self._counts, self._snapshot = state, state.counts(), None
         self._doubtful, self.is_stale, self.needs_review = [], False, True
         return True
 
@@ -207,18 +205,19 @@ class Feed:
                 del self.reorder_buffer[seq]
 
     def _apply(self, event: Event) -> None:
-        assert self.state is not None
-        self.head = event.head
+        state = self.state
+        assert state is not None
+        self.head, self.seq = event.head, event.seq
         self._snapshot = None
-        before = self.state.counts()
         if self.is_stale:
             self._doubtful.append(event)
         try:
-            if (departure := self.state.apply(event)) is not None:
+            if (departure := state.apply(event)) is not None:
                 self.departures.append((event.seq, departure))
         except NotUnderstood as doubt:
             self._doubt(event, doubt)
-        frame = EventFrame(event, counts_before=before, counts=self.state.counts())
+        before, self._counts = self._counts, state.counts()
+        frame = EventFrame(event, before, self._counts)
         self.history.append(frame)
         self.subscribers.append(frame)
 
@@ -241,9 +240,8 @@ class Feed:
 
     def counts_at(self, since: int) -> Counts | None:
         """How many people there were as of `since`, which the history `remembers`."""
-        assert self.state is not None
         missed = self.history.after(since)
-        return missed[0].counts_before if missed else self.state.counts()
+        return missed[0].counts_before if missed else self._counts
 
     def epoch_of(self, seq: int) -> str | None:
         """The epoch of a recent event; None where it is not remembered."""

@@ -279,7 +279,7 @@ class EventFrame:
     __slots__ = ("counts", "counts_before", "epoch", "plain", "seq")
 
     def __init__(
-        self, event: Event, *, counts_before: Counts | None = None, counts: Counts | None = None
+        self, event: Event, counts_before: Counts | None = None, counts: Counts | None = None
     ) -> None:
         self.seq, self.epoch = event.seq, event.epoch
         self.plain = text_frame(_encode(event.body()))

@@ -86,11 +86,12 @@ class History:
 
     def append(self, frame: EventFrame) -> None:
         """The next event."""
-        if len(self._frames) == HISTORY:
-            self._grow(-_size(self._frames.popleft()))
-        self._frames.append(frame)
+        frames, growth = self._frames, len(frame.plain) + FRAME_BYTES
+        if len(frames) == HISTORY:
+            growth -= _size(frames.popleft())
+        frames.append(frame)
         self.seq = frame.seq
-        self._grow(_size(frame))
+        self._grow(growth)
 
     def halve(self) -> None:
         """Forgets the older half."""

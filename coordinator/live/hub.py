@@ -60,6 +60,7 @@ class Hub:
         Args:
             committed: the wall clock (`time.time`) of the node that committed them.
         """
+        changed: dict[Feed, None] = {}
         for event in events:
             feed = self.feeds.get(event.feed)
             if feed is None:
@@ -68,9 +69,13 @@ class Hub:
                 self._look_for(event, feed)
                 continue
             if feed.offer(event):
-                self.broadcast.soon(feed, committed)
-            if feed.is_behind:
+                changed[feed] = None
+                if feed.is_stale:
+                    self.catch_up.soon(feed)
+            elif feed.is_behind:
                 self.catch_up.soon(feed)
+        if changed:
+            self.broadcast.at_once(changed, committed)
 
     def _look_for(self, event: Event, feed: Feed) -> None:
         """An event of another history than the feed's: told only where the log has it."""

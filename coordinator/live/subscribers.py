@@ -109,13 +109,13 @@ class Subscribers:
     Attributes:
         head: the feed's last seq, which every cursor is brought to.
         pending: those who wait to be admitted.
-        by_user: the connections of each participant.
+        by_user: the connections of each participant, the oldest first.
     """
 
     def __init__(self) -> None:
         self.head = 0
         self.pending: list[PendingSubscriber] = []
-        self.by_user: dict[str, set[Subscriber]] = {}
+        self.by_user: dict[str, dict[Subscriber, None]] = {}
         self._cursors: dict[Subscriber, Cursor] = {}
         self._unsent: deque[EventFrame] = deque()
         """The frames up to `head` that somebody may lack."""
@@ -155,7 +155,7 @@ class Subscribers:
         """It listens from now on: it has been told everything up to `head`."""
         self._cursors[subscriber] = Cursor(subscriber, self.head)
         if subscriber.user_id is not None:
-            self.by_user.setdefault(subscriber.user_id, set()).add(subscriber)
+            self.by_user.setdefault(subscriber.user_id, {})[subscriber] = None
 
     def remove(self, subscriber: Subscriber) -> None:
         """It listens no more, or waits no more; harmless for one who does neither."""
@@ -165,7 +165,7 @@ class Subscribers:
         self.pending = [entry for entry in self.pending if entry.subscriber is not subscriber]
         mine = self.by_user.get(subscriber.user_id) if subscriber.user_id is not None else None
         if mine is not None:
-            mine.discard(subscriber)
+            mine.pop(subscriber, None)
             if not mine:
                 del self.by_user[subscriber.user_id or ""]
 

@@ -61,7 +61,9 @@ class Connection:
             "type": "welcome", "seq": since, "epoch": feed.epoch, "resumed": resumed
         }  # fmt: skip
         if not resumed:
-            told |= msgspec.json.decode(msgspec.json.encode(feed.snapshot()))
+            snapshot = feed.snapshot()
+            told |= msgspec.json.decode(msgspec.json.encode(snapshot.members))
+            told["participants"] = msgspec.json.decode(b"".join(snapshot.people or [b"[]"]))
         self._send(told)
 
     def ping(self) -> None:
@@ -106,7 +108,7 @@ class Node:
         self.is_up = True
         self.bus_is_up = True
         self.publish: Callable[[str, Sequence[Event]], None] = lambda epoch, events: None
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in order: a seed is one history
         self.hub = Hub(
             [RoomLogs(database, self._notice)],
             epoch=lambda: self.epoch,
@@ -146,7 +148,7 @@ class Node:
         self, connection: Connection, *, since: int | None, epoch: str | None
     ) -> None:
         """Writes the connection's row, then lets it into the stream."""
-        self.connections.add(connection)
+        self.connections[connection] = None
         try:
             assert connection.user_id is not None
             connected = await self.carry_out(
@@ -174,7 +176,7 @@ class Node:
             connection.close(CloseCode.NOT_ALLOWED)
 
     def on_ended(self, connection: Connection) -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         if connection.feed is not None:
             self.hub.resume.detach(connection.feed, connection)
         if connection.has_row and self.is_up:
