@@ -126,6 +126,7 @@ async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
     await other.execute("SELECT FROM room_events WHERE room_id = $1 FOR UPDATE", old)
     try:
         await purging.pass_once()
+        await asyncio.sleep(GRACE.total_seconds() + 0.05)
 
         await site.reaper.enforce_deadlines()
     finally:
@@ -181,3 +182,20 @@ async def test_a_loop_ends_when_it_is_told_to_though_its_work_swallows_that() ->
     await asyncio.wait([running], timeout=2)
 
     assert running.cancelled()
+
+
+async def test_a_node_without_limits_keeps_nobodys_rooms_alive(site: Site) -> None:
+    """It has no duty to end rooms; nodes of different limits have a judge each."""
+    hour = timedelta(hours=1)
+    kinds = []
+    for lifespan in (FOR_EVER, Lifespan(hour, None, None), Lifespan(None, hour, None)):
+        reaper = Reaper(
+            site.lease, site.nodes, site.writer, site.shifts, Judge(), grace=GRACE,
+            lifespan=lifespan,
+        )  # fmt: skip
+        kinds.append([loop.name for loop in reaper._loops if loop.name.startswith("end_rooms")])
+
+    assert kinds[0] == []
+    assert len(kinds[1]) == len(kinds[2]) == 1
+    assert kinds[1] != kinds[2]
+    assert all(len(kind) <= 30 for kind in (*kinds[1], *kinds[2]))

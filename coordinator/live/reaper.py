@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -67,13 +68,12 @@ class Reaper:
         self._lifespan = lifespan
         # Loops of their own: a room that somebody holds (a node that was frozen inside a
         # transaction, for 2 s) delays what concerns it, and nothing else.
+        works = {REAP: self.reap, "enforce_deadlines": self.enforce_deadlines}
+        if lifespan.host_absent or lifespan.empty or lifespan.age:
+            works[_duty_of(lifespan)] = self.end_rooms
         self._loops = [
             Loop(partial(self._on_duty, kind, work), name=kind, seconds=JUDGE_SECONDS)
-            for kind, work in (
-                (REAP, self.reap),
-                ("enforce_deadlines", self.enforce_deadlines),
-                ("end_rooms", self.end_rooms),
-            )
+            for kind, work in works.items()
         ]
 
     async def run(self) -> None:
@@ -121,12 +121,17 @@ class Reaper:
     async def end_rooms(self) -> None:
         """Ends rooms whose time has passed."""
         lifespan = self._lifespan
-        has_limits = lifespan.host_absent or lifespan.empty or lifespan.age
-        if has_limits and self._is_calm(QUIET_SECONDS):
+        if self._is_calm(QUIET_SECONDS):
             rooms = await self._nodes.overdue_rooms(lifespan, BATCH)
             await _carry_out(
                 self._writer, (EndIfOverdue(room_id=room, lifespan=lifespan) for room in rooms)
             )
+
+
+def _duty_of(lifespan: Lifespan) -> str:
+    """Of nodes that are set otherwise each kind has its judge: none keeps another's limits off."""
+    limits = repr((lifespan.host_absent, lifespan.empty, lifespan.age)).encode()
+    return f"end_rooms {zlib.crc32(limits):08x}"
 
 
 class Sessions(Protocol):
