@@ -299,9 +299,8 @@ async def test_who_a_newer_version_put_out_is_closed_once_the_room_is_read_anew(
             WHERE room_id = $1 RETURNING room_id, last_seq, last_at
         )
         INSERT INTO room_events (room_id, seq, type, at, payload)
-        SELECT room_id, last_seq, 'participant_left', last_at,
-            json_build_object('participant', json_build_object('userId', $2::text),
-                              'reason', 'abducted')
+        SELECT room_id, last_seq, 'participant_banned', last_at,
+            json_build_object('participant', json_build_object('userId', $2::text))
         FROM moved
         """,
         room, guest.user_id,
@@ -309,6 +308,6 @@ async def test_who_a_newer_version_put_out_is_closed_once_the_room_is_read_anew(
 
     await Guest(a).joins(room)  # whose event shows the gap at once
 
-    await watching.sees("participant_left", user_id=guest.user_id, reason="abducted")
+    await watching.sees("participant_banned", user_id=guest.user_id)
     assert await live.is_put_out() == 4009
     assert watching.code is None
