@@ -161,6 +161,7 @@ def build_live(settings: Settings, store: StoreParts, deployment: str) -> LivePa
         Housekeeping(
             Retention(store.database, _keep(settings)),
             Sealing(store.database, DataCipher(settings.data_keys)),
+            store.images,
         ),
         webhooks,
     )

@@ -24,6 +24,7 @@ from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.shifts import Shifts
 from coordinator.store.database import Database
 from coordinator.store.duties import Duties
+from coordinator.store.images import Images
 from coordinator.store.nodes import Nodes
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.commands import Connect, Disconnect, End, Join
@@ -119,7 +120,7 @@ async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
     room, user, session = await site.guest()
     await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
     sealing = Sealing(site.database, DataCipher(()))
-    tidy = Housekeeping(Retention(site.database, KEEP), sealing)
+    tidy = Housekeeping(Retention(site.database, KEEP), sealing, Images(site.database))
     purging = Loop(tidy.purge, name="purge", seconds=60)
     other = await asyncpg.connect(site.database.url)
     await other.execute("BEGIN")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from coordinator.live.loop import Loop
+from coordinator.store.images import Images
 from coordinator.store.retention import Retention
 from coordinator.store.sealing import Sealing
 
@@ -19,9 +20,10 @@ class Housekeeping:
     """Deletes what has been kept long enough, and encrypts what is not encrypted as it should be.
     """
 
-    def __init__(self, retention: Retention, sealing: Sealing) -> None:
+    def __init__(self, retention: Retention, sealing: Sealing, images: Images) -> None:
         self._retention = retention
         self._sealing = sealing
+        self._images = images
         self._purging = Loop(self.purge, name="purge", seconds=PURGE_SECONDS)
 
     async def run(self) -> None:
@@ -34,7 +36,7 @@ class Housekeeping:
         Raises:
             Unavailable: Postgres is away.
         """
-        for step in (self._retention.step, self._sealing.step):
+        for step in (self._retention.step, self._sealing.step, self._images.step):
             for _ in range(STEPS):
                 if not await step():
                     break

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -73,15 +73,24 @@ class Interviews:
         if job is None:
             raise NotFound("岗位不存在")
         brief = JobBrief(job.id, job.title, job.enterprise)
-        async with self._stored.database.transaction() as connection:
+        record_id = new_record_id()
+
+        async def make(connection: Any) -> tuple[Record, Event | None]:
             await self._stored.alone(connection, call)
             before = await self._made_before(connection, call, interview)
             if before is not None:
-                return before
-            record, event = await self._stored.add(
-                connection, new_record_id(), interview, brief, call
-            )
-        self._publish([event])
+                return before, None
+            return await self._stored.add(connection, record_id, interview, brief, call)
+
+        return await self._carried_out(make)
+
+    async def _carried_out(
+        self, work: Callable[[Any], Awaitable[tuple[Record, Event | None]]]
+    ) -> Record:
+        """Does the work in a transaction; its event, where there is one, is told after it."""
+        record, event = await self._stored.database.in_transaction(work)
+        if event is not None:
+            self._publish([event])
         return record
 
     async def _made_before(
@@ -108,7 +117,9 @@ class Interviews:
             NotFound: there is none that this key may see.
             InvalidParams: a rule is broken; nothing has changed then.
         """
-        async with self._stored.database.transaction() as connection:
+
+
+        async def write(connection: Any) -> tuple[Record, Event | None]:
             before = await self._stored.locked(
                 connection, interview_id, enterprise=key.enterprise_id
             )
@@ -116,13 +127,13 @@ class Interviews:
                 raise NotFound("面试记录不存在")
             after = changed(before.interview, given)
             if after is before.interview:
-                return before
+                return before, None
             _check_size(after, given)
-            record, event = await self._stored.write(
+            return await self._stored.write(
                 connection, before, after, by=key.name, writes_report=writes_report(given)
             )
-        self._publish([event])
-        return record
+
+        return await self._carried_out(write)
 
     async def record(self, key: ApiKey, interview_id: str) -> Record:
         """The interview as it stands.

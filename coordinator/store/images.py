@@ -1,18 +1,32 @@
 """The pictures of mini-program codes: the table `qr_images`.
 
-They stand in Postgres, not in a folder, so that every node serves what any node has made.
+They stand in Postgres, not in a folder, so that every node serves what any node has made. One that
+nobody has asked for in 90 days goes; the same order then makes it anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from piccolo.columns.combination import Where
+from datetime import timedelta
 
 from coordinator.store.database import Database
 from coordinator.store.tables import QrImages
 
+KEEP = timedelta(days=90)
+ROWS = 1_000
+"""Pictures that one step deletes at most."""
+
 _SHOWN = (QrImages.name, QrImages.image)
+_SELECT = """
+    SELECT name, image, asked_at < clock_timestamp() - interval '1 day' AS was_long_ago
+    FROM qr_images WHERE {key} = $1
+"""
+_BY_DIGEST, _BY_NAME = _SELECT.format(key="digest"), _SELECT.format(key="name")
+_DELETE = f"""
+    DELETE FROM qr_images WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM qr_images WHERE asked_at < clock_timestamp() - $1::interval
+        LIMIT {ROWS} FOR UPDATE SKIP LOCKED))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +38,33 @@ class StoredImage:
 
 
 class Images:
-    """Keeps pictures for ever. Every method raises `Unavailable` where Postgres is away."""
+    """Keeps pictures. Every method raises `Unavailable` where Postgres is away."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     async def by_digest(self, digest: str) -> StoredImage | None:
         """The picture of an order that was carried out before."""
-        return await self._one(QrImages.digest == digest)
+        return await self._one(_BY_DIGEST, digest)
 
     async def by_name(self, name: str) -> StoredImage | None:
         """The picture behind a file name."""
-        return await self._one(QrImages.name == name)
+        return await self._one(_BY_NAME, name)
 
-    async def _one(self, condition: Where) -> StoredImage | None:
-        rows = await self.database.run(QrImages.select(*_SHOWN).where(condition))
-        return StoredImage(**rows[0]) if rows else None
+    async def _one(self, select: str, value: str) -> StoredImage | None:
+        row = await self.database.fetchrow(select, value)
+        if row is None:
+            return None
+        if row["was_long_ago"]:  # written once a day at most
+            await self.database.execute(
+                "UPDATE qr_images SET asked_at = clock_timestamp() WHERE name = $1", row["name"]
+            )
+        return StoredImage(row["name"], row["image"])
+
+    async def step(self) -> bool:
+        """Deletes some of what nobody has asked for in `KEEP`; True where there may be more."""
+        tag = await self.database.execute(_DELETE, KEEP)
+        return int(tag.split()[-1]) == ROWS
 
     async def keep(self, digest: str, name: str, image: bytes) -> StoredImage:
         """Stores a picture; where another request was faster, its picture is the answer."""

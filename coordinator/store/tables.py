@@ -170,12 +170,16 @@ class DeploymentTable(Table, tablename="deployment", db=ENGINE):
 
 
 class QrImages(Table, tablename="qr_images", db=ENGINE):
-    """The picture of a mini-program code: `digest` stands for all that was asked of WeChat."""
+    """The picture of a mini-program code: `digest` stands for all that was asked of WeChat.
+
+    `asked_at` is when somebody wanted it last, to a day.
+    """
 
     digest = Varchar(64, primary_key=True)
     name = Varchar(40, unique=True)
     image = Bytea()
     created_at = Timestamptz()
+    asked_at = Timestamptz()
 
 
 class Enterprises(Table, tablename="enterprises", db=ENGINE):
