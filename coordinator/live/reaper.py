@@ -68,7 +68,9 @@ class Reaper:
         self._lifespan = lifespan
         # Loops of their own: a room that somebody holds (a node that was frozen inside a
         # transaction, for 2 s) delays what concerns it, and nothing else.
-        works = {REAP: self.reap, "enforce_deadlines": self.enforce_deadlines}
+        # A node judges a deadline when it has watched for its own grace: nodes whose settings
+        # differ (a rolling restart changes them) do not wait for each other.
+        works = {REAP: self.reap, f"deadlines {grace.total_seconds():g}": self.enforce_deadlines}
         if lifespan.host_absent or lifespan.empty or lifespan.age:
             works[_duty_of(lifespan)] = self.end_rooms
         self._loops = [
