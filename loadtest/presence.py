@@ -82,6 +82,7 @@ async def presence(
                 await asyncio.sleep(reached.grace + SETTLE_SECONDS)
                 states = await end_states(reached, population)
         finally:
+            await population.end_rooms()
             await population.close()
         result.broken += judge(states, observed, reached.grace, lambda *_: True, [])
     _report(result, observed)

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or os.environ.get("TEST_DATABASE_URL"):
         return
     folder = Path(tempfile.mkdtemp(prefix="coordinator-test-"))
-    server = EmbeddedPostgres(folder, options=("fsync=off",))
+    server = EmbeddedPostgres(folder, options=("fsync=off", "max_connections=2000"))
     server.start()
     _started.append(server)
     os.environ["TEST_DATABASE_URL"] = server.database_url("postgres")

@@ -167,6 +167,7 @@ async def test_the_list_finds_rooms_and_counts_them_as_it_happens(
     await desk.button("全部").click()
     await desk.page.get_by_role("searchbox").fill(rooms[5])
     await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text(rooms[5])
 
     guest = await Guest(a).joins(rooms[5])
     await expect(rows.locator(".number")).to_contain_text("2 人")

@@ -62,6 +62,12 @@ class Population:
             if isinstance(result, Exception):
                 self.observed.broken.append(f"the test itself failed: {result!r}")
 
+    async def end_rooms(self) -> None:
+        """Ends the rooms that are open, so that nothing goes on in somebody's deployment."""
+        rng = random.Random(self.seed)
+        for room in self.rooms:
+            await self.call(rng, "POST", f"/room/{room}/end", token=self.cluster.token)
+
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self.clients))
         await self._http.aclose()
