@@ -81,10 +81,10 @@ async def presence(
             async with run.screen.step("the grace passes, then everything is checked"):
                 await asyncio.sleep(reached.grace + SETTLE_SECONDS)
                 states = await end_states(reached, population)
+            result.broken += judge(states, observed, reached.grace, lambda *_: True, [])
         finally:
             await population.end_rooms()
             await population.close()
-        result.broken += judge(states, observed, reached.grace, lambda *_: True, [])
     _report(result, observed)
     return result
 

@@ -25,6 +25,7 @@ import pytest_asyncio
 
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.room import Policy
+from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
@@ -65,7 +66,7 @@ def redis() -> Iterator[EmbeddedRedis]:
 
 def deployment_of(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Deployment:
     """With rate limits, so that they are hurt with the rest."""
-    plenty = ",".join(f"{name}=100000/minute" for name in ("live", "join", "leave"))
+    plenty = ",".join(f"{name}=100000/minute" for name in DEFAULT_LIMITS)
     return Deployment(postgres.url, redis.url, PRESENCE_GRACE=f"{GRACE:g}", RATE_LIMITS=plenty)
 
 

@@ -185,12 +185,13 @@ async def test_a_token_of_another_room_proves_nothing_here(a: Api, host: Host, r
     assert await (await a.watch(room, elsewhere.token)).is_put_out() == 4003
 
 
-async def test_returning_alone_is_no_use_of_a_proof_on_leave(a: Api, room: str) -> None:
-    """Documented clients join again and leave by bare ids."""
+async def test_a_return_is_a_first_use_of_a_proof(a: Api, room: str) -> None:
+    """Whoever has come back with its token is no longer spoken for by its bare, public id."""
     guest = await Guest(a).joins(room)
     data(await guest.asks_to_join(room))
 
-    assert (await guest.leaves()).status_code == 200
+    assert refusal(await guest.leaves()) == (401, "UNAUTHORIZED")
+    assert (await guest.leaves(token=guest.token)).status_code == 200
 
 
 # -- browsers ------------------------------------------------------------------------------------

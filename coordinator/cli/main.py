@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ def _print_what_can_be_printed() -> None:
     """A name that the terminal has no letters for comes out escaped; it ends no command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with contextlib.suppress(OSError):  # nobody reads it: what is written is lost anyway
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str) -> NoReturn:

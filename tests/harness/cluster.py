@@ -22,6 +22,7 @@ from typing import Self
 
 import httpx
 
+from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.harness.patience import patient
 from tests.harness.tcp_proxy import TcpProxy
@@ -165,7 +166,7 @@ class Cluster:
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
             "JWT_SECRET": _SECRET,
             "PRESENCE_GRACE": str(self.grace),
-            "RATE_LIMITS": "live=100000/minute,join=100000/minute,leave=100000/minute",
+            "RATE_LIMITS": ",".join(f"{name}=100000/minute" for name in DEFAULT_LIMITS),
             "DRAIN_SECONDS": "2",
             "LOG_LEVEL": "info",
             **self._settings,
