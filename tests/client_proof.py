@@ -26,7 +26,7 @@ from rich.console import Console
 from loadtest.screen import Screen
 from tests.chaos.faults import carry_out, plan
 from tests.harness.cluster import Cluster
-from tests.node_runtime import FOLDER, NODE, install_packages
+from tests.harness.node_runtime import FOLDER, NODE, install_packages
 
 SETTLE_SECONDS = 12.0
 """After everything is mended: a lease and some more, so that who has gone is gone."""

@@ -21,9 +21,9 @@ import pytest_asyncio
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
+from tests.harness.node import Deployment
 from tests.harness.patience import patient
-from tests.people import Api, Host, everybody_hangs_up
-from tests.product import Deployment
+from tests.harness.people import Api, Host, everybody_hangs_up
 
 _started: list[EmbeddedPostgres] = []
 

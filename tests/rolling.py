@@ -30,8 +30,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from tests.harness.node import COORDINATOR, JWT_SECRET
 from tests.harness.patience import patient
-from tests.product import COORDINATOR, JWT_SECRET
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 CONFIGURATIONS = {"nginx": DEPLOY / "nginx/coordinator.conf",

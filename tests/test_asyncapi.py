@@ -14,9 +14,9 @@ from jsonschema import Draft7Validator
 from coordinator.domain.close_codes import CloseCode
 from coordinator.live import frames
 from coordinator.web.openapi.asyncapi import asyncapi_document, heard, told
-from tests.node_runtime import install_packages, needs_node, run_program
-from tests.people import Api, Guest, Host
-from tests.product import Deployment
+from tests.harness.node import Deployment
+from tests.harness.node_runtime import install_packages, needs_node, run_program
+from tests.harness.people import Api, Guest, Host
 
 DOCUMENT = asyncapi_document("https://interview.example.com")
 ROOT = Path(__file__).parent.parent

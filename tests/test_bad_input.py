@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.harness.patience import patient
-from tests.people import Api, Guest, Host, Live, new_room_id, refusal
+from tests.harness.people import Api, Guest, Host, Live, new_room_id, refusal
 
 CREATE = "/api/interview/create-room"
 JOIN = "/api/interview/guest/join"

@@ -22,8 +22,8 @@ from coordinator.redis_connection import RedisConnection, command, connect
 from coordinator.redis_url import parse_redis_url
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
-from tests.people import new_room_id
-from tests.product import JWT_SECRET
+from tests.harness.node import JWT_SECRET
+from tests.harness.people import new_room_id
 
 OTHER_SECRET = "another-secret-another-secret-another-secret"
 CHANNEL = b"c"

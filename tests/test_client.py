@@ -20,10 +20,16 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from loadtest.screen import Screen
 from tests.client_proof import prove
-from tests.node_runtime import Follower, install_packages, needs_node, run_program, run_tests
+from tests.harness.node import Deployment
+from tests.harness.node_runtime import (
+    Follower,
+    install_packages,
+    needs_node,
+    run_program,
+    run_tests,
+)
+from tests.harness.people import Api, Guest, Host, aged
 from tests.open_api import KEY, KEYS, create
-from tests.people import Api, Guest, Host, aged
-from tests.product import Deployment
 
 pytestmark = needs_node
 

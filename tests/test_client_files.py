@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.people import Api
+from tests.harness.people import Api
 
 CLIENT = files("coordinator") / "client"
 ROOT = Path(__file__).parent.parent

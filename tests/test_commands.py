@@ -26,10 +26,10 @@ from coordinator.cli.command import CommandFailed, settings_of_command
 from coordinator.postgres_url import parse_postgres_url
 from coordinator.standins.server_user import server_user
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from tests.harness.node import JWT_SECRET, Deployment
 from tests.harness.patience import patient
-from tests.people import Guest, Host
-from tests.product import JWT_SECRET, Deployment
-from tests.valkeys import Cluster, Sentinels, ended
+from tests.harness.people import Guest, Host
+from tests.harness.valkeys import Cluster, Sentinels, ended
 
 
 def at(url: str, **parts: str) -> str:

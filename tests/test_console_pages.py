@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import coordinator
-from tests.people import Api, refusal
-from tests.product import Deployment
+from tests.harness.node import Deployment
+from tests.harness.people import Api, refusal
 
 CONSOLE = Path(coordinator.__file__).parent / "console"
 PATHS = [

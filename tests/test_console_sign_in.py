@@ -14,8 +14,8 @@ import pytest_asyncio
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from coordinator.web.console import browser_name
-from tests.people import Api, Guest, Host, bearer, refusal
-from tests.product import JWT_SECRET, Deployment, data
+from tests.harness.node import JWT_SECRET, Deployment, data
+from tests.harness.people import Api, Guest, Host, bearer, refusal
 
 SESSION = "/api/console/session"
 TICKETS = "/api/console/tickets"

@@ -21,9 +21,9 @@ from jsonschema import Draft4Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from coordinator.standins.seed import EXAMPLE_ID, JOBS
+from tests.harness.node import Deployment, Node
 from tests.harness.patience import patient
 from tests.open_api import KEY, KEYS, refused, shown
-from tests.product import Deployment, Node
 
 DOCUMENT = (Path(__file__).parent / "data" / "coze-open-api.zh.md").read_text()
 BASE_URL = "https://interviews.example.com"

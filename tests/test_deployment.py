@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from coordinator.live.reporter import _p99
-from tests.people import Api, Guest, Host, refusal
-from tests.product import Deployment, data
+from tests.harness.node import Deployment, data
+from tests.harness.people import Api, Guest, Host, refusal
 
 PATH = "/api/console/deployment"
 

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.product import Deployment, Node
+from tests.harness.node import Deployment, Node
 
 
 @pytest.fixture(scope="module")

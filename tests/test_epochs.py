@@ -16,7 +16,7 @@ from coordinator.domain.people import Staff
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
 from coordinator.store.rooms import Rooms
-from tests.people import new_room_id
+from tests.harness.people import new_room_id
 
 
 @pytest_asyncio.fixture

@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from coordinator import essential_tasks
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
+from tests.harness.node import Deployment
 from tests.harness.patience import patient
-from tests.people import Api, Guest, Host
-from tests.product import Deployment
+from tests.harness.people import Api, Guest, Host
 
 
 class Work:

@@ -25,9 +25,9 @@ from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import signal_family, steady_ports
+from tests.harness.people import new_room_id
 from tests.harness.standby import StandbyPostgres
 from tests.harness.tcp_proxy import TcpProxy
-from tests.people import new_room_id
 from tests.test_nodes import LEASE
 
 pytestmark = pytest.mark.timeout(120)

@@ -22,8 +22,8 @@ from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
+from tests.harness.people import new_room_id
 from tests.harness.tcp_proxy import TcpProxy
-from tests.people import new_room_id
 from tests.test_nodes import LEASE
 from tests.test_writer import Logged
 

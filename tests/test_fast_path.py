@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from coordinator.web.bodies import MAX_BODY_BYTES
-from tests.people import Api, Guest, Host, aged
+from tests.harness.people import Api, Guest, Host, aged
 
 JOIN = "/api/interview/guest/join"
 ROOM = "/api/interview/room/"

@@ -32,11 +32,20 @@ from coordinator.store.migrations import migrate
 from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from tests.harness.cluster import signal_family, steady_ports
+from tests.harness.node import Deployment, Node
 from tests.harness.patience import patient
+from tests.harness.people import (
+    Api,
+    Guest,
+    Host,
+    Live,
+    everybody_hangs_up,
+    moment,
+    new_room_id,
+    refusal,
+)
 from tests.harness.tcp_proxy import TcpProxy
 from tests.harness.wire import upgrade
-from tests.people import Api, Guest, Host, Live, everybody_hangs_up, moment, new_room_id, refusal
-from tests.product import Deployment, Node
 
 GRACE = 2.0
 LEASE_NOTICED = 10.0

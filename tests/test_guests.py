@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host, aged, moment, refusal
-from tests.product import JWT_SECRET, Deployment, data
+from tests.harness.node import JWT_SECRET, Deployment, data
+from tests.harness.people import Api, Guest, Host, aged, moment, refusal
 
 JOIN = "/api/interview/guest/join"
 LEAVE = "/api/interview/guest/leave"

@@ -14,8 +14,8 @@ import pytest
 from coordinator.web import http_protocol
 from coordinator.web.request_head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
 from coordinator.web.tcp_connections import TcpConnections
-from tests.http_server import CLOSE, answered, get, serving, upgraded
-from tests.people import Api
+from tests.harness.http_server import CLOSE, answered, get, serving, upgraded
+from tests.harness.people import Api
 
 HEAD = b"GET /hot/1 HTTP/1.1\r\nhost: x\r\n"
 

@@ -11,8 +11,8 @@ import jwt
 import pytest
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host, aged, refusal, staff_token
-from tests.product import JWT_SECRET, Deployment, data
+from tests.harness.node import JWT_SECRET, Deployment, data
+from tests.harness.people import Api, Guest, Host, aged, refusal, staff_token
 
 ROOMS = "/api/interview/rooms"
 LEAVE = "/api/interview/guest/leave"

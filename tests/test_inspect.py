@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator import control_socket
 from coordinator.control_socket import ControlSocket, ask, sockets
-from tests.people import Api, Host
-from tests.product import Deployment
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Host
 
 
 @pytest.fixture

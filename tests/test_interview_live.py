@@ -16,10 +16,10 @@ from websockets.typing import Subprotocol
 
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.node import JWT_SECRET, Deployment, Node
 from tests.harness.patience import patient
+from tests.harness.people import PATIENCE, Live, everybody_hangs_up
 from tests.open_api import KEY, KEYS, answered, change, create, read, shown
-from tests.people import PATIENCE, Live, everybody_hangs_up
-from tests.product import JWT_SECRET, Deployment, Node
 
 
 class Watcher(Live):

@@ -13,7 +13,7 @@ from coordinator.cli.job_file import ImportRefused, import_jobs, read_jobs
 from coordinator.domain.job import Job
 from coordinator.store.database import Database
 from coordinator.store.jobs import Jobs
-from tests.product import Deployment
+from tests.harness.node import Deployment
 
 ENTERPRISE = {"id": "ent_1", "name": "企业"}
 HEADS = "id,title,description,requirements,skills,salaryMin,salaryMax,location"

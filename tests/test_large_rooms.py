@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host, refusal
-from tests.product import Deployment, data
+from tests.harness.node import Deployment, data
+from tests.harness.people import Api, Guest, Host, refusal
 
 VIEW = "/api/interview/room/"
 

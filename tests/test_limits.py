@@ -21,8 +21,8 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
 from coordinator.web.addresses import client_address, counted_as
 from coordinator.web.limits import Limits, LocalWindows
+from tests.harness.node import Deployment
 from tests.harness.patience import patient
-from tests.product import Deployment
 
 RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}
 

@@ -17,9 +17,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from coordinator.store.database import Database
+from tests.harness.node import Deployment
 from tests.harness.patience import patient
-from tests.people import Api, Guest, Host, Live, aged, bearer, moment, refusal
-from tests.product import Deployment
+from tests.harness.people import Api, Guest, Host, Live, aged, bearer, moment, refusal
 
 
 @pytest_asyncio.fixture(scope="module")

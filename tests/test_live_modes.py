@@ -11,8 +11,8 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host, Live, everybody_hangs_up
-from tests.product import Deployment
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Guest, Host, Live, everybody_hangs_up
 
 
 def counts(frame: dict[str, Any]) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from loadtest.figures import Figure, Histogram, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
 from loadtest.watch import Held, Place, Watcher
+from tests.harness.node import Deployment, Node
 from tests.harness.patience import patient
 from tests.harness.wire import (
     PING,
@@ -33,7 +34,6 @@ from tests.harness.wire import (
     frames,
     upgrade,
 )
-from tests.product import Deployment, Node
 
 ROOT = Path(__file__).parent.parent
 ONE_EACH = Cores(frozenset((0,)), frozenset((1,)))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.logging import LINES_LOST, LossyStream
-from tests.people import Api, Guest, Host
-from tests.product import Deployment
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Guest, Host
 
 
 def lost() -> float:

@@ -26,9 +26,9 @@ import pytest_asyncio
 
 from coordinator.standins.seed import JOBS
 from coordinator.store.database import Database
+from tests.harness.node import JWT_SECRET, Deployment
 from tests.harness.patience import patient
-from tests.people import Api, Guest, Host, refusal
-from tests.product import JWT_SECRET, Deployment
+from tests.harness.people import Api, Guest, Host, refusal
 
 
 def command(

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from coordinator.store.database import Database
-from tests.people import Api, Host, new_room_id, refusal
-from tests.product import Deployment, Node
+from tests.harness.node import Deployment, Node
+from tests.harness.people import Api, Host, new_room_id, refusal
 
 # -- health and metrics --------------------------------------------------------------------------
 

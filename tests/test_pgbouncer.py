@@ -23,9 +23,9 @@ from coordinator.store.room_writer.commands import Join, Leave
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Guest, Host, everybody_hangs_up, new_room_id
 from tests.harness.pgbouncer import PROGRAM, PgBouncer
-from tests.people import Api, Guest, Host, everybody_hangs_up, new_room_id
-from tests.product import Deployment
 from tests.test_writer import POLICY, is_consistent
 
 pytestmark = pytest.mark.skipif(

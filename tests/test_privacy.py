@@ -18,9 +18,9 @@ from coordinator.standins.seed import JOBS, seed
 from coordinator.store.database import Database
 from coordinator.store.people import People
 from coordinator.store.sealing import Sealing
+from tests.harness.node import CIPHER, Deployment
+from tests.harness.people import Api, Guest, Host
 from tests.open_api import KEYS
-from tests.people import Api, Guest, Host
-from tests.product import CIPHER, Deployment
 
 NUMBER = "13912345678"
 OLD, NEW = b"o" * 32, b"n" * 32

@@ -20,8 +20,8 @@ from coordinator.standins import mini_program
 from coordinator.standins.wechat import JPEG, WechatStandin
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.node import JWT_SECRET, Deployment, Node, data
 from tests.harness.patience import patient
-from tests.product import JWT_SECRET, Deployment, Node, data
 
 PATH = "/api/wechat/generate-qrcode"
 PNG_START = b"\x89PNG\r\n\x1a\n"

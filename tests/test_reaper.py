@@ -31,7 +31,7 @@ from coordinator.store.room_writer.commands import Connect, Disconnect, End, Joi
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from coordinator.store.sealing import Sealing
-from tests.people import new_room_id
+from tests.harness.people import new_room_id
 
 FOR_EVER = Lifespan(host_absent=None, empty=None, age=None)
 GRACE = timedelta(seconds=0.1)

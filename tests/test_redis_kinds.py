@@ -20,9 +20,9 @@ from coordinator.redis_servers import SLOTS, find_servers, servers_of_cluster
 from coordinator.redis_url import parse_redis_url
 from coordinator.store.database import Database
 from coordinator.web.limits import Limits
-from tests.people import Api, Guest, Host, Live
-from tests.product import Deployment
-from tests.valkeys import Cluster, Sentinels, Valkey, asked, ended
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Guest, Host, Live
+from tests.harness.valkeys import Cluster, Sentinels, Valkey, asked, ended
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -25,7 +25,7 @@ from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
-from tests.people import new_room_id
+from tests.harness.people import new_room_id
 from tests.test_writer import POLICY
 
 ENDS_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"

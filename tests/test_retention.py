@@ -12,7 +12,7 @@ from coordinator.store import retention
 from coordinator.store.database import Database
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.rooms import Rooms
-from tests.people import new_room_id
+from tests.harness.people import new_room_id
 
 FOREVER = Keep.days(events=0, participants=0, interviews=0, untold=30)
 MONTH = Keep.days(events=30, participants=30, interviews=30, untold=30)

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host, moment, new_room_id, refusal
-from tests.product import data
+from tests.harness.node import data
+from tests.harness.people import Api, Guest, Host, moment, new_room_id, refusal
 
 CREATE = "/api/interview/create-room"
 ROOMS = "/api/interview/rooms"

@@ -20,9 +20,9 @@ import pytest_asyncio
 from coordinator.standins.seed import seed
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
+from tests.harness.node import Deployment, Node
+from tests.harness.people import Api, Host
 from tests.open_api import KEY, KEYS
-from tests.people import Api, Host
-from tests.product import Deployment, Node
 
 PATHS = (
     "^/(api/(interview|zego|wechat)|health|uploads|openapi)/",

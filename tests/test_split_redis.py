@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host
-from tests.product import Deployment
-from tests.valkeys import Valkey, asked, ended
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Guest, Host
+from tests.harness.valkeys import Valkey, asked, ended
 
 pytestmark = pytest.mark.timeout(120)
 

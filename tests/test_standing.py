@@ -6,7 +6,7 @@ import time
 
 from coordinator.store.database import Database
 from tests.harness.patience import patient
-from tests.people import Api, Guest, Host, staff_token
+from tests.harness.people import Api, Guest, Host, staff_token
 
 
 async def test_a_disabled_host_is_put_out_on_every_node_and_its_guests_stay(

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from coordinator.domain.events import ROOM, Event, FeedKey, timestamp
 from coordinator.domain.roster import replay
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host, Live
-from tests.product import Deployment, data
+from tests.harness.node import Deployment, data
+from tests.harness.people import Api, Guest, Host, Live
 
 
 async def test_two_hundred_joins_at_once_are_told_to_everybody_once_in_order(

@@ -18,8 +18,8 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.cluster import Cluster, ClusterNode
-from tests.people import bearer, new_room_id
-from tests.receiver import HANG, SETTINGS, Receiver
+from tests.harness.people import bearer, new_room_id
+from tests.harness.receiver import HANG, SETTINGS, Receiver
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
-from tests.receiver import CLOSE, FLOOD, NOISE, Deed, Receiver
+from tests.harness.receiver import CLOSE, FLOOD, NOISE, Deed, Receiver
 
 HERE = ip_network("127.0.0.1/32")
 

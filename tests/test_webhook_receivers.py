@@ -15,10 +15,10 @@ import pytest_asyncio
 
 from coordinator.standins.servers import free_port
 from coordinator.store.database import Database
-from tests.node_runtime import NODE, needs_node
-from tests.people import Api, Guest, Host, bearer
-from tests.product import Deployment, data
-from tests.receiver import SETTINGS
+from tests.harness.node import Deployment, data
+from tests.harness.node_runtime import NODE, needs_node
+from tests.harness.people import Api, Guest, Host, bearer
+from tests.harness.receiver import SETTINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text(encoding="utf-8")
 

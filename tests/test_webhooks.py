@@ -14,10 +14,20 @@ import pytest_asyncio
 
 from coordinator.standins.seed import seed
 from coordinator.store.database import Database
+from tests.harness.node import Deployment, Node, data
+from tests.harness.people import Api, Guest, Host, bearer
+from tests.harness.receiver import (
+    CLOSE,
+    DIE,
+    FLOOD,
+    HANG,
+    NOISE,
+    SETTINGS,
+    Deed,
+    Delivery,
+    Receiver,
+)
 from tests.open_api import KEY, KEYS, answered, change, create
-from tests.people import Api, Guest, Host, bearer
-from tests.product import Deployment, Node, data
-from tests.receiver import CLOSE, DIE, FLOOD, HANG, NOISE, SETTINGS, Deed, Delivery, Receiver
 
 
 class Admin:

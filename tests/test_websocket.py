@@ -17,8 +17,8 @@ from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.hub import Hub
 from coordinator.live.websocket import LiveSocket, Refused
 from coordinator.store.heads import Moved
+from tests.harness.http_server import CLOSE, answered, get, serving, upgraded
 from tests.harness.patience import patient
-from tests.http_server import CLOSE, answered, get, serving, upgraded
 
 KEY = FeedKey("room", "r")
 

@@ -21,8 +21,8 @@ from coordinator.standins.wechat import (
 )
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.node import CIPHER, JWT_SECRET, Deployment, Node, data
 from tests.harness.patience import patient
-from tests.product import CIPHER, JWT_SECRET, Deployment, Node, data
 
 
 @pytest.fixture(scope="module")

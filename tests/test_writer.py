@@ -42,7 +42,7 @@ from coordinator.store.room_writer.commands import (
 )
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
-from tests.people import new_room_id
+from tests.harness.people import new_room_id
 
 CAPACITY = 8
 POLICY = Policy(CAPACITY, timedelta(seconds=30))

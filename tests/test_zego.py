@@ -17,8 +17,8 @@ from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.node import JWT_SECRET, Deployment, Node, data
 from tests.harness.patience import patient
-from tests.product import JWT_SECRET, Deployment, Node, data
 from tests.test_token04 import decode
 
 APP_ID, SERVER_SECRET = 123456789, "0123456789abcdef0123456789ABCDEF"

@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
-from tests.people import Api, Guest, Host
-from tests.product import Deployment
+from tests.harness.node import Deployment
+from tests.harness.people import Api, Guest, Host
 
 SECONDS = 5.0
 EVENT_SECONDS, HEALTH_SECONDS = 1.0, 0.5

@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.browser.desk import CHROMIUM, Desk, chromium
-from tests.people import Api
+from tests.harness.people import Api
 
 Opens = Callable[..., Awaitable[Desk]]
 

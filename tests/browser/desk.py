@@ -21,7 +21,7 @@ from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
 from coordinator.store.people import People
 from tests.harness.patience import patient
-from tests.people import Host
+from tests.harness.people import Host
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)

@@ -19,8 +19,8 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
 from tests.browser.desk import CHROMIUM, PHONE, Desk, chromium
-from tests.people import Api, Guest, Host
-from tests.product import Deployment, data
+from tests.harness.node import Deployment, data
+from tests.harness.people import Api, Guest, Host
 
 FOLDER, README_FOLDER = Path("screenshots"), Path("docs/screenshots")
 IN_README = ("room", "report", "join-phone")

@@ -11,8 +11,8 @@ from playwright.async_api import expect
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.browser.desk import PHONE, Desk
-from tests.people import Api, Guest, Host
-from tests.product import data
+from tests.harness.node import data
+from tests.harness.people import Api, Guest, Host
 
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 RULES = {"runOnly": {"type": "tag", "values": TAGS}}

@@ -10,8 +10,8 @@ from playwright.async_api import expect
 
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
-from tests.people import Api, Host
-from tests.product import data
+from tests.harness.node import data
+from tests.harness.people import Api, Host
 
 KEY = "test-key-of-the-browsers-tests"
 HEADERS = {"X-API-Key": KEY}

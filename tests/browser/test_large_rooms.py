@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.harness.patience import slowness
-from tests.people import Api, Guest, Host
+from tests.harness.people import Api, Guest, Host
 
 PEOPLE = 480
 PAINT_MS = 100

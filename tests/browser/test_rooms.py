@@ -14,10 +14,10 @@ from playwright.async_api import expect
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.browser.desk import Desk
+from tests.harness.node import Deployment
 from tests.harness.patience import patient
+from tests.harness.people import Api, Guest, Host
 from tests.harness.tcp_proxy import TcpProxy
-from tests.people import Api, Guest, Host
-from tests.product import Deployment
 
 
 async def creates_a_room(desk: Desk, name: str) -> str:

@@ -9,8 +9,8 @@ from playwright.async_api import expect
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
-from tests.people import Api, Host, staff_token
-from tests.product import Deployment, data
+from tests.harness.node import Deployment, data
+from tests.harness.people import Api, Host, staff_token
 
 
 async def test_a_link_signs_in_and_is_out_of_the_address_at_once(

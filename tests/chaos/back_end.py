@@ -11,7 +11,7 @@ import httpx
 
 from tests.chaos.verdict import EndState
 from tests.harness.cluster import Cluster
-from tests.receiver import Delivery, Receiver
+from tests.harness.receiver import Delivery, Receiver
 
 PATIENCE_SECONDS = 60.0
 """After everything is mended: a lease, what waits for its next try, and a busy machine."""

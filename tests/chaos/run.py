@@ -20,7 +20,7 @@ from tests.chaos.faults import Past, carry_out, plan
 from tests.chaos.population import Population
 from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
 from tests.harness.cluster import Cluster
-from tests.receiver import SETTINGS
+from tests.harness.receiver import SETTINGS
 
 GRACE = 6.0
 SETTLE_SECONDS = 14.0

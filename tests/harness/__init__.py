@@ -6,4 +6,9 @@
     live_client  a live connection that understands every frame
     wire         frames as bytes
     tcp_proxy    a way to a server that can hang or be cut
+    http_server  a port behind the product's HTTP protocol class, in this process
+    receiver     a back end that hears webhooks, and misbehaves by plan
+    valkeys      Valkey as single server, sentinels and cluster;  pgbouncer  a pooler
+    node_runtime tests that run in Node
+    patience     how long a test waits on this machine
 """

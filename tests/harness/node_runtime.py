@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parent / "client"
+FOLDER = Path(__file__).parent.parent / "client"
 NODE = shutil.which("node")
 NPM = shutil.which("npm")
 

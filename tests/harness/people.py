@@ -24,8 +24,8 @@ from websockets.typing import Origin, Subprotocol
 
 from coordinator.store.database import Database
 from tests.described import hold_against_the_document
+from tests.harness.node import JWT_SECRET, Node, data
 from tests.harness.patience import patient
-from tests.product import JWT_SECRET, Node, data
 
 PATIENCE = 8.0
 """Seconds that anybody waits for something that must happen soon."""
