@@ -20,6 +20,7 @@ from coordinator.web.fast_path import FastPath
 from coordinator.web.http_protocol import http_protocol
 from coordinator.web.http_request import Meter
 from coordinator.web.tcp_connections import TcpConnections
+from tests.harness.patience import patient
 
 
 class Handler:
@@ -88,13 +89,14 @@ async def upgraded(
 
 
 async def answered(port: int, request: bytes) -> list[dict[str, Any]]:
-    """The JSON bodies of all answers until the server hangs up (or a second of silence)."""
+    """The JSON bodies of all answers until the server hangs up (or says nothing for a while)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     bodies = []
+    silence = patient(1)
     try:
-        async with asyncio.timeout(1):
-            while True:
+        while True:
+            async with asyncio.timeout(silence):
                 head = await reader.readuntil(b"\r\n\r\n")
                 size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 bodies.append(json.loads(await reader.readexactly(size)))
