@@ -223,7 +223,7 @@ def logged_in(client: httpx.Client, who: str) -> dict[str, str]:
 def test_calls_of_staff_are_counted_per_user(
     standin: WechatStandin, database_url: str, redis_url: str, name: str, path: str
 ) -> None:
-    settings = wechat_settings(standin) | {"RATE_LIMITS": f"{name}=2/minute"}
+    settings = wechat_settings(standin) | {"RATE_LIMITS": f"{name}=2/hour"}
     with (
         Deployment(database_url, redis_url, **settings) as deployment,
         httpx.Client(base_url=deployment.node().url, timeout=patient(20)) as client,
@@ -242,7 +242,7 @@ def test_a_frozen_redis_neither_refuses_nor_admits_everybody(
     standin: WechatStandin, database_url: str, tmp_path: Path
 ) -> None:
     """Limits are kept and WeChat's calls work, while Redis accepts connections and says nothing."""
-    settings = wechat_settings(standin) | {"RATE_LIMITS": "zego=3/minute"}
+    settings = wechat_settings(standin) | {"RATE_LIMITS": "zego=3/hour"}
     with (
         EmbeddedRedis(tmp_path) as redis,
         Deployment(database_url, redis.url, **settings) as deployment,

@@ -841,7 +841,7 @@ async def test_so_many_connections_per_node_and_so_many_failures_per_client(
     a: Api, deployment: Deployment, host: Host, room: str
 ) -> None:
     """Who has a valid token is not counted: after a node's death everybody comes back at once."""
-    narrow = Api(deployment.node(LIVE_MAX_CONNECTIONS="2", RATE_LIMITS="live=3/minute"))
+    narrow = Api(deployment.node(LIVE_MAX_CONNECTIONS="2", RATE_LIMITS="live=3/hour"))
     lives = [await host.connects(room, at=narrow) for _ in range(2)]
 
     assert await (await narrow.watch(room, host.token)).is_put_out() == 4100

@@ -83,7 +83,7 @@ async def test_pages_carry_their_security_headers(a: Api) -> None:
 
 @pytest.fixture(scope="module")
 def limited(database_url: str, redis_url: str) -> Iterator[Node]:
-    rates = "view=3/minute,create=2/minute"
+    rates = "view=3/hour,create=2/hour"
     with Deployment(database_url, redis_url, RATE_LIMITS=rates) as deployment:
         yield deployment.node(TRUSTED_PROXIES="127.0.0.1")
 

@@ -410,7 +410,7 @@ async def test_login_is_limited_by_address_for_all_nodes_together(
         "WX_APPID": running_standin.appid,
         "WX_SECRET": running_standin.secret,
         "WX_API_BASE": running_standin.url,
-        "RATE_LIMITS": "login=5/minute",
+        "RATE_LIMITS": "login=5/hour",
         "TRUSTED_PROXIES": "127.0.0.1",
     }
     address = {"X-Forwarded-For": f"10.9.{secrets.randbelow(256)}.{secrets.randbelow(256)}"}

@@ -69,6 +69,7 @@ class Desk:
             accept_downloads=True,
         )
         context.set_default_timeout(WAIT_MS)
+        context.set_default_navigation_timeout(patient(30) * 1000)
         expect.set_options(timeout=WAIT_MS)
         desk = cls(context, await context.new_page(), url)
         desk.listen(desk.page)

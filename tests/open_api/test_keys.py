@@ -40,7 +40,7 @@ async def test_without_a_good_key_nothing_is_told(app: Litestar, key: str | None
 async def test_keys_that_are_tried_out_are_limited_by_address(
     database: Database, redis_url: str, published: Published
 ) -> None:
-    guarded = app_with(database, redis_url, published, key_rate="3/minute")
+    guarded = app_with(database, redis_url, published, key_rate="3/hour")
     async with calling(guarded, {}) as client:
         for n in range(3):
             response = await client.get("/api/open/jobs", headers={"X-API-Key": f"guess-{n}"})
@@ -135,7 +135,7 @@ async def test_records_bear_the_names_of_keys_and_no_key(
 async def test_calls_are_limited_by_key(
     database: Database, redis_url: str, published: Published
 ) -> None:
-    limited = app_with(database, redis_url, published, rate="2/minute")
+    limited = app_with(database, redis_url, published, rate="2/hour")
     async with calling(limited) as client, calling(limited, OTHER_KEY) as other:
         for _ in range(2):
             shown(await client.get(f"/api/open/jobs/{JOB_ID}"))
