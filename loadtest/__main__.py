@@ -27,6 +27,12 @@ from loadtest.screen import Screen, show
 from loadtest.storm import storm
 from loadtest.watchers import WatchError
 from loadtest.webhooks import webhooks
+from tests.harness.node import NodeError
+
+NOT_MEASURED = (
+    NotStarted, CannotMeasure, NodeError, WatchError, EmbeddedError, Answered, TimeoutError,
+)  # fmt: skip
+"""What the command line reports in one line."""
 
 Scenario = Callable[[Bench, argparse.Namespace], Awaitable[Result]]
 
@@ -128,7 +134,7 @@ def main() -> int:
     )  # fmt: skip
     try:
         result = uvloop.run(arguments.scenario(bench, arguments))
-    except (NotStarted, CannotMeasure, WatchError, EmbeddedError, Answered, TimeoutError) as error:
+    except NOT_MEASURED as error:
         console.print(f"[red]not measured:[/] {error}", highlight=False)
         return 2
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -7,13 +7,8 @@ processes, each pinned to a core where the system can do that; it is ended when 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,21 +19,30 @@ from urllib.parse import urlsplit
 import httpx
 
 from coordinator.settings import DEFAULT_LIMITS
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.http import Answered, Lines
 from loadtest.usage import Cores, Parties, pin
 from loadtest.watch import Place
+from tests.harness.node import Node, environment, hired, printed
 from tests.harness.wire import Address
 
-START_SECONDS = 30.0
 OPEN_API_KEY = "loadtest-key-loadtest-key"
 RAISED_LIMITS = ",".join(f"{name}=100000000/minute" for name in DEFAULT_LIMITS)
 """Limits are counted as in production, so that what they cost is measured; nobody reaches them."""
-_SECRET = "loadtest-secret-loadtest-secret-loadtest"
+SETTINGS = {
+    "RATE_LIMITS": RAISED_LIMITS,
+    "ROOM_CAPACITY": "1000000",
+    "LIVE_MAX_CONNECTIONS": "60000",
+    "LOG_LEVEL": "warning",
+    "OPEN_API_KEYS": f"loadtest:{OPEN_API_KEY}",
+    "ZEGO_APP_ID": "1234567890",
+    "ZEGO_SERVER_SECRET": "0123456789abcdef0123456789abcdef",
+}
+"""Of the nodes that are started here; a scenario may set others."""
 
 
 class NotStarted(Exception):
-    """A deployment is not there or did not start; the message says what to do."""
+    """A deployment is not there, or a peer did not start; the message says what to do."""
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ class Deployment:
     watch_token: str
     cores: Cores
     parties: Parties = field(default_factory=Parties)
-    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     grace: float = 30.0
 
     @property
@@ -123,9 +127,7 @@ class StartedHere:
         self._count = nodes
         self._cores = cores
         self._settings = settings
-        self._folder = Path(tempfile.mkdtemp(prefix="coordinator-load-"))
         self._undo = contextlib.ExitStack()
-        self._nodes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Deployment:
         try:
@@ -135,87 +137,39 @@ class StartedHere:
             raise
 
     def _start(self) -> Deployment:
-        self._undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        postgres = EmbeddedPostgres(self._folder, options=("synchronous_commit=on",))
+        folder = Path(tempfile.mkdtemp(prefix="coordinator-load-"))
+        self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        postgres = EmbeddedPostgres(folder, options=("synchronous_commit=on",))
         self._undo.enter_context(postgres)
-        redis = EmbeddedRedis(self._folder / "redis")
+        redis = EmbeddedRedis(folder / "redis")
         self._undo.enter_context(redis)
         assert postgres.process is not None
         assert redis.process is not None
         pin(self._cores.others, redis.process.pid)
-        env = self._environment(postgres.url, redis.url)
-        self._command(env, "migrate")
-        urls = [self._node(env) for _ in range(self._count)]
+        env = environment(
+            **{"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, **SETTINGS, **self._settings}
+        )
+        printed(env, "migrate")
+        nodes = [self._node(folder / f"node-{number}.log", env) for number in range(self._count)]
         with ThreadPoolExecutor() as pool:  # while the nodes start
             staff = (("host", "hr"), ("watch", "admin"))
-            token, watch_token = pool.map(lambda who: self._staff(env, *who), staff)
-        for url, node in zip(urls, self._nodes, strict=True):
-            self._wait_ready(url, node)
+            token, watch_token = pool.map(lambda who: hired(env, *who), staff)
+        for node in nodes:
+            node.wait_ready()
         parties = Parties(
-            servers=[node.pid for node in self._nodes],
+            servers=[node.process.pid for node in nodes],
             redis=[redis.process.pid],
             postgres=[postgres.process.pid],
         )
         grace = float(self._settings.get("PRESENCE_GRACE", "30"))
-        return Deployment(urls, token, watch_token, self._cores, parties, self._nodes, grace)
+        urls = [node.url for node in nodes]
+        return Deployment(urls, token, watch_token, self._cores, parties, nodes, grace)
 
-    def _environment(self, database_url: str, redis_url: str) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "JWT_SECRET": _SECRET,
-            "RATE_LIMITS": RAISED_LIMITS,
-            "ROOM_CAPACITY": "1000000",
-            "LIVE_MAX_CONNECTIONS": "60000",
-            "DRAIN_SECONDS": "1",
-            "LOG_LEVEL": "warning",
-            "OPEN_API_KEYS": f"loadtest:{OPEN_API_KEY}",
-            "ZEGO_APP_ID": "1234567890",
-            "ZEGO_SERVER_SECRET": "0123456789abcdef0123456789abcdef",
-            **self._settings,
-        }
-
-    def _command(self, env: dict[str, str], *arguments: str) -> str:
-        """Runs a `coordinator` command; the last word that it prints."""
-        result = subprocess.run(
-            [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
-            env=env, cwd=self._folder, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        if result.returncode:
-            raise NotStarted(f"coordinator {arguments[0]} failed:\n{result.stdout}{result.stderr}")
-        return (result.stdout.split() or [""])[-1]
-
-    def _staff(self, env: dict[str, str], openid: str, role: str) -> str:
-        """The token of a new member of the staff."""
-        who = self._command(env, "users", "add", "--openid", openid, "--role", role)
-        return self._command(env, "token", who)
-
-    def _node(self, env: dict[str, str]) -> str:
-        port = free_port()
-        with self._log(port).open("wb") as log:
-            node = subprocess.Popen(
-                [sys.executable, "-P", "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
-                 "--port", str(port)],
-                env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                preexec_fn=lambda: pin(self._cores.server),
-            )  # fmt: skip
-        self._nodes.append(node)
-        self._undo.callback(_end, node)
-        return f"http://127.0.0.1:{port}"
-
-    def _log(self, port: int) -> Path:
-        return self._folder / f"node-{port}.log"
-
-    def _wait_ready(self, url: str, node: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and node.poll() is None:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/health/ready", timeout=2).status_code == 200:
-                    return
-            time.sleep(0.05)
-        log = self._log(address(url).port).read_text(errors="replace")[-2000:]
-        raise NotStarted(f"the node did not start:\n{log}")
+    def _node(self, log: Path, env: dict[str, str]) -> Node:
+        node = Node(log).start(env)
+        self._undo.callback(node.stop)
+        pin(self._cores.server, node.process.pid)  # what it starts from here on stays there, too
+        return node
 
     def __exit__(
         self,
@@ -224,19 +178,6 @@ class StartedHere:
         trace: TracebackType | None,
     ) -> None:
         self._undo.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that we started, whatever state it is in."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
-from tests.harness.node import COORDINATOR, JWT_SECRET
+from tests.harness.node import Node, environment, hired, printed
 from tests.harness.patience import patient
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -99,66 +99,42 @@ class Nodes:
         self.folder = folder
         self.postgres = EmbeddedPostgres(folder / "postgres", options=("fsync=off",))
         self.redis = EmbeddedRedis(folder / "redis")
-        self.ports = [free_port() for _ in range(NODES)]
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.all = [Node(folder / f"node-{number}.log") for number in range(NODES)]
 
     def __enter__(self) -> Self:
         self.postgres.start()
         self.redis.start()
-        self.run("migrate")
-        self.processes = [self._start(port) for port in self.ports]
+        printed(self.environment, "migrate")
+        for node in self.all:
+            node.start(self.environment)
+        for node in self.all:
+            node.wait_ready()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(DRAIN_SECONDS + 10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
+        for node in self.all:
+            node.terminate()
+        for node in self.all:
+            node.wait(DRAIN_SECONDS + 10)
         self.redis.stop()
         self.postgres.stop()
 
     @property
+    def ports(self) -> list[int]:
+        return [node.port for node in self.all]
+
+    @property
     def environment(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"], "DATABASE_URL": self.postgres.url,
-            "REDIS_URL": self.redis.url, "JWT_SECRET": JWT_SECRET, "RATE_LIMITS": "off",
-            "DRAIN_SECONDS": str(DRAIN_SECONDS), "TRUSTED_PROXIES": "127.0.0.1",
-        }  # fmt: skip
-
-    def run(self, *arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, *COORDINATOR, *arguments], env=self.environment, cwd=self.folder,
-            capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-
-    def _start(self, port: int) -> subprocess.Popen[bytes]:
-        with (self.folder / f"node-{port}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, *COORDINATOR, "serve", "--host", "127.0.0.1",
-                 "--port", str(port)],
-                env=self.environment, stdout=log, stderr=log, cwd=self.folder,
-            )  # fmt: skip
-
-    async def wait_ready(self, port: int) -> None:
-        async with asyncio.timeout(patient(60)), httpx.AsyncClient(trust_env=False) as client:
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    answer = await client.get(f"http://127.0.0.1:{port}/health/ready")
-                    if answer.status_code == 200:
-                        return
-                await asyncio.sleep(0.1)
+        return environment(
+            DATABASE_URL=self.postgres.url, REDIS_URL=self.redis.url, RATE_LIMITS="off",
+            DRAIN_SECONDS=str(DRAIN_SECONDS), TRUSTED_PROXIES="127.0.0.1",
+        )  # fmt: skip
 
     async def restart(self, position: int) -> int:
         """Ends one node in order, and starts it again; the status with which it ended."""
-        process = self.processes[position]
-        process.terminate()
-        status = await asyncio.to_thread(process.wait, DRAIN_SECONDS + patient(10))
-        self.processes[position] = self._start(self.ports[position])
-        await self.wait_ready(self.ports[position])
+        node = self.all[position]
+        status = await asyncio.to_thread(node.stop)
+        await asyncio.to_thread(node.start(self.environment).wait_ready)
         return status
 
 
@@ -237,8 +213,6 @@ async def rolling_restart(proxy: str, *, guests: int, rounds: int = 1) -> Verdic
     folder = Path(tempfile.mkdtemp(prefix="coordinator-rolling-"))
     try:
         with Nodes(folder) as nodes:
-            for port in nodes.ports:
-                await nodes.wait_ready(port)
             port = free_port()
             with running_proxy(proxy, port, nodes.ports):
                 return await _restarts(nodes, f"http://127.0.0.1:{port}", guests, rounds)
@@ -247,8 +221,7 @@ async def rolling_restart(proxy: str, *, guests: int, rounds: int = 1) -> Verdic
 
 
 async def _restarts(nodes: Nodes, base: str, guests: int, rounds: int) -> Verdict:
-    host = nodes.run("users", "add", "--openid", "o-rolling", "--role", "admin")
-    token = nodes.run("token", host)
+    token = hired(nodes.environment, "o-rolling", "admin")
     refused: Counter[str] = Counter()
     async with httpx.AsyncClient(base_url=base, timeout=patient(10), trust_env=False) as client:
         room = {"roomId": "rolling", "roomName": "rolling", "hostName": "host"}

@@ -21,7 +21,7 @@ from loadtest.figures import Figure, Histogram, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
 from loadtest.watch import Held, Place, Watcher
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, Node, hired
 from tests.harness.patience import patient
 from tests.harness.wire import (
     PING,
@@ -300,8 +300,7 @@ def node(deployment: Deployment) -> Node:
 
 @pytest.fixture(scope="module")
 def token(deployment: Deployment) -> str:
-    who = deployment.run("users", "add", "--openid", "loadtest", "--role", "admin")
-    return deployment.run("token", who.stdout.split()[-1]).stdout.strip()
+    return hired(deployment.env(), "loadtest", "admin")
 
 
 class TestRuns:

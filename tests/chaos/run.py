@@ -100,7 +100,7 @@ async def chaos(
             await population.close()
             if keep_logs is not None:
                 for node in cluster.nodes:
-                    (keep_logs / f"seed-{seed}-node-{node.number}.log").write_text(node.said())
+                    (keep_logs / f"seed-{seed}-node-{node.number}.log").write_text(node.logs())
         errors = _errors(cluster)
     return Report(
         seed=seed, seconds=seconds, faults=Counter(fault.kind for fault in faults),
@@ -189,7 +189,7 @@ def _errors(cluster: Cluster) -> list[str]:
     """What the nodes logged as errors. That one does not start without Postgres is none."""
     found: Counter[str] = Counter()
     for node in cluster.nodes:
-        for line in node.said().splitlines():
+        for line in node.logs().splitlines():
             try:
                 said = json.loads(line)
             except ValueError:

@@ -12,28 +12,21 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-import httpx
-
 from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from tests.harness.node import START_SECONDS, Node, environment, hired, printed
 from tests.harness.patience import patient
 from tests.harness.tcp_proxy import TcpProxy
-from tests.harness.wire import Address
-
-START_SECONDS = 30.0
-_SECRET = "chaos-secret-chaos-secret-chaos-secret-chaos"
 
 
-class ClusterNode:
-    """One `coordinator serve`, with a proxy of its own to each server.
+class ClusterNode(Node):
+    """A node with a proxy of its own to each server.
 
     Attributes:
         killed: wall-clock times at which it was killed with -9.
@@ -42,57 +35,15 @@ class ClusterNode:
     def __init__(
         self, number: int, port: int, folder: Path, postgres: TcpProxy, redis: TcpProxy
     ) -> None:
+        super().__init__(folder / f"node-{number}.log", port=port)
         self.number = number
-        self.port = port
         self.postgres = postgres
         self.redis = redis
         self.killed: list[float] = []
-        self.log = folder / f"node-{number}.log"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> Address:
-        return Address("127.0.0.1", self.port, tls=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, env: dict[str, str]) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "coordinator.cli.main", "serve", "--host", "127.0.0.1",
-                 "--port", str(self.port)],
-                env=env, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-
-    def signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
 
     def kill(self) -> None:
-        """`kill -9`."""
         self.killed.append(time.time())
-        self.signal(signal.SIGKILL)
-        self.wait(5)
-
-    def wait(self, seconds: float) -> None:
-        """Until it has ended; by force after `seconds`."""
-        if self._process is None:
-            return
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(5)
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
+        super().kill()
 
 
 class Cluster:
@@ -125,10 +76,10 @@ class Cluster:
         await asyncio.gather(
             asyncio.to_thread(self.postgres.start), asyncio.to_thread(self.redis.start)
         )
-        await asyncio.to_thread(self._command, "migrate")
-        self.token = await asyncio.to_thread(self._staff, "host", "hr")
-        self.admin_token = await asyncio.to_thread(self._staff, "watch", "admin")
-        assert self.postgres.port is not None
+        env = self._environment(self.postgres.port, self.redis.port)
+        await asyncio.to_thread(printed, env, "migrate")
+        self.token = await asyncio.to_thread(hired, env, "host", "hr")
+        self.admin_token = await asyncio.to_thread(hired, env, "watch", "admin")
         for number, port in enumerate(self._node_ports):
             postgres, redis = TcpProxy(self.postgres.port), TcpProxy(self.redis.port)
             await postgres.start()
@@ -149,42 +100,22 @@ class Cluster:
             TimeoutError: it did not.
         """
         start = time.monotonic()
-        async with httpx.AsyncClient(trust_env=False, timeout=3) as http:
-            while time.monotonic() < start + patient(within):
-                with contextlib.suppress(httpx.HTTPError):
-                    answer = await http.get(f"{node.url}/health/ready")
-                    if answer.status_code == 200 and answer.json()["status"] == "ready":
-                        return time.monotonic() - start
-                await asyncio.sleep(0.05)
-        raise TimeoutError(f"node {node.number} was not ready:\n{node.said()[-3000:]}")
+        while time.monotonic() < start + patient(within):
+            if await asyncio.to_thread(node.health) == "ready":
+                return time.monotonic() - start
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"node {node.number} was not ready:\n{node.logs()[-3000:]}")
 
     def _environment(self, postgres_port: int, redis_port: int) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        own = {
             "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres_port}/coordinator",
             "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
-            "JWT_SECRET": _SECRET,
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PRESENCE_GRACE": str(self.grace),
             "RATE_LIMITS": ",".join(f"{name}=100000/minute" for name in DEFAULT_LIMITS),
             "DRAIN_SECONDS": "2",
-            "LOG_LEVEL": "info",
-            **self._settings,
         }
-
-    def _command(self, *arguments: str) -> str:
-        """Runs a `coordinator` command; the last word that it prints."""
-        assert self.postgres.port is not None
-        result = subprocess.run(
-            [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
-            env=self._environment(self.postgres.port, self.redis.port), cwd=self.folder,
-            capture_output=True, text=True, timeout=patient(60), check=True,
-        )  # fmt: skip
-        return (result.stdout.split() or [""])[-1]
-
-    def _staff(self, openid: str, role: str) -> str:
-        who = self._command("users", "add", "--openid", openid, "--role", role)
-        return self._command("token", who)
+        return environment(**{**own, **self._settings})
 
     # -- servers as a whole
 
@@ -209,8 +140,8 @@ class Cluster:
 
     async def _end(self) -> None:
         for node in self.nodes:
-            node.signal(signal.SIGCONT)
-            node.signal(signal.SIGTERM)
+            node.wake()
+            node.terminate()
         for node in self.nodes:
             await asyncio.to_thread(node.wait, 15)
             await node.postgres.close()

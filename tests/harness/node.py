@@ -1,8 +1,11 @@
-"""The product as tests see it: real `coordinator` processes, and people who use them."""
+"""One `coordinator serve` process and the product's commands, as tests, chaos and load tests run
+them; and `Deployment`: some nodes on one Postgres and one Redis.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,7 @@ import httpx
 from coordinator.data_cipher import DataCipher
 from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
+from tests.harness.wire import Address
 
 JWT_SECRET = "test-secret-test-secret-test-secret-test"
 DATA_KEY = "a2V5LW9mLXRoZS10ZXN0cy1rZXktb2YtdGhlLXRlc3Q="
@@ -26,103 +30,186 @@ DATA_KEY = "a2V5LW9mLXRoZS10ZXN0cy1rZXktb2YtdGhlLXRlc3Q="
 
 CIPHER = DataCipher([b64decode(DATA_KEY)])
 START_SECONDS = 30.0
+COMMAND_SECONDS = 60.0
 COORDINATOR = ("-P", "-m", "coordinator.cli.main")
 """The product's command, as Python starts it."""
 
 
+class NodeError(Exception):
+    """A node or a command did not do what it was started for; the message holds what it said."""
+
+
 class Node:
-    """One `coordinator serve` process."""
+    """One `coordinator serve`, at a port that stays its own when it is started again.
+
+    Attributes:
+        log: what it and its predecessors said; its folder is where it runs.
+    """
 
     def __init__(
-        self, env: dict[str, str], *arguments: str, program: Sequence[str] = COORDINATOR
+        self, log: Path, *, port: int | None = None, program: Sequence[str] = COORDINATOR
     ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.ws = f"ws://127.0.0.1:{self.port}"
-        self.log = Path(tempfile.mkstemp(prefix="coordinator-node-", suffix=".log")[1])
-        self._handle = self.log.open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, *program, "serve", "--host", "127.0.0.1",
-             "--port", str(self.port), *arguments],
-            env=env, stdout=self._handle, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            cwd=tempfile.gettempdir(),
-        )  # fmt: skip
+        self.log = log
+        self.port = port or free_port()
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.port, tls=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The one that was started last."""
+        assert self._process is not None, "the node was not started"
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, env: dict[str, str], *arguments: str) -> Self:
+        """Starts the process, without waiting for it."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._program, "serve", "--host", "127.0.0.1",
+                 "--port", str(self.port), *arguments],
+                env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.log.parent,
+            )  # fmt: skip
+        return self
+
+    def health(self) -> str:
+        """What `/health/ready` says beside a 200, such as `ready`; empty without one."""
+        try:
+            answer = httpx.get(f"{self.url}/health/ready", timeout=3, trust_env=False)
+        except httpx.HTTPError:
+            return ""
+        return str(answer.json()["status"]) if answer.status_code == 200 else ""
 
     def wait_ready(self) -> Self:
-        """Returns when `/health/ready` answers 200."""
+        """Returns when `/health/ready` answers 200.
+
+        Raises:
+            NodeError: it has ended, or does not answer so in time.
+        """
         deadline = time.monotonic() + patient(START_SECONDS)
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"the node ended while starting:\n{self.logs()}")
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200:
-                    return self
-            except httpx.HTTPError:
-                pass
+            if not self.is_running:
+                raise NodeError(f"the node ended while starting:\n{self.logs()}")
+            if self.health():
+                return self
             time.sleep(0.05)
-        raise AssertionError(f"the node was not ready in time:\n{self.logs()}")
+        raise NodeError(f"the node was not ready in time:\n{self.logs()}")
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it; nothing happens where the process has ended."""
+        if self.is_running:
+            self.process.send_signal(number)
+
     def kill(self) -> None:
         """`kill -9`."""
-        self.process.kill()
-        self.process.wait(5)
+        self.signal(signal.SIGKILL)
+        self.wait(5)
 
     def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def wake(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     def terminate(self) -> None:
         """SIGTERM, without waiting."""
-        self.process.terminate()
+        self.signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended; by force after `seconds`."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(patient(seconds))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(patient(5))
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
-        if self.process.poll() is None:
-            self.wake()
-            self.process.terminate()
-            try:
-                self.process.wait(patient(40))
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(5)
-        self._handle.close()
+        self.wake()
+        self.terminate()
+        self.wait(40)
         return self.process.returncode
 
 
+def environment(**settings: str) -> dict[str, str]:
+    """The variables of a node and of the commands beside it; `DATABASE_URL` and `REDIS_URL` are
+    among the settings.
+    """
+    return {
+        "PATH": os.environ["PATH"],
+        "JWT_SECRET": JWT_SECRET,
+        "DRAIN_SECONDS": "1",
+        "LOG_LEVEL": "info",
+        **settings,
+    }
+
+
+def run_command(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a `coordinator` command to its end, whatever that is."""
+    return subprocess.run(
+        [sys.executable, *COORDINATOR, *arguments], env=env, cwd=tempfile.gettempdir(),
+        capture_output=True, text=True, timeout=patient(COMMAND_SECONDS), check=False,
+    )  # fmt: skip
+
+
+def printed(env: dict[str, str], *arguments: str) -> str:
+    """The last word that a `coordinator` command prints.
+
+    Raises:
+        NodeError: it failed.
+    """
+    done = run_command(env, *arguments)
+    if done.returncode:
+        raise NodeError(f"coordinator {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+    return (done.stdout.split() or [""])[-1]
+
+
+def hired(env: dict[str, str], openid: str, role: str) -> str:
+    """The token of a new member of the staff."""
+    return printed(env, "token", printed(env, "users", "add", "--openid", openid, "--role", role))
+
+
 class Deployment:
-    """Nodes that share one Postgres and one Redis."""
+    """Nodes that share one Postgres and one Redis; `with` ends those that still run."""
 
     def __init__(self, database_url: str, redis_url: str, **settings: str) -> None:
         self.database_url = database_url
         self.redis_url = redis_url
         self.settings = settings
         self.nodes: list[Node] = []
+        self._folder: Path | None = None
         self._shared: dict[str, Node] = {}
 
     def env(self, **settings: str) -> dict[str, str]:
         """The environment of a node."""
-        return {
-            "PATH": os.environ["PATH"],
-            "DATABASE_URL": self.database_url,
-            "REDIS_URL": self.redis_url,
-            "JWT_SECRET": JWT_SECRET,
-            "DATA_KEYS": DATA_KEY,
-            "RATE_LIMITS": "off",
-            "DRAIN_SECONDS": "1",
-            "LOG_LEVEL": "info",
-            **self.settings,
-            **settings,
-        }
+        own = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url,
+               "DATA_KEYS": DATA_KEY, "RATE_LIMITS": "off"}  # fmt: skip
+        return environment(**{**own, **self.settings, **settings})
 
     def node(self, *arguments: str, program: Sequence[str] = COORDINATOR, **settings: str) -> Node:
         """Starts a node and returns it when it is ready."""
-        node = Node(self.env(**settings), *arguments, program=program)
-        self.nodes.append(node)
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="coordinator-nodes-"))
+        node = Node(self._folder / f"node-{len(self.nodes)}.log", program=program)
+        self.nodes.append(node.start(self.env(**settings), *arguments))
         return node.wait_ready()
 
     def shared_node(self, name: str) -> Node:
@@ -133,11 +220,7 @@ class Deployment:
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Runs a `coordinator` command to its end."""
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
-            env=self.env(**settings), capture_output=True, text=True, timeout=patient(60),
-            cwd=tempfile.gettempdir(), check=False,
-        )  # fmt: skip
+        return run_command(self.env(**settings), *arguments)
 
     def __enter__(self) -> Self:
         return self
@@ -149,10 +232,11 @@ class Deployment:
         trace: TracebackType | None,
     ) -> None:
         for node in self.nodes:
-            node.process.terminate() if node.process.poll() is None else None
+            node.terminate()
         for node in self.nodes:
             node.stop()
-            node.log.unlink(missing_ok=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def data(response: httpx.Response) -> Any:
