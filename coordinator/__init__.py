@@ -16,6 +16,6 @@ Floors, each importing only downwards (a test reads the imports):
     node        one process: all parts built and started in order
     cli         the command `coordinator`; standins: servers and a WeChat for development
 
-To start reading: `domain/room.py` (the rules), `store/room_writer/queue.py` (how they become
+To start reading: `domain/room_rules.py`, `store/room_writer/queue.py` (how decisions become
 durable), `live/hub.py` (how everybody hears of it).
 """

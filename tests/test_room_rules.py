@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from coordinator.domain import room as rules
+from coordinator.domain import room_rules as rules
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import (
     CoordinatorError,

@@ -1,9 +1,8 @@
-"""The rules of a room: who may join, what happens when a connection comes or goes, how it ends.
+"""The state of a room on which its rules (`room_rules.py`) decide.
 
-A `Room` is the state that a decision needs, loaded under the room's lock: the room's own row and
-the participants whom the commands name. Rules change it in memory and note events and changes; the
-writer makes them durable or forgets them. Every rule raises before it changes anything, so that one
-refused caller leaves the others of its transaction untouched.
+A `Room` is loaded under the room's lock, or taken from the writer's cache: the room's own row and
+the participants whom the commands name. Rules change it in memory and note events and changes;
+the writer makes them durable or forgets them.
 
 Being in the room (`left_at` is None) is durable. Being connected is one of three states: `none`
 (joined over REST, never connected), `online` (a live connection or more), `away` (had one, has
@@ -17,22 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from coordinator.domain.errors import (
-    CoordinatorError,
-    Forbidden,
-    InvalidParams,
-    NotFound,
-    Removed,
-    RoomEnded,
-    RoomFull,
-    Unauthorized,
-)
 from coordinator.domain.events import ROOM, Event, FeedKey, timestamp
-
-MAX_CONNECTIONS = 5
-"""Live connections of one participant in one room; one more closes the oldest."""
-
-SYSTEM = "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +29,15 @@ class Policy:
     capacity: int
     grace: timedelta
     unconnected: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifespan:
+    """How long rooms may go on without their host, without anybody, at all; None = for ever."""
+
+    host_absent: timedelta | None
+    empty: timedelta | None
+    age: timedelta | None
 
 
 @dataclass(slots=True)
@@ -152,22 +145,6 @@ class Room:
         return self.last_seq
 
 
-def create(
-    *, room_id: str, room_name: str, host_id: str, host_name: str, now: datetime, epoch: str
-) -> Room:
-    """A new room, its host in it, and its first event; nobody is connected yet."""
-    room = Room(
-        room_id=room_id, room_name=room_name, host_name=host_name, status="active", created_at=now,
-        ended_at=None, last_seq=0, last_at=now, present=1, guests=0, online=0,
-        host_absent_since=now, empty_since=now, now=now, epoch=epoch,
-    )  # fmt: skip
-    host = Participant(host_id, host_name, "host", None, joined_at=now, joined_seq=1)
-    room.participants[host_id] = host
-    room.touched.add(host_id)
-    room.record("room_created", {"room": room_view(room), "participant": host.view()})
-    return room
-
-
 def room_view(room: Room) -> dict[str, Any]:
     """The room as `welcome` and `room_created` show it."""
     return {
@@ -176,316 +153,3 @@ def room_view(room: Room) -> dict[str, Any]:
         "status": room.status,
         "createdAt": timestamp(room.created_at),
     }
-
-
-def join(
-    room: Room, policy: Policy, *, user_id: str, user_name: str, identity: str | None,
-    proven: bool = False,
-) -> Participant:  # fmt: skip
-    """A guest joins over REST, or returns: already in the room = nothing happens.
-
-    `proven`: who comes under an id that is known here has shown that it is its own.
-
-    Raises:
-        RoomEnded, RoomFull, Removed
-    """
-    if room.is_ended:
-        raise RoomEnded
-    guest = room.participants.get(user_id)
-    if guest is not None and guest.removed:
-        raise Removed
-    if guest is not None and guest.present:
-        _note_proof(room, guest, proven=proven)
-        return guest
-    _ensure_seat(room, policy)
-    if guest is None:
-        guest = Participant(user_id, user_name, "guest", identity, room.now, 0, left_at=room.now)
-        room.participants[user_id] = guest
-    else:
-        _note_proof(room, guest, proven=proven)
-    guest.user_name, guest.identity = user_name, identity
-    _enter(room, guest)
-    if policy.unconnected is not None:
-        guest.leave_at = room.now + policy.unconnected
-    return guest
-
-
-def connect(
-    room: Room, policy: Policy, *, user_id: str, session_id: str, node_epoch: str,
-    returning: bool = False,
-) -> None:  # fmt: skip
-    """A live connection of a participant opens; one who had gone is in again.
-
-    `returning`: an open connection that was marked away is in use again; then somebody who has gone
-    meanwhile stays gone. The same session twice is one connection.
-
-    Raises:
-        RoomEnded, RoomFull (a guest who had gone), Removed
-        Forbidden: not a participant of this room.
-        NotFound: `returning`, and it has gone meanwhile.
-    """
-    if room.is_ended:
-        raise RoomEnded
-    participant = room.participants.get(user_id)
-    if participant is None:
-        raise Forbidden
-    if participant.removed:
-        raise Removed
-    if session_id in participant.connections:
-        return
-    if not participant.present:
-        if returning:
-            raise NotFound
-        if not participant.is_host:
-            _ensure_seat(room, policy)
-    _open(room, participant, session_id, node_epoch)
-
-
-def _open(room: Room, participant: Participant, session_id: str, node_epoch: str) -> None:
-    participant.connections.append(session_id)
-    participant.proven = True
-    room.touched.add(participant.user_id)
-    if session_id in room.closed:
-        room.closed.remove(session_id)  # marked away a moment ago: its row is still there
-    else:
-        room.opened.append((session_id, participant.user_id, node_epoch))
-    if len(participant.connections) > MAX_CONNECTIONS:
-        oldest = participant.connections.pop(0)
-        room.closed.append(oldest)
-        room.replaced.append(oldest)
-    if not participant.present:
-        _enter(room, participant, connection="online")
-    elif participant.connection != "online":
-        change = "participant_back" if participant.connection == "away" else "participant_online"
-        participant.connection = "online"
-        participant.leave_at = None
-        room.record(change, {"participant": participant.who()})
-    else:
-        return
-    room.online += 1
-    room.empty_since = None
-    if participant.is_host:
-        room.host_absent_since = None
-
-
-def disconnect(room: Room, policy: Policy, *, user_id: str, session_id: str) -> None:
-    """A live connection went or was marked away; the last one makes its participant `away`.
-
-    A connection that is not known (any more) changes nothing: a late close harms nobody.
-    """
-    participant = room.participants.get(user_id)
-    if participant is None or session_id not in participant.connections:
-        return
-    participant.connections.remove(session_id)
-    room.closed.append(session_id)
-    if participant.connections or room.is_ended:
-        return
-    participant.connection = "away"
-    participant.leave_at = room.now + policy.grace
-    room.touched.add(user_id)
-    room.online -= 1
-    if participant.is_host:
-        room.host_absent_since = room.now
-    _note_emptiness(room)
-    room.record(
-        "participant_away",
-        {"participant": participant.who(), "leaveAt": timestamp(participant.leave_at)},
-    )
-
-
-def expire(room: Room, *, user_id: str) -> bool:
-    """Carries out a deadline that has passed: away becomes left. False where there is none."""
-    participant = room.participants.get(user_id)
-    if participant is None or not participant.present or participant.leave_at is None:
-        return False
-    if participant.leave_at > room.now or participant.connections:
-        return False
-    _depart(room, participant, "disconnected")
-    return True
-
-
-def leave(room: Room, *, user_id: str) -> None:
-    """A participant leaves by its own will; gone already changes nothing."""
-    participant = room.participants.get(user_id)
-    if participant is not None and participant.present and not room.is_ended:
-        _depart(room, participant, "left")
-
-
-def leave_by_id(
-    room: Room,
-    *,
-    user_id: str,
-    proven: bool,
-    proof_required: bool,
-    bad_proof: CoordinatorError | None = None,
-) -> None:
-    """guest/leave: public ids suffice until the guest has proven itself once.
-
-    `bad_proof`: what is wrong with a proof that was presented; raised where a proof is looked at.
-
-    Raises:
-        NotFound: no guest of this room.
-        Unauthorized: a proof is due, and none was presented.
-    """
-    guest = room.participants.get(user_id)
-    if guest is None or guest.is_host:
-        raise NotFound
-    if room.is_ended or not guest.present:
-        return
-    if bad_proof is not None:
-        raise bad_proof
-    _ensure_proof(guest, proven=proven, required=proof_required)
-    _note_proof(room, guest, proven=proven)
-    _depart(room, guest, "left")
-
-
-def admit_token_request(room: Room, *, user_id: str, proven: bool, proof_required: bool) -> None:
-    """zego/generate-token: somebody in the room, by id until it has proven itself once.
-
-    Raises:
-        RoomEnded
-        Forbidden: not in the room now.
-        Unauthorized: a proof is due, and none was presented.
-    """
-    if room.is_ended:
-        raise RoomEnded
-    participant = room.participants.get(user_id)
-    if participant is None or not participant.present:
-        raise Forbidden("用户不在房间内")
-    _ensure_proof(participant, proven=proven, required=proof_required)
-    _note_proof(room, participant, proven=proven)
-
-
-def remove(room: Room, *, user_id: str) -> None:
-    """Puts a guest out for good; one who had gone is barred all the same.
-
-    Raises:
-        RoomEnded
-        NotFound: never was a participant.
-        InvalidParams: the host.
-    """
-    if room.is_ended:
-        raise RoomEnded
-    guest = room.participants.get(user_id)
-    if guest is None:
-        raise NotFound
-    if guest.is_host:
-        raise InvalidParams("不能移出主持人")
-    if guest.present:
-        _depart(room, guest, "removed")
-    guest.removed = True
-    room.touched.add(user_id)
-
-
-def remove_unconnected(room: Room, *, user_id: str) -> bool:
-    """Puts out a guest who has not connected since it joined; it may come back.
-
-    False where there is no such guest (any more).
-
-    Raises:
-        RoomEnded
-    """
-    if room.is_ended:
-        raise RoomEnded
-    guest = room.participants.get(user_id)
-    if guest is None or guest.is_host or not guest.present or guest.connection != "none":
-        return False
-    _depart(room, guest, "removed")
-    return True
-
-
-def end(room: Room, *, by: str, reason: str) -> datetime:
-    """Ends the room; again = the first `ended_at`."""
-    if room.ended_at is not None:
-        return room.ended_at
-    room.status = "ended"
-    room.ended_at = room.now
-    room.present = room.guests = room.online = 0
-    room.host_absent_since = room.empty_since = None
-    for participant in room.participants.values():
-        if participant.present:
-            _put_out(room, participant)
-    room.record("room_ended", {"endedAt": timestamp(room.now), "by": by, "reason": reason})
-    return room.ended_at
-
-
-@dataclass(frozen=True, slots=True)
-class Lifespan:
-    """How long rooms may go on without their host, without anybody, at all; None = for ever."""
-
-    host_absent: timedelta | None
-    empty: timedelta | None
-    age: timedelta | None
-
-
-def end_if_overdue(room: Room, lifespan: Lifespan) -> bool:
-    """Ends a room whose time has passed; False where it has not."""
-    since = {
-        "host_absent": (room.host_absent_since, lifespan.host_absent),
-        "empty": (room.empty_since, lifespan.empty),
-        "expired": (room.created_at, lifespan.age),
-    }
-    if room.is_ended:
-        return False
-    for reason, (start, limit) in since.items():
-        if start is not None and limit is not None and start + limit <= room.now:
-            end(room, by=SYSTEM, reason=reason)
-            return True
-    return False
-
-
-def _ensure_seat(room: Room, policy: Policy) -> None:
-    if room.present >= policy.capacity:
-        raise RoomFull
-
-
-def _ensure_proof(participant: Participant, *, proven: bool, required: bool) -> None:
-    """Trust on first proof: whoever has proven itself once is nobody else's to speak for."""
-    if not proven and (required or participant.proven):
-        raise Unauthorized
-
-
-def _note_proof(room: Room, participant: Participant, *, proven: bool) -> None:
-    if proven and not participant.proven:
-        participant.proven = True
-        room.touched.add(participant.user_id)
-
-
-def _enter(room: Room, participant: Participant, *, connection: str = "none") -> None:
-    participant.joined_at = room.now
-    participant.left_at = participant.leave_at = None
-    participant.connection = connection
-    room.present += 1
-    if not participant.is_host:
-        room.guests += 1
-        room.empty_since = None
-    room.touched.add(participant.user_id)
-    participant.joined_seq = room.record("participant_joined", {"participant": participant.view()})
-
-
-def _depart(room: Room, participant: Participant, reason: str) -> None:
-    was_online = participant.connection == "online"
-    _put_out(room, participant)
-    room.present -= 1
-    room.online -= was_online
-    if participant.is_host:
-        room.host_absent_since = room.host_absent_since or room.now
-    else:
-        room.guests -= 1
-    _note_emptiness(room)
-    room.record("participant_left", {"participant": participant.who(), "reason": reason})
-
-
-def _put_out(room: Room, participant: Participant) -> None:
-    participant.left_at = room.now
-    participant.leave_at = None
-    participant.connection = "none"
-    room.closed += participant.connections
-    participant.connections = []
-    room.touched.add(participant.user_id)
-
-
-def _note_emptiness(room: Room) -> None:
-    """Empty: no live connection, and no guest."""
-    if not room.online and not room.guests:
-        room.empty_since = room.empty_since or room.now

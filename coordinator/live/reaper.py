@@ -23,7 +23,8 @@ import structlog
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import CoordinatorError, Unavailable
-from coordinator.domain.room import MAX_CONNECTIONS, Lifespan
+from coordinator.domain.room import Lifespan
+from coordinator.domain.room_rules import MAX_CONNECTIONS
 from coordinator.live.judge import Judge
 from coordinator.live.lease import LEASE, Lease
 from coordinator.live.loop import Loop

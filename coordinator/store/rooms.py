@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.domain import room as rules
+from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import RoomExists, Unavailable
 from coordinator.domain.events import ROOM, Event, FeedKey, Head, timestamp
 from coordinator.domain.ids import staff_id

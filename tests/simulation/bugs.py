@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.domain import room as rules
+from coordinator.domain import room_rules as rules
 from coordinator.domain.events import Event
 from coordinator.live import resume
 from coordinator.live.broadcast import Broadcast

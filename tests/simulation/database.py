@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from coordinator.domain import room as rules
+from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import RoomNotFound, Unavailable
 from coordinator.domain.events import ROOM, Event, Head
 from coordinator.domain.room import Policy, Room

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
-from coordinator.domain import room as rules
+from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import CoordinatorError
-from coordinator.domain.room import SYSTEM, Lifespan, Policy, Room
+from coordinator.domain.room import Lifespan, Policy, Room
+from coordinator.domain.room_rules import SYSTEM
 
 A = TypeVar("A")
 
