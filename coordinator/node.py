@@ -23,7 +23,8 @@ from coordinator.inspect_page import inspect_page
 from coordinator.live.connection import ConnectionContext
 from coordinator.live.reporter import Reporter
 from coordinator.parts import LiveParts, build_live, build_store, node_name
-from coordinator.platforms.wechat import WeChat, wechat_http
+from coordinator.platforms.wechat import WeChat
+from coordinator.platforms.wechat_exchange import wechat_http
 from coordinator.platforms.zego import Zego
 from coordinator.redis import fail_fast_redis
 from coordinator.services.access import Access

@@ -20,7 +20,9 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.platforms import wechat as wechat_module
-from coordinator.platforms.wechat import ERRCODES, CodeOrder, Meaning, WeChat, wechat_http
+from coordinator.platforms import wechat_exchange
+from coordinator.platforms.wechat import CodeOrder, WeChat
+from coordinator.platforms.wechat_calls import ERRCODES, Meaning
 from coordinator.standins.servers import free_port
 from coordinator.standins.wechat import WechatStandin, number_of, openid_of
 from tests.harness.patience import patient
@@ -44,11 +46,11 @@ def standin(running_standin: WechatStandin) -> WechatStandin:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wechat_module, "BACK_OFF", ((0.0, 0.01), (0.0, 0.01)))
+    monkeypatch.setattr(wechat_exchange, "BACK_OFF", ((0.0, 0.01), (0.0, 0.01)))
 
 
 async def client(base: str, redis_url: str, *, secret: str = WechatStandin.secret) -> WeChat:
-    http, redis = wechat_http(base), Redis.from_url(redis_url)
+    http, redis = wechat_exchange.wechat_http(base), Redis.from_url(redis_url)
     return WeChat(WechatStandin.appid, secret, http, redis, secrets.token_hex(4))
 
 
@@ -57,7 +59,7 @@ async def wechat(standin: WechatStandin, redis_url: str) -> AsyncIterator[WeChat
     made = await client(standin.url, redis_url)
     yield made
     await made.close()
-    await made._http.aclose()
+    await made._exchange._http.aclose()
 
 
 def code(who: str) -> str:
@@ -314,7 +316,7 @@ async def test_a_code_order_is_sent_as_documented(wechat: WeChat, standin: Wecha
 
 
 def test_the_call_ends_before_the_sixth_second() -> None:
-    assert wechat_module.CALL_SECONDS <= 5.0
+    assert wechat_exchange.CALL_SECONDS <= 5.0
 
 
 async def test_no_failure_is_chained_to_what_has_a_secret_in_it(
@@ -323,7 +325,7 @@ async def test_no_failure_is_chained_to_what_has_a_secret_in_it(
     """A stack trace prints what an error is chained to; httpx's errors hold the URL."""
     for how in ({"html": 503}, {"errcode": 40125}, {"hang": 30.0}):
         standin.misbehave("jscode2session", **how)
-        wechat._http.timeout = 0.3
+        wechat._exchange._http.timeout = 0.3
         with pytest.raises(Unavailable) as raised:
             await wechat.openid(code("li"))
         assert raised.value.__cause__ is None

@@ -11,7 +11,8 @@ import msgspec
 
 from coordinator.domain.errors import NotFound
 from coordinator.domain.people import Staff
-from coordinator.platforms.wechat import CodeOrder, WeChat, image_type
+from coordinator.platforms.wechat import CodeOrder, WeChat
+from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.rooms import RoomService
 from coordinator.store.images import Images, StoredImage
 

@@ -20,7 +20,7 @@ from coordinator.domain.errors import (
     Unauthorized,
 )
 from coordinator.domain.people import Staff
-from coordinator.platforms.wechat import image_type
+from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.console import TICKET_LIFETIME, ConsoleSignIn
 from coordinator.web import guards
 from coordinator.web.bodies import Body, read, required

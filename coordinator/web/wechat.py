@@ -22,7 +22,8 @@ from coordinator.domain.errors import (
     Unauthorized,
 )
 from coordinator.domain.people import Staff
-from coordinator.platforms.wechat import CodeOrder, image_type
+from coordinator.platforms.wechat import CodeOrder
+from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.codes import Codes
 from coordinator.services.sign_in import SignIn
 from coordinator.web import guards
