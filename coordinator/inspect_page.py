@@ -58,7 +58,7 @@ def _live(node: Node) -> Lines:
 def _bus(node: Node) -> Lines:
     bus = node.live.bus
     lines: Lines = [("up", bus.health.is_up), ("events to publish", bus.waiting)]
-    for address, (link, _) in bus.links.items():
+    for address, (link, _) in bus.links.by_server.items():
         hears = "hears itself" if link.hears_itself else "does not hear itself"
         state = hears if link.is_connected else "not connected"
         lines.append((str(address or "socket"), f"{state}, {len(link.wanted)} channels"))

@@ -166,7 +166,7 @@ class Town:
         )
         self.sites.append(site)
         await site.start()
-        await site.until(lambda: bool(site.bus.links) and site.bus._links()[0].is_connected)
+        await site.until(lambda: any(link.is_connected for link in site.bus.links.all()))
         return site
 
     async def tap(self, channel: bytes) -> list[bytes]:
@@ -387,9 +387,9 @@ async def test_feeds_that_open_while_the_link_is_made_are_heard(town: Town) -> N
     for number in range(300):
         await site.bus.listen(FeedKey(ROOM, f"room_{number}"))
         await asyncio.sleep(0)
-    await site.until(lambda: bool(site.bus.links) and site.bus._links()[0].is_connected)
+    await site.until(lambda: any(link.is_connected for link in site.bus.links.all()))
     await asyncio.sleep(0.1)
 
-    link = site.bus._links()[0]
+    link = site.bus.links.all()[0]
     assert link.wanted
     assert link.wanted <= link._confirmed

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import time
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
@@ -25,7 +23,7 @@ from coordinator.domain.events import Event, FeedKey
 from coordinator.live import legacy_bus
 from coordinator.live.bus_audience import Feeds, Senders, Sessions
 from coordinator.live.bus_health import BEACON_SECONDS, BusHealth
-from coordinator.live.bus_link import BusLink
+from coordinator.live.bus_links import BusLinks
 from coordinator.live.bus_messages import (
     Batch,
     Beacon,
@@ -40,9 +38,7 @@ from coordinator.live.bus_messages import (
 from coordinator.live.judge import Judge
 from coordinator.live.known_nodes import KnownNodes
 from coordinator.live.lease import Lease
-from coordinator.live.loop import in_words
 from coordinator.metrics import BUS_IGNORED
-from coordinator.redis_servers import Servers, find_servers
 from coordinator.redis_url import parse_redis_url
 from coordinator.store.epochs import Epochs
 
@@ -52,7 +48,6 @@ PACE_SECONDS = 0.005
 """Between two messages of events: under load they carry more, and cost the same."""
 OUTBOX = 20_000
 PER_MESSAGE = 500
-FIND_SECONDS = 5.0
 SWEEP_SECONDS = 30.0
 LOOK_SECONDS = 0.2
 """How often at most an unsigned message makes this node look into the log."""
@@ -81,7 +76,8 @@ class Bus:
         known: KnownNodes,
         epochs: Epochs,
     ) -> None:
-        self._target = parse_redis_url(url)
+        target = parse_redis_url(url)
+        self.links = BusLinks(target, prefix, on_message=self._take, on_change=self._look_at_links)
         self._prefix = prefix
         self._channels = 1
         self._lease = lease
@@ -93,28 +89,25 @@ class Bus:
         self._feeds: Feeds | None = None
         self._sessions: Sessions | None = None
         self._senders: Senders | None = None
-        self._servers: Servers | None = None
-        self.links: dict[Any, tuple[BusLink, asyncio.Task[None]]] = {}
         self._control = f"{prefix}:control".encode()
         self._hints = f"{prefix}:webhooks".encode()
         self._legacy = legacy_bus.channel(prefix)
-        self._wanted = {self._control}
-        if self._target.kind != "cluster":  # the version before knew none
-            self._wanted.add(self._legacy)
+        self.links.wanted.add(self._control)
+        if target.kind != "cluster":  # the version before knew none
+            self.links.wanted.add(self._legacy)
         self._pending: dict[bytes, list[WireEvent]] = {}
         self._pending_count = 0
         self._pending_since = 0.0
         self._filled = asyncio.Event()
-        self._changed = asyncio.Event()
         self._looked_at = self._doubted_at = float("-inf")
         self._ignored: set[str] = set()
-        self.health = BusHealth(lease, judge, self._links, self._health_changed)
+        self.health = BusHealth(lease, judge, self.links.all, self._health_changed)
 
     def spread_over(self, channels: int) -> None:
         """Over how many channels feeds are spread: the same on all nodes. Before `run`."""
         self._channels = channels
         if channels == 1:
-            self._wanted.add(self._channel(0))
+            self.links.wanted.add(self._channel(0))
 
     @property
     def needs_hints(self) -> bool:
@@ -130,14 +123,11 @@ class Bus:
         """Events that are not published yet."""
         return self._pending_count
 
-    def _links(self) -> list[BusLink]:
-        return [link for link, _ in self.links.values()]
-
     # -- saying -------------------------------------------------------------------------------
 
     def publish(self, events: Sequence[Event], committed: float) -> None:
         """Announces a committed batch; lost where Redis is away."""
-        if not self.links or self._pending_count > OUTBOX:
+        if not self.links.by_server or self._pending_count > OUTBOX:
             return
         if not self._pending:
             self._pending_since = committed
@@ -166,12 +156,8 @@ class Bus:
 
     async def hear_hints(self) -> None:
         """From now on this node hears hints, too."""
-        if self._hints in self._wanted:
-            return
-        self._wanted.add(self._hints)
-        link = self._link_of(self._hints)
-        if link is not None:
-            await link.listen(self._hints)
+        if self._hints not in self.links.wanted:
+            await self.links.listen(self._hints)
 
     @property
     def _me(self) -> str:
@@ -189,15 +175,9 @@ class Bus:
         self._publish(channel, self._signer.seal(channel, message))
 
     def _publish(self, channel: bytes, data: bytes) -> None:
-        link = self._link_of(channel)
+        link = self.links.of(channel)
         if link is not None:
             link.publish(channel, data)
-
-    def _link_of(self, channel: bytes) -> BusLink | None:
-        if self._servers is None:
-            return None
-        entry = self.links.get(self._servers.server_of(channel))
-        return entry[0] if entry else None
 
     async def _send(self) -> None:
         """Publishes what has gathered, many events in one message; a lone one at once."""
@@ -224,11 +204,7 @@ class Bus:
 
         Where its server is away it is heard from when that is back.
         """
-        channel = self._channel_of(feed)
-        self._wanted.add(channel)
-        link = self._link_of(channel)
-        if link is not None:
-            await link.listen(channel)
+        await self.links.listen(self._channel_of(feed))
 
     def _take(self, channel: bytes, data: bytes) -> None:
         if self._signer.is_own(data):
@@ -305,8 +281,7 @@ class Bus:
             self._ignored.add(reason)
             log.warning("bus_message_ignored", reason=reason)
 
-    def _link_changed(self) -> None:
-        self._changed.set()
+    def _look_at_links(self) -> None:
         self.health.look()
         if self._feeds is not None:
             self._feeds.poll_now()
@@ -325,11 +300,11 @@ class Bus:
 
     def _send_beacons(self, verdict: bool | None) -> None:
         """One on each server; this node hears its own as it hears everybody's."""
-        for link, _ in self.links.values():
+        for link in self.links.all():
             message = Beacon(self._epochs.current, self._me, next(self._counter), verdict)
             link.publish(link.beacon, self._signer.seal(link.beacon, message, is_for_me=True))
 
-    # -- servers ------------------------------------------------------------------------------
+    # -- running ------------------------------------------------------------------------------
 
     async def run(self, feeds: Feeds, sessions: Sessions, senders: Senders) -> None:
         """Keeps the bus connected, until cancelled. Survives every error of Redis."""
@@ -340,65 +315,9 @@ class Bus:
                 tasks.create_task(self._beacon())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._known.run(feeds.poll_now))
-                tasks.create_task(self._follow_servers())
+                tasks.create_task(self.links.run())
         finally:
-            for _, task in self.links.values():
-                task.cancel()
-            self.links.clear()
-            self._servers = None
             self.health.look()
-
-    async def _follow_servers(self) -> None:
-        """Finds out who holds the data, at once where a link was lost, else now and then."""
-        said = ""
-        while True:
-            try:
-                self._use(await find_servers(self._target))
-                said = ""
-            except (OSError, TimeoutError) as error:
-                cause = in_words(error)
-                if cause != said:
-                    log.warning("redis_servers_unknown", reason=cause)
-                said = cause
-            self._changed.clear()
-            is_well = self._servers is not None and all(
-                link.is_connected for link, _ in self.links.values()
-            )
-            try:
-                async with asyncio.timeout(FIND_SECONDS if is_well else 0.5):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            await asyncio.sleep(0.05)
-
-    def _use(self, servers: Servers) -> None:
-        """Links to these servers and no others, each with the channels that are there."""
-        if servers == self._servers:
-            return
-        self._servers = servers
-        for address in set(self.links) - set(servers.addresses):
-            _, task = self.links.pop(address)
-            task.cancel()
-        for address in servers.addresses:
-            if address not in self.links:
-                self._link(address, servers)
-        for link, _ in self.links.values():
-            here = link.address
-            link.set_wanted(c for c in self._wanted if servers.server_of(c) == here)
-        log.info("redis_servers", count=len(servers.addresses))
-
-    def _link(self, address: Any, servers: Servers) -> None:
-        tag = servers.tag_on(address)
-        link = BusLink(
-            self._target,
-            address,
-            echo=f"{self._prefix}:echo:{{{tag}}}:{secrets.token_hex(8)}".encode(),
-            beacon=f"{self._prefix}:beacon:{{{tag}}}".encode(),
-            on_message=self._take,
-            on_change=self._link_changed,
-        )
-        link.wanted = {c for c in self._wanted if servers.server_of(c) == address}
-        self.links[address] = link, asyncio.create_task(link.run(), name=f"bus link {address}")
 
     async def _sweep(self) -> None:
         """Hears no more of channels whose feeds have all been closed for a while."""
@@ -409,9 +328,6 @@ class Bus:
             if self._channels == 1 or self._feeds is None:
                 continue
             used = {self._channel_of(key) for key in self._feeds.open_keys()}
-            unused = self._wanted - used - {self._control, self._hints, self._legacy}
+            unused = self.links.wanted - used - {self._control, self._hints, self._legacy}
             gone, lonely = unused & lonely, unused
-            self._wanted -= gone
-            for link, _ in self.links.values():
-                if gone & link.wanted:
-                    link.set_wanted(link.wanted - gone)
+            self.links.drop(gone)
