@@ -22,6 +22,7 @@ from coordinator.web import (
     guests,
     health,
     open_api,
+    room_participants,
     rooms,
     webhooks,
     wechat,
@@ -41,6 +42,7 @@ from coordinator.web.rooms import view_room
 HANDLERS = [
     *health.HANDLERS,
     *rooms.HANDLERS,
+    *room_participants.HANDLERS,
     *guests.HANDLERS,
     *zego.HANDLERS,
     *wechat.HANDLERS,

@@ -1,4 +1,4 @@
-"""Rooms over REST: section 1 of the document, the log, and putting guests out."""
+"""Rooms over REST: section 1 of the document, and the log. Their people: `room_participants.py`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from litestar.params import FromPath
 from coordinator.domain.errors import (
     Forbidden,
     InvalidParams,
-    NotFound,
     RateLimited,
-    RoomEnded,
     RoomExists,
     RoomNotFound,
     TokenExpired,
@@ -43,13 +41,9 @@ from coordinator.web.room_views import (
     CreatedView,
     EndedView,
     EventsView,
-    ParticipantListView,
-    RemovedUnconnectedView,
-    RemovedView,
     RoomListView,
     RoomView,
     shown_listed,
-    shown_people,
     shown_room,
 )
 from coordinator.web.views import Answer
@@ -145,38 +139,6 @@ async def view_room(
     """How a room is shown: from the ASGI scope and its id to the answer."""
     await limits.check_client("view", scope)
     return Answer(data=shown_room(await rooms.view(room_id)))
-
-
-GET_PARTICIPANTS = Documentation(
-    parameters=PAGES,
-    answer=ParticipantListView,
-    errors=[InvalidParams, RoomNotFound, RateLimited],
-    response_example={
-        "total": 2,
-        "page": 1,
-        "pageSize": 10,
-        "list": [HOST_EXAMPLE, GUEST_EXAMPLE],
-    },
-)
-
-
-@get(
-    "/api/interview/room/{room_id:str}/participants",
-    guards=[guards.limited("view")],
-    summary="获取房间参与者列表",
-    tags=TAGS,
-    operation_class=documented(GET_PARTICIPANTS),
-)
-async def get_participants(
-    request: Request[Any, Any, Any], room_id: PathText, rooms: NamedDependency[RoomService]
-) -> Answer[ParticipantListView]:
-    """Public, as the room is: all of its people, in pages, in order of joining."""
-    page = page_of(request.query_params)
-    shown = await rooms.participants(room_id, limit=page.size, offset=page.offset)
-    view = ParticipantListView(
-        total=shown.count, page=page.number, page_size=page.size, list=shown_people(shown)
-    )
-    return Answer(data=view)
 
 
 END_ROOM = Documentation(
@@ -330,54 +292,6 @@ async def room_events(
     return Answer(data=view)
 
 
-REMOVE = Documentation(
-    answer=RemovedView,
-    security=STAFF,
-    errors=[InvalidParams, RoomEnded, *STAFF_ERRORS, Forbidden, RoomNotFound, NotFound],
-    response_example={"roomId": "room_1234567_abc", "userId": "guest_001", "removed": True},
-)
-
-
-@post(
-    "/api/interview/room/{room_id:str}/participants/{user_id:str}/remove",
-    guards=[guards.room_host],
-    status_code=200,
-    summary="将访客移出房间",
-    tags=TAGS,
-    operation_class=documented(REMOVE),
-)
-async def remove_participant(
-    room_id: PathText, user_id: PathText, rooms: NamedDependency[RoomService]
-) -> Answer[RemovedView]:
-    """Its host or an admin; the guest's sockets are closed and its token refused."""
-    await rooms.remove(room_id, user_id)
-    return Answer(data=RemovedView(room_id=room_id, user_id=user_id, removed=True))
-
-
-REMOVE_UNCONNECTED = Documentation(
-    answer=RemovedUnconnectedView,
-    security=STAFF,
-    errors=[RoomEnded, *STAFF_ERRORS, Forbidden, RoomNotFound],
-    response_example={"removed": 3},
-)
-
-
-@post(
-    "/api/interview/room/{room_id:str}/participants/remove-unconnected",
-    guards=[guards.room_host],
-    status_code=200,
-    summary="移出从未连接的访客",
-    tags=TAGS,
-    operation_class=documented(REMOVE_UNCONNECTED),
-)
-async def remove_unconnected(
-    room_id: PathText, rooms: NamedDependency[RoomService]
-) -> Answer[RemovedUnconnectedView]:
-    """Its host or an admin: every guest without a connection leaves, and may come back."""
-    removed = await rooms.remove_unconnected(room_id)
-    return Answer(data=RemovedUnconnectedView(removed=removed))
-
-
 @get(
     "/api/interview/room/{room_id:str}/live",
     summary="房间实时事件（WebSocket）",
@@ -392,12 +306,9 @@ async def live_needs_websocket(room_id: PathText) -> None:
 HANDLERS = [
     create_room,
     get_room,
-    get_participants,
     end_room,
     list_rooms,
     room_events,
-    remove_participant,
-    remove_unconnected,
     live_needs_websocket,
 ]
-"""Everything under /api/interview/room…"""
+"""Everything under /api/interview/room… but the people of rooms."""
