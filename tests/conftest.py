@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -84,6 +85,17 @@ def database_url(empty_database_url: str) -> str:
     """The same, with every migration run."""
     asyncio.run(migrate(Database(empty_database_url)))
     return empty_database_url
+
+
+@pytest_asyncio.fixture
+async def empty_url(database_url: str) -> AsyncIterator[str]:
+    """A database without tables, for one test."""
+    name = f"coordinator_empty_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(os.environ["TEST_DATABASE_URL"])
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield urlunsplit(urlsplit(database_url)._replace(path=f"/{name}"))
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
 
 
 @pytest.fixture(scope="session")

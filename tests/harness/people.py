@@ -352,6 +352,11 @@ def new_room_id() -> str:
     return "room_" + secrets.token_hex(6)
 
 
+def new_room() -> dict[str, str]:
+    """A body of create-room."""
+    return {"roomId": new_room_id(), "roomName": "n", "hostName": "h"}
+
+
 def bearer(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 

@@ -215,3 +215,9 @@ def in_order(deliveries: list[Delivery]) -> bool:
             return False
         last[delivery.feed] = delivery.seq
     return True
+
+
+def once(deed: Deed) -> Callable[[Delivery], Deed]:
+    """A plan that does something to the first delivery, and takes the others."""
+    left = [deed]
+    return lambda _: left.pop() if left else 200

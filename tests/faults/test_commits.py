@@ -1,0 +1,125 @@
+"""Commits that take for ever, and commits whose answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from coordinator.domain.errors import Unavailable
+from coordinator.domain.room import Policy
+from coordinator.standins.servers import EmbeddedPostgres
+from coordinator.store.database import Database
+from coordinator.store.room_writer.commands import Join
+from coordinator.store.room_writer.queue import Writer
+from tests.faults import GRACE
+from tests.harness.observing import becomes, kinds_of
+from tests.harness.patience import patient
+from tests.harness.people import (
+    Api,
+    Guest,
+    Host,
+    new_room,
+)
+from tests.harness.tcp_proxy import TcpProxy
+
+
+async def test_a_commit_that_takes_for_ever_is_answered_503_in_time(
+    own: Database, pair: tuple[Api, Api], boss: Host
+) -> None:
+    """Reading works, writing does not: a disk that is full, or a replica that must confirm."""
+    a, _ = pair
+    room = await boss.creates()
+    await _slow_commits(own, seconds=20)
+    try:
+        start = time.monotonic()
+        for answer in await asyncio.gather(
+            Guest(a).asks_to_join(room),
+            boss.removes(room, "guest_nobody"),
+            a.post("/api/interview/create-room", new_room(), boss.token),
+        ):
+            assert answer.status_code in (503, 404)
+            assert answer.elapsed.total_seconds() < patient(5)
+        assert time.monotonic() - start < patient(5)
+    finally:
+        await _slow_commits(own, seconds=0)
+    await becomes(a, "ready", within=5)
+    await _until_nobody_is_in(own, room)
+
+
+async def _until_nobody_is_in(own: Database, room: str) -> None:
+    for _ in range(100):
+        if not await _people(own, room):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"still there: {await _people(own, room)}")
+
+
+async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
+    own: Database, postgres: EmbeddedPostgres, pair: tuple[Api, Api], boss: Host
+) -> None:
+    """Its COMMIT arrives, the answer does not, and Postgres stays away for longer than we wait."""
+    room = await boss.creates()
+    assert postgres.port is not None
+    cable = TcpProxy(postgres.port)
+    await cable.start()
+    database = Database(f"postgresql://postgres@127.0.0.1:{cable.port}/coordinator")
+    writer = Writer(database, Policy(10, timedelta(seconds=GRACE)), lambda events, replaced: None)
+    running = asyncio.create_task(writer.run())
+    await _slow_commits(own, seconds=1.0)
+    try:
+        joining = writer.submit(
+            Join(room_id=room, user_id="guest_lost", user_name="lost", identity=None)
+        )
+        await _commit_is_under_way(own, writer)
+        cable.hang()
+        with pytest.raises(Unavailable):
+            await joining
+    finally:
+        await _slow_commits(own, seconds=0)
+    assert await _people(own, room) == ["guest_lost"]
+    await asyncio.sleep(4)  # Postgres is away for longer than any caller waits
+    cable.mend()
+    await _until_nobody_is_in(own, room)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await cable.close()
+    assert kinds_of(await boss.log(room), "guest_lost") == ["joined", "left"]
+
+
+async def _commit_is_under_way(own: Database, writer: Writer) -> None:
+    """Returns when this writer's COMMIT waits for the trigger of `_slow_commits`."""
+    sleeps = "SELECT true FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = $1"
+    async with asyncio.timeout(patient(5)):
+        while writer._connection is None or not await own.fetchval(  # noqa: ASYNC110
+            sleeps, writer._connection.get_server_pid()
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def _people(own: Database, room: str) -> list[str]:
+    rows = await own.fetch(
+        "SELECT user_id FROM interview_participants"
+        " WHERE room_id = $1 AND left_at IS NULL AND role = 'guest'",
+        room,
+    )
+    return [row["user_id"] for row in rows]
+
+
+async def _slow_commits(own: Database, *, seconds: float) -> None:
+    """Lets Postgres take its time inside COMMIT, after everything has been written."""
+    await own.execute("CREATE TABLE IF NOT EXISTS slow_commits (seconds float)")
+    await own.execute("DELETE FROM slow_commits")
+    await own.execute("INSERT INTO slow_commits VALUES ($1)", seconds)
+    await own.execute(
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep((SELECT seconds FROM slow_commits)); RETURN NULL; END $$"
+    )
+    there = "SELECT true FROM pg_trigger WHERE tgname = 'slow'"
+    if not await own.fetchval(there):
+        await own.execute(
+            "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON room_events"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()"
+        )

@@ -1,0 +1,130 @@
+"""Clients that do harm: they stop reading, never finish, come in crowds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.store.database import Database
+from tests.harness.node import Deployment, Node
+from tests.harness.observing import gapless, joins_are_seen, metrics
+from tests.harness.patience import patient
+from tests.harness.people import (
+    Api,
+    Guest,
+    Host,
+)
+from tests.harness.raw_socket import has_ended, raw_socket
+from tests.harness.wire import upgrade
+
+
+async def test_a_slow_reader_is_hung_up_on_and_slows_nobody(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    """It stops reading while the room lives on: nobody else waits, and the node does not grow."""
+    a = apis(await asyncio.to_thread(ground.node, LIVE_BUFFER="16384"))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    watching = [await boss.connects(room, at=a) for _ in range(2)]
+    guest = await Guest(a).joins(room)
+    reader, writer = await raw_socket(a.node, room, guest.token)
+    await reader.readuntil(b"welcome")
+    late_subscriber = await boss.connects(room, at=a)
+    before = _memory_kib(a.node)
+
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    slowest = 0.0
+    for _ in range(12):
+        start = time.monotonic()
+        many = await asyncio.gather(*(Guest(a, "长" * 100).joins(room) for _ in range(60)))
+        await asyncio.gather(*(many[0].leaves(), many[1].leaves()))
+        for live in (*watching, late_subscriber):
+            await live.reaches(max(one.seq for one in many))
+        slowest = max(slowest, time.monotonic() - start)
+        if (await metrics(a))["coordinator_slow_consumers_total"] == 1:
+            break
+    assert (await metrics(a))["coordinator_slow_consumers_total"] == 1
+    await watching[0].sees("participant_away", 3, user_id=guest.user_id)
+    assert slowest < 4
+    assert _memory_kib(a.node) - before < 16 * 1024
+    assert all(gapless(live) for live in (*watching, late_subscriber))
+    writer.transport.abort()
+
+
+async def test_handshakes_that_never_end_are_cut_after_ten_seconds(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    whole = upgrade(f"127.0.0.1:{a.node.port}", f"/api/interview/room/{room}/live")
+
+    async def drips() -> float:
+        start = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+        with contextlib.suppress(OSError):
+            for byte in whole[:100]:
+                writer.write(bytes((byte,)))
+                if await has_ended(reader, within=0.4):
+                    break
+        writer.transport.abort()
+        return time.monotonic() - start
+
+    dripping = asyncio.gather(*(drips() for _ in range(50)))
+    await asyncio.sleep(2)
+    await joins_are_seen(a, room, [await boss.connects(room, at=a)], within=1)
+    for seconds in await dripping:
+        assert 9 < seconds < patient(12)
+
+
+async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node))
+    boss = await Host.hired(own, a)
+    room = await boss.creates()
+    silent = await asyncio.gather(*(raw_socket(a.node, room, None) for _ in range(1000)))
+    try:
+        for _ in range(3):
+            refused = await a.watch(room, None)
+            assert await refused.is_put_out() == 4100
+        watching = await boss.connects(room, at=a)  # who presents a token at once is not counted
+        await joins_are_seen(a, room, [watching], within=2)
+        started = time.monotonic()
+        told = await asyncio.gather(*(reader.read(500) for reader, _ in silent))
+        assert time.monotonic() - started < patient(7)
+        assert sum(b"4301" in text for text in told) == 1000
+    finally:
+        for _, writer in silent:
+            writer.transport.abort()
+    by_frame = await a.watch(room, boss.token, by="frame")
+    await by_frame.sees("welcome")
+
+
+async def test_a_client_that_hangs_up_within_its_request_is_no_error_of_ours(
+    ground: Deployment, apis: Callable[[Node], Api], own: Database
+) -> None:
+    a = apis(await asyncio.to_thread(ground.node))
+    boss = await Host.hired(own, a)
+    for path in ("create-room", "guest/join"):
+        _, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+        head = f"POST /api/interview/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n"
+        writer.write(f'{head}Authorization: Bearer {boss.token}\r\n\r\n{{"roomId": '.encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    await boss.creates(at=a)
+    assert await asyncio.to_thread(a.node.stop) == 0
+    assert '"error"' not in a.node.logs()
+
+
+def _memory_kib(node: Node) -> int:
+    """What the process holds in memory (Linux; 0 elsewhere)."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+    return 0

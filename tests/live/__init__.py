@@ -1,0 +1,1 @@
+"""The room's websocket, as its clients find it."""

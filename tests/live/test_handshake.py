@@ -1,0 +1,76 @@
+"""The websocket handshake, and what is none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from tests.harness.patience import patient
+from tests.harness.people import Api, Host, Live, bearer, refusal
+
+
+async def test_compression_is_never_agreed_on(a: Api, host: Host, room: str) -> None:
+    url = f"{a.node.ws}/api/interview/room/{room}/live/"
+
+    live = Live(await connect(url, compression="deflate", additional_headers=bearer(host.token)))
+
+    await live.sees("welcome")
+    assert live.socket.protocol.extensions == []
+
+
+HANDSHAKE = {
+    "Connection": "keep-alive, Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+async def test_the_handshake_of_rfc_6455_is_answered_as_printed_there(a: Api, room: str) -> None:
+    assert "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in await shake_hands(a, room, HANDSHAKE)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Sec-WebSocket-Version", "8"), ("Sec-WebSocket-Version", None),
+        ("Sec-WebSocket-Key", "short"), ("Sec-WebSocket-Key", None), ("Upgrade", "h2c"),
+        ("Connection", "close"),
+    ],
+)  # fmt: skip
+async def test_a_handshake_that_is_none_is_not_accepted(
+    a: Api, room: str, header: str, value: str | None
+) -> None:
+    changed = {name: v for name, v in {**HANDSHAKE, header: value}.items() if v is not None}
+
+    answer = await shake_hands(a, room, changed)
+
+    assert answer.split()[1].startswith("4")
+    assert (await a.get("/health/live")).status_code == 200
+
+
+async def shake_hands(api: Api, room: str, headers: dict[str, str]) -> str:
+    """What comes back before the first frame."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.node.port)
+    lines = [f"GET /api/interview/room/{room}/live HTTP/1.1", f"Host: 127.0.0.1:{api.node.port}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), patient(5))
+    writer.close()
+    return answer.decode()
+
+
+async def test_a_path_without_a_live_room_is_plain_404(a: Api) -> None:
+    for path in ("/api/interview/room/live", "/nowhere", "/api/interview/room/x/y/live"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(a.node.ws + path, proxy=None)
+        assert refused.value.response.status_code == 404
+        assert json.loads(refused.value.response.body or b"{}")["code"] == "NOT_FOUND"
+
+
+async def test_without_an_upgrade_the_endpoint_says_what_it_is(a: Api, room: str) -> None:
+    assert refusal(await a.get(f"/api/interview/room/{room}/live")) == (400, "INVALID_PARAMS")

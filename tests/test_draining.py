@@ -1,0 +1,100 @@
+"""Nodes that are told to end: everybody is sent elsewhere, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import httpx
+import pytest
+
+from coordinator.store.database import Database
+from tests.harness.node import Deployment
+from tests.harness.patience import patient
+from tests.harness.people import Api, Guest, Host
+
+
+async def test_sigterm_sends_everybody_elsewhere_and_ends_with_0_in_time(
+    a: Api, deployment: Deployment, database: Database
+) -> None:
+    leaving = Api(deployment.node(DRAIN_SECONDS="4"))
+    host = await Host.hired(database, a)
+    room = await host.creates()
+    watching = await host.connects(room)
+    guests = [await Guest(leaving).joins(room) for _ in range(20)]
+    lives = [await guest.connects(leaving) for guest in guests]
+    silent = await leaving.watch(room, None)
+
+    started = time.monotonic()
+    leaving.node.terminate()
+    told: list[float] = []
+    for live in lives:
+        live.socket.connection_lost_waiter.add_done_callback(
+            lambda _: told.append(time.monotonic() - started)
+        )
+    await asyncio.sleep(0.3)
+    assert (await leaving.get("/health/ready")).status_code == 503
+    assert (await leaving.room(room))["status"] == "active"
+    assert await (await leaving.watch(room, host.token)).is_put_out() == 4200
+    for live in lives:
+        assert await live.is_put_out() == 4200
+        assert 0 <= live.frames[-1]["afterMs"] <= 2000
+    assert min(told) >= 2
+    assert 1 < max(told) - min(told) < 2.5
+    back = [
+        await guest.connects(a, since=live.seq) for guest, live in zip(guests, lives, strict=True)
+    ]
+    status = await asyncio.to_thread(leaving.node.process.wait, 10)
+
+    assert status == 0
+    assert time.monotonic() - started < patient(4 + 5)
+    with pytest.raises(ConnectionRefusedError):
+        await leaving.watch(room, host.token)
+    await silent.until(lambda: silent.code is not None)
+    log = await host.log(room)
+    await watching.reaches(len(log))
+    kinds = {event["type"] for event in watching.history}
+    assert "participant_left" not in kinds
+    assert set(watching.people.values()) == {"online"}
+    assert len(back) == 20
+    rows = await database.fetchval("SELECT count(*) FROM nodes WHERE name LIKE $1",
+                                   f"%:{leaving.node.process.pid}")  # fmt: skip
+    assert rows == 0
+    await leaving.aclose()
+
+
+async def test_a_node_ends_in_time_while_redis_hangs(deployment: Deployment) -> None:
+    """Redis takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        node = deployment.node(REDIS_URL=f"redis://127.0.0.1:{port}/0")
+        ready = (await Api(node).get("/health/ready")).json()
+        assert (ready["status"], ready["redis"]) == ("degraded", "down")
+
+        started = time.monotonic()
+        status = await asyncio.to_thread(node.stop)
+
+    assert status == 0
+    assert time.monotonic() - started < patient(1 + 5)
+
+
+async def test_requests_under_way_are_answered_while_a_node_ends(
+    a: Api, deployment: Deployment, room: str
+) -> None:
+    leaving = Api(deployment.node())
+
+    asked = [asyncio.create_task(Guest(leaving).asks_to_join(room)) for _ in range(40)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    leaving.node.terminate()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    status = await asyncio.to_thread(leaving.node.process.wait, 10)
+
+    assert status == 0
+    answered = [each for each in answers if isinstance(each, httpx.Response)]
+    joined = [each for each in answered if each.status_code == 200]
+    assert {each.status_code for each in answered} <= {200, 503}
+    people = (await a.room(room))["participants"]
+    ids = {person["userId"] for person in people}
+    assert {each.json()["data"]["guestId"] for each in joined} <= ids
+    await leaving.aclose()

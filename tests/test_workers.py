@@ -1,0 +1,73 @@
+"""Several workers on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+
+import pytest
+
+from tests.harness.node import Deployment
+from tests.harness.patience import patient
+from tests.harness.people import Api, Guest, Host
+
+
+async def test_workers_share_a_port_are_nodes_each_and_are_replaced(
+    a: Api, admin: Host, deployment: Deployment, room: str
+) -> None:
+    node = deployment.node("--workers", "2")
+    api = Api(node)
+    first = await _workers(api, 2)
+    lives = await asyncio.gather(*(admin.connects(room, at=api) for _ in range(8)))
+    guest = await Guest(a).joins(room)
+    for live in lives:
+        await live.sees("participant_joined", user_id=guest.user_id)
+
+    os.kill(first[0], signal.SIGKILL)
+    workers = await _workers(api, 3)
+    status = await asyncio.to_thread(node.stop)
+
+    assert status == 0
+    codes = [live.frames[-1].get("code") for live in lives if live.frames[-1]["type"] == "bye"]
+    assert set(codes) <= {4200}
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    await api.aclose()
+
+
+async def test_workers_whose_supervisor_was_killed_drain_and_give_the_port_back(
+    deployment: Deployment,
+) -> None:
+    node = deployment.node("--workers", "2", DRAIN_SECONDS="0")
+    api = Api(node)
+    await _workers(api, 2)
+
+    node.kill()
+
+    async with asyncio.timeout(patient(15)):
+        while await _listens(node.port):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await api.aclose()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
+async def _workers(api: Api, count: int) -> list[int]:
+    """The process ids of the workers that were ever ready, once there are so many."""
+    async with asyncio.timeout(patient(20)):
+        while True:
+            lines = [json.loads(line) for line in api.node.logs().splitlines()]
+            found = [line["pid"] for line in lines if line["event"] == "node_started"]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)

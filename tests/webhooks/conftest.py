@@ -1,0 +1,53 @@
+"""A node that may send to this machine, an admin, and a back end that listens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from coordinator.store.database import Database
+from tests.harness.node import Deployment, Node
+from tests.harness.people import Api, Host
+from tests.harness.receiver import SETTINGS, Receiver
+from tests.harness.webhook_admin import Admin
+from tests.open_api import KEYS
+
+
+@pytest.fixture(scope="package")
+def sending(database_url: str, redis_url: str) -> Iterator[Deployment]:
+    """A deployment whose nodes may send to this machine."""
+    with Deployment(database_url, redis_url, OPEN_API_KEYS=KEYS, **SETTINGS) as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def node(sending: Deployment) -> Node:
+    return sending.node()
+
+
+@pytest_asyncio.fixture
+async def api(node: Node) -> AsyncIterator[Api]:
+    opened = Api(node)
+    yield opened
+    await opened.aclose()
+
+
+@pytest_asyncio.fixture
+async def host(database: Database, api: Api) -> Host:
+    return await Host.hired(database, api)
+
+
+@pytest_asyncio.fixture
+async def admin(database: Database, api: Api) -> AsyncIterator[Admin]:
+    hired = Admin(await Host.hired(database, api, "admin"))
+    yield hired
+    for webhook_id in hired.added:
+        await hired.call("DELETE", f"/{webhook_id}")
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as listening:
+        yield listening

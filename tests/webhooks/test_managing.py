@@ -1,0 +1,145 @@
+"""What admins do with webhooks: ping, secrets, refusals, commands."""
+
+from __future__ import annotations
+
+import asyncio
+from subprocess import CompletedProcess
+
+import pytest
+
+from coordinator.store.database import Database
+from tests.harness.node import Deployment, data
+from tests.harness.observing import comes_true
+from tests.harness.people import Api, Host
+from tests.harness.receiver import (
+    Receiver,
+)
+from tests.harness.webhook_admin import Admin
+
+
+async def test_ping_tells_the_answer(admin: Admin, receiver: Receiver) -> None:
+    added = await admin.adds(receiver.url)
+    receiver.plan = lambda _: 418
+
+    answer = data(await admin.call("POST", f"/{added['id']}/test"))
+
+    assert (answer["success"], answer["status"], answer["body"]) == (False, 418, "ok")
+    (ping,) = receiver.delivered
+    assert ping.type == "ping"
+    assert ping.is_signed_by(added["secret"])
+
+
+async def test_for_a_day_after_rotating_both_secrets_verify(
+    admin: Admin, host: Host, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+
+    rotated = data(await admin.call("POST", f"/{added['id']}/rotate"))
+    room = await host.creates()
+    (told,) = await receiver.has(room, 1)
+
+    assert rotated["secret"] != added["secret"]
+    assert told.is_signed_by(added["secret"])
+    assert told.is_signed_by(rotated["secret"])
+    assert "secret" not in await admin.sees(added["id"])
+
+
+async def test_after_that_day_the_new_secret_alone_signs(
+    admin: Admin, host: Host, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    await admin.call("POST", f"/{added['id']}/rotate")
+    await database.execute(
+        "UPDATE webhooks SET old_secret_until = clock_timestamp() + interval '8 seconds',"
+        " generation = generation + 1, lease_until = NULL WHERE id = $1",
+        added["id"],
+    )
+    room = await host.creates()
+    (told,) = await receiver.has(room, 1)
+    assert " " in told.headers["webhook-signature"]
+
+    async def signs_once() -> bool:
+        room = await host.creates()
+        (told,) = await receiver.has(room, 1)
+        return " " not in told.headers["webhook-signature"]
+
+    await comes_true(signs_once, 30)
+
+
+async def test_webhooks_are_for_admins(host: Host, api: Api) -> None:
+    mine = await api.get("/api/webhooks", host.token)
+    nobody = await api.get("/api/webhooks")
+
+    assert (mine.status_code, nobody.status_code) == (403, 401)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/", "http://example.com/", "https://", "https://u:p@example.com/",
+        "https://10.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest",
+        "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://0.0.0.0/",
+        "https://100.64.0.1/", "https://[fe80::1]/", "https://224.0.0.1/", "https://example.com/#x",
+        "https://exa mple.com/", "http://10.0.0.1/", "https://2130706434:x/",
+    ],
+)  # fmt: skip
+async def test_a_url_that_leads_elsewhere_than_to_the_public_is_refused(
+    admin: Admin, url: str
+) -> None:
+    refused = await admin.call("POST", "", {"url": url})
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_PARAMS")
+
+
+async def test_without_data_keys_no_webhook_can_be_added(
+    sending: Deployment, database: Database
+) -> None:
+    api = Api(sending.node(DATA_KEYS=""))
+    admin = Admin(await Host.hired(database, api, "admin"))
+
+    refused = await admin.call("POST", "", {"url": "https://example.com/"})
+
+    assert refused.status_code == 503
+    await api.aclose()
+    api.node.stop()
+
+
+async def test_secrets_are_encrypted_in_the_database(
+    admin: Admin, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+
+    stored = await database.fetchval("SELECT secret FROM webhooks WHERE id = $1", added["id"])
+
+    assert added["secret"].removeprefix("whsec_") not in stored
+
+
+async def test_the_commands_do_what_rest_does(
+    sending: Deployment, host: Host, receiver: Receiver
+) -> None:
+    async def run(*arguments: str) -> CompletedProcess[str]:
+        return await asyncio.to_thread(sending.run, "webhooks", *arguments)
+
+    added = await run(
+        "add", receiver.url, "--name", "cli", "--events", "room_created,room_ended"
+    )
+    assert added.returncode == 0, added.stderr
+    secret = added.stdout.strip()
+    assert secret.startswith("whsec_")
+
+    tried = await run("test", "cli")
+    assert (tried.returncode, tried.stdout.split()[0]) == (0, "200")
+    room = await host.creates()
+    (told,) = await receiver.has(room, 1)
+    assert told.is_signed_by(secret)
+
+    listed = (await run("list")).stdout
+    assert "cli" in listed
+    assert "room_created,room_ended" in listed
+    assert secret not in listed
+    for action in ("disable", "enable", "rotate"):
+        assert (await run(action, "cli")).returncode == 0
+    assert (await run("replay", "cli", "--room", room)).returncode == 0
+    await receiver.until(lambda: len(receiver.of(room)) == 2)
+    assert (await run("remove", "cli")).returncode == 0
+    assert (await run("remove", "cli")).returncode == 1

@@ -1,0 +1,132 @@
+"""Events told once more, failing rooms that are parked, webhooks that are given up."""
+
+from __future__ import annotations
+
+from coordinator.store.database import Database
+from tests.harness.node import data
+from tests.harness.observing import comes_true
+from tests.harness.people import Api, Guest, Host
+from tests.harness.receiver import (
+    Receiver,
+    once,
+)
+from tests.harness.webhook_admin import Admin
+
+
+async def test_a_room_is_told_once_more_with_the_same_ids(
+    admin: Admin, host: Host, api: Api, receiver: Receiver
+) -> None:
+    room = await host.creates()
+    added = await admin.adds(receiver.url)
+    await Guest(api).joins(room)
+    (first,) = await receiver.has(room, 2)
+
+    data(await admin.call("POST", f"/{added['id']}/replay", {"room": room}))
+    told = await receiver.has(room, 1)
+    await receiver.until(lambda: len(receiver.of(room)) == 3)
+
+    told = receiver.of(room)
+    assert [d.seq for d in told] == [2, 1, 2]
+    assert told[2].id == first.id
+
+
+async def test_everything_since_a_moment_is_told_once_more(
+    admin: Admin, host: Host, api: Api, receiver: Receiver
+) -> None:
+    before, room = await host.creates(), await host.creates()
+    moment = (await host.log(room))[0]["at"]
+    added = await admin.adds(receiver.url)
+    await Guest(api).joins(room)
+    await receiver.has(room, 2)
+
+    data(await admin.call("POST", f"/{added['id']}/replay", {"from": moment}))
+    await receiver.has(room, 1)
+    await receiver.until(lambda: len(receiver.of(room)) == 3)
+
+    assert [d.seq for d in receiver.of(room)] == [2, 1, 2]
+    assert receiver.of(before) == []
+
+
+async def test_what_failed_is_tried_at_once_when_an_operator_says_so(
+    admin: Admin, host: Host, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    receiver.plan = once((500, {"Retry-After": "3600"}))
+    room = await host.creates()
+    await receiver.until(lambda: len(receiver.delivered) == 1)
+    await comes_true(lambda: admin.is_failing(added["id"]))
+
+    retried = data(await admin.call("POST", f"/{added['id']}/retry", {"room": room}))
+
+    assert retried == {"retried": 1}
+    assert [d.seq for d in await receiver.has(room, 1)] == [1]
+
+
+async def _three_days_pass(database: Database, webhook_id: str, table: str) -> None:
+    """What fails has failed for three days; whoever sends starts anew from what is stored."""
+    column = "id" if table == "webhooks" else "webhook_id"
+    await database.execute(
+        f"UPDATE {table} SET failing_since = failing_since - interval '3 days' WHERE {column} = $1",
+        webhook_id,
+    )
+    await database.execute(
+        "UPDATE webhooks SET generation = generation + 1, lease_until = NULL WHERE id = $1",
+        webhook_id,
+    )
+
+
+async def test_after_three_days_a_room_is_parked_and_listed_until_it_is_retried(
+    admin: Admin, host: Host, api: Api, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    refused = await host.creates()
+    receiver.plan = lambda d: (500, {"Retry-After": "1"}) if d.feed == refused else 200
+    await Guest(api).joins(refused)
+    await comes_true(lambda: admin.is_failing(added["id"]))
+
+    await _three_days_pass(database, added["id"], "webhook_feeds")
+    await receiver.has(await host.creates(), 1)
+    await comes_true(lambda: admin.is_parked(added["id"]))
+
+    seen = await admin.sees(added["id"])
+    assert (seen["enabled"], seen["failing"], seen["parked"]) == (True, 0, 1)
+    (log,) = seen["parkedLogs"]
+    assert (log["roomId"], log["lastAnswer"]) == (refused, "500")
+    receiver.plan = lambda _: 200
+    await Guest(api).joins(refused)
+    data(await admin.call("POST", f"/{added['id']}/retry", {"room": refused}))
+    assert [d.seq for d in await receiver.has(refused, 3)][-2:] == [2, 3]
+
+
+async def test_after_three_days_without_any_2xx_the_webhook_is_disabled(
+    admin: Admin, host: Host, api: Api, database: Database, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    receiver.plan = lambda _: (500, {"Retry-After": "1"})
+    room = await host.creates()
+    await comes_true(lambda: admin.is_failing_as_a_whole(added["id"]))
+
+    await _three_days_pass(database, added["id"], "webhooks")
+    await comes_true(lambda: admin.is_disabled(added["id"]), 20)
+
+    seen = await admin.sees(added["id"])
+    assert (seen["disabledReason"], seen["parked"]) == ("failing", 0)
+    assert seen["lagSeconds"] > 0
+    metrics = (await api.get("/metrics")).text
+    assert f'webhook_disabled_total{{endpoint="{added["name"]}",reason="failing"}} 1.0' in metrics
+    receiver.plan = lambda _: 200
+    data(await admin.call("PATCH", f"/{added['id']}", {"enabled": True}))
+    assert [d.seq for d in await receiver.has(room, 1)] == [1]
+
+
+async def test_the_lag_and_the_outcomes_are_metrics(
+    admin: Admin, host: Host, api: Api, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    await receiver.has(await host.creates(), 1)
+
+    metrics = (await api.get("/metrics")).text
+
+    assert f'coordinator_webhook_lag_seconds{{endpoint="{added["name"]}"}} 0.0' in metrics
+    outcome = f'endpoint="{added["name"]}",outcome="success"'
+    assert f"coordinator_webhook_deliveries_total{{{outcome}}} 1.0" in metrics
