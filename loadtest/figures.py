@@ -2,72 +2,66 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from math import log2
+from statistics import median as middle
 from typing import Any
 
-_STEPS = 64  # buckets per octave: a percentile is right to 1.1 %
+from hdrh.histogram import HdrHistogram
+
+LONGEST_NS = 3_600_000_000_000
+"""What takes longer than an hour counts as an hour."""
+BARS_PER_OCTAVE = 4
 
 
-@dataclass(slots=True)
 class Histogram:
-    """Durations in buckets that grow by 1.1 %; merges, and forgets nothing but that rounding.
+    """Durations, right to three digits (HdrHistogram). It travels to other processes encoded."""
 
-    Attributes:
-        counts: bucket -> how many.
-        total: how many in all.
-        longest: the longest one, exact, in nanoseconds.
-    """
+    def __init__(self, encoded: bytes | None = None) -> None:
+        self._hdr = HdrHistogram.decode(encoded) if encoded else HdrHistogram(1, LONGEST_NS, 3)
 
-    counts: dict[int, int] = field(default_factory=dict)
-    total: int = 0
-    longest: int = 0
+    def __reduce__(self) -> tuple[type[Histogram], tuple[bytes]]:
+        return Histogram, (self._hdr.encode(),)
 
     def add(self, nanoseconds: int, times: int = 1) -> None:
-        bucket = int(math.log2(nanoseconds) * _STEPS) if nanoseconds > 1 else 0
-        self.counts[bucket] = self.counts.get(bucket, 0) + times
-        self.total += times
-        if nanoseconds > self.longest:
-            self.longest = nanoseconds
+        self._hdr.record_value(min(max(nanoseconds, 1), LONGEST_NS), times)
 
     def merge(self, other: Histogram) -> None:
-        for bucket, count in other.counts.items():
-            self.counts[bucket] = self.counts.get(bucket, 0) + count
-        self.total += other.total
-        self.longest = max(self.longest, other.longest)
+        self._hdr.add(other._hdr)
+
+    @property
+    def total(self) -> int:
+        """How many in all."""
+        count: int = self._hdr.get_total_count()
+        return count
 
     def percentile(self, share: float) -> float:
         """Milliseconds that `share` (0..1) of all do not exceed; 0 where there are none."""
-        wanted = max(1, math.ceil(share * self.total))
-        for bucket in sorted(self.counts):
-            wanted -= self.counts[bucket]
-            if wanted <= 0:
-                return min(2 ** ((bucket + 0.5) / _STEPS), self.longest) / 1e6
-        return 0.0
+        nanoseconds: int = self._hdr.get_value_at_percentile(share * 100) if self.total else 0
+        return nanoseconds / 1e6
 
-    def bars(self, per_octave: int = 4) -> list[tuple[float, float, int]]:
-        """(from ms, to ms, how many), without holes between the shortest and the longest."""
-        if not self.counts:
+    def bars(self) -> list[tuple[float, float, int]]:
+        """(from ms, to ms, how many), four per octave, without holes between the shortest and the
+        longest.
+        """
+        wide: Counter[int] = Counter()
+        for one in self._hdr.get_recorded_iterator():
+            wide[int(log2(one.value_iterated_to) * BARS_PER_OCTAVE)] += (
+                one.count_added_in_this_iter_step
+            )
+        if not wide:
             return []
-        width = _STEPS // per_octave
-        wide: dict[int, int] = {}
-        for bucket, count in self.counts.items():
-            wide[bucket // width] = wide.get(bucket // width, 0) + count
-        return [
-            (2 ** (i / per_octave) / 1e6, 2 ** ((i + 1) / per_octave) / 1e6, wide.get(i, 0))
-            for i in range(min(wide), max(wide) + 1)
-        ]
+        edges = [2 ** (i / BARS_PER_OCTAVE) / 1e6 for i in range(min(wide), max(wide) + 2)]
+        return [(*edge, wide[min(wide) + i]) for i, edge in enumerate(pairwise(edges))]
 
     def summary(self) -> dict[str, float]:
         """p50, p99, p99.9 and max in milliseconds, as `--json` shows them."""
-        return {
-            "count": self.total,
-            "p50": round(self.percentile(0.5), 3),
-            "p99": round(self.percentile(0.99), 3),
-            "p99.9": round(self.percentile(0.999), 3),
-            "max": round(self.longest / 1e6, 3),
-        }
+        shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+        told = {name: round(self.percentile(share), 3) for name, share in shares.items()}
+        return {"count": self.total, **told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,27 +117,10 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """The same for machines: times in milliseconds."""
-        return {
-            "name": self.name,
-            "about": self.about,
-            "what": self.what,
-            "where": self.where,
-            "figures": [
-                {
-                    "name": f.name,
-                    "value": round(f.value, 4),
-                    "unit": f.unit,
-                    "whose": f.whose,
-                    "note": f.note,
-                }
-                for f in self.figures
-            ],
+        shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return shown | {
+            "figures": [asdict(f) | {"value": round(f.value, 4)} for f in self.figures],
             "latencies": {name: found.summary() for name, found in self.latencies.items()},
-            "timelines": self.timelines,
-            "checked": self.checked,
-            "broken": self.broken,
-            "notes": self.notes,
-            "table": self.table,
         }
 
 
@@ -160,8 +137,5 @@ def rates(moments: dict[int, int], slot_ns: int) -> list[tuple[float, float]]:
 
 def median(values: Iterable[float]) -> float:
     """The middle one; the mean of the middle two; 0 of none."""
-    ordered = sorted(values)
-    if not ordered:
-        return 0.0
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    ordered = list(values)
+    return middle(ordered) if ordered else 0.0
