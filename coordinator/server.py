@@ -120,7 +120,9 @@ def server(
         host=host,
         port=port,
         loop="uvloop",
-        http=http_protocol(node.handshake, tcp_connections, host_names),
+        http=http_protocol(
+            node.handshake, tcp_connections, node.asgi.prompts, host_names=host_names
+        ),
         ws="websockets-sansio",
         lifespan="on",
         log_config=None,

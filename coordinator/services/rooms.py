@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from coordinator.domain.errors import (
     CoordinatorError,
@@ -34,6 +35,9 @@ from coordinator.store.room_writer.commands import (
 )
 from coordinator.store.room_writer.queue import OnCommit, Writer
 from coordinator.store.rooms import ListedRoom, Rooms, StoredRoom
+
+Enter = Callable[[type[Return], str], asyncio.Future[Joined]]
+"""Has a guest of an id join, or return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +173,11 @@ class RoomService:
         ]
         return sum(await asyncio.gather(*(self._writer.submit(each) for each in commands)))
 
-    async def join(
+    def join(
         self, *, room_id: str, user_name: str, identity: str | None, tokens: list[str],
         address: str, join_key: str | None = None,
-    ) -> Joined:  # fmt: skip
-        """A guest comes from a network address.
+    ) -> asyncio.Future[Joined]:  # fmt: skip
+        """A guest comes from a network address; its future is to be awaited.
 
         With a token of this room among `tokens` it is a return; so it is with a `join_key` that it
         has used in this room before, even while that call is still under way on another node.
@@ -184,26 +188,31 @@ class RoomService:
         """
         _checked(room_id)
         known = self._returning(room_id, tokens)
-        by_key = None
-        if known is None and join_key is not None:
-            by_key, is_known = await self._guest_of_key(room_id, join_key)
-            known = by_key if is_known else None
-
-        def join() -> Awaitable[Joined]:
-            user_id = known or by_key
-            kind = Join if user_id is None else Return
-            return self._writer.submit(
-                kind(
-                    room_id=room_id,
-                    user_id=user_id or new_guest_id(),
-                    user_name=user_name,
-                    identity=identity,
-                )
-            )
-
+        enter = partial(self._enter, room_id, user_name, identity)
         if known is not None:
-            return await join()
-        return await self._seat_limit.admit(room_id, address, join)
+            return enter(Return, known)
+        if join_key is None and not self._seat_limit.is_on:
+            return enter(Join, new_guest_id())  # most go this way, and nothing need be asked first
+        return asyncio.create_task(self._join_after_asking(room_id, join_key, address, enter))
+
+    def _enter(
+        self, room_id: str, user_name: str, identity: str | None, kind: type[Return], user_id: str
+    ) -> asyncio.Future[Joined]:
+        return self._writer.submit(
+            kind(room_id=room_id, user_id=user_id, user_name=user_name, identity=identity)
+        )
+
+    async def _join_after_asking(
+        self, room_id: str, join_key: str | None, address: str, enter: Enter
+    ) -> Joined:
+        """`join` where Postgres is asked first: whose key it is, who holds seats."""
+        if join_key is None:
+            new = partial(enter, Join, new_guest_id())
+            return await self._seat_limit.admit(room_id, address, new)
+        user_id, is_known = await self._guest_of_key(room_id, join_key)
+        if is_known:
+            return await enter(Return, user_id)
+        return await self._seat_limit.admit(room_id, address, partial(enter, Return, user_id))
 
     def _returning(self, room_id: str, tokens: list[str]) -> str | None:
         """Whom one of the tokens lets return into this room."""

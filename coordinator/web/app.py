@@ -64,7 +64,7 @@ def rest_app(
     *,
     lifespan: Lifespan,
     more_handlers: Sequence[Any] = (),
-) -> Any:
+) -> FastPath:
     """All that is answered over HTTP.
 
     Args:
@@ -73,18 +73,14 @@ def rest_app(
     """
     meter = Meter()
     app = litestar_app(services, settings, lifespan=lifespan, more_handlers=more_handlers)
-    join = partial(
-        guests.join_room,
-        rooms=services["rooms"],
-        access=services["access"],
-        limits=services["limits"],
-    )
+    parts = {name: services[name] for name in ("rooms", "access", "limits")}
     view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
     return FastPath(
         Metered(app, meter),
         meter,
-        posts={"/api/interview/guest/join": join},
+        posts={guests.JOIN_PATH: partial(guests.join_room, **parts)},
         gets={"/api/interview/room/": view},
+        prompts={guests.JOIN_PATH: partial(guests.begin_join, **parts)},
     )
 
 

@@ -73,7 +73,7 @@ def failure_response(error: CoordinatorError, path: str) -> FailureResponse:
     return FailureResponse(error.status, body, headers)
 
 
-def unforeseen(error: Exception, scope: Any) -> Unforeseen:
+def unforeseen(error: BaseException, scope: Any) -> Unforeseen:
     """What is told in place of an error that nobody foresaw; it is logged with its stack."""
     identity = request_id(scope)
     log.error("request_failed", requestId=identity, path=scope["path"], exc_info=error)

@@ -2,9 +2,9 @@
 
 Litestar's way through router, connection object and response costs as much as everything else that
 these two do. They are answered in front of it by the same functions as behind it
-(`guests.join_room`, `rooms.view_room`) and with the same `failure_response`; whatever is special
-about a request (a browser's `Origin`, an unusual path) goes Litestar's way. A test sends each
-request both ways and compares what comes back.
+(`guests.join_room`, `rooms.view_room`) and with the same failures; whatever is special about a
+request (a browser's `Origin`, an unusual path) goes Litestar's way. Most joins do not even come
+here (`prompt.py`). A test sends each request all ways and compares what comes back.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
-from coordinator.domain.errors import CoordinatorError, PayloadTooLarge
+from coordinator.domain.errors import PayloadTooLarge
 from coordinator.web.bodies import MAX_BODY_BYTES
-from coordinator.web.errors import failure_response, unforeseen
 from coordinator.web.http_protocol import ANSWER
 from coordinator.web.http_request import Meter
+from coordinator.web.json_answer import Outcome, failure, success
+from coordinator.web.prompt import Begin, Prompts
 
 Endpoint = Callable[[Any, bytes], Awaitable[Any]]
 """From the ASGI scope and the body to what is encoded as the answer; raises `CoordinatorError`."""
-
-_JSON = (b"content-type", b"application/json")
-_encode = msgspec.json.Encoder().encode
 
 
 class FastPath:
@@ -34,13 +30,16 @@ class FastPath:
     Args:
         posts: endpoints of exact paths.
         gets: endpoints of paths that are a prefix and one segment more.
+        prompts: endpoints of exact paths, to which the HTTP protocol gives what is plain.
     """
 
     def __init__(
-        self, app: Any, meter: Meter, *, posts: dict[str, Endpoint], gets: dict[str, Endpoint]
-    ) -> None:
+        self, app: Any, meter: Meter, *,
+        posts: dict[str, Endpoint], gets: dict[str, Endpoint], prompts: dict[str, Begin],
+    ) -> None:  # fmt: skip
         self._app = app
         self._meter = meter
+        self.prompts = Prompts(meter, prompts)
         self._posts = posts
         self._gets = gets
 
@@ -71,26 +70,13 @@ class FastPath:
         return endpoint
 
 
-Headers = list[tuple[bytes, bytes]]
-
-
-async def _answer(endpoint: Endpoint, scope: Any, receive: Any) -> tuple[int, Headers, bytes]:
+async def _answer(endpoint: Endpoint, scope: Any, receive: Any) -> Outcome:
     """Status, headers and body, whatever comes of it."""
     try:
         body = await _body(scope, receive) if scope["method"] == "POST" else b""
-        return _encoded(200, await endpoint(scope, body), {})
-    except CoordinatorError as error:
-        failure = failure_response(error, scope["path"])
+        return success(await endpoint(scope, body))
     except Exception as error:
-        failure = failure_response(unforeseen(error, scope), scope["path"])
-    return _encoded(failure.status, failure.body, failure.headers)
-
-
-def _encoded(status: int, answer: Any, more: dict[str, str]) -> tuple[int, Headers, bytes]:
-    content = _encode(answer)
-    headers = [_JSON, (b"content-length", str(len(content)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
-    return status, headers, content
+        return failure(error, scope)
 
 
 async def _body(scope: Any, receive: Any) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import Request, post
@@ -22,17 +24,20 @@ from coordinator.domain.errors import (
 from coordinator.domain.events import timestamp
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
+from coordinator.store.room_writer.commands import Joined
 from coordinator.web import guards
 from coordinator.web.addresses import counted_as
 from coordinator.web.bodies import Body, optional, read, required, shown_optional, shown_required
 from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import Documentation, documented
+from coordinator.web.prompt import Begun
 from coordinator.web.views import Answer, View
 
 _LONGEST_TOKEN = 4096
 _JOIN_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 TAGS = ["guests"]
+JOIN_PATH = "/api/interview/guest/join"
 
 
 class JoinBody(Body):
@@ -80,8 +85,29 @@ async def join_room(
     """How a guest joins: from the ASGI scope and the body to the answer."""
     await limits.check_client("join", scope)
     body = read(JoinBody, raw)
+    return _joined(body, access, await _join(scope, body, rooms, limits))
+
+
+def begin_join(
+    scope: Any, raw: bytes, rooms: RoomService, access: Access, limits: Limits
+) -> Begun:
+    """The same as far as nothing is waited for; a task only where Redis is to be asked first."""
+    if not limits.admits_client("join", scope):
+        asking = asyncio.create_task(join_room(scope, raw, rooms, access, limits))
+        return asking, _as_it_is
+    body = read(JoinBody, raw)
+    return _join(scope, body, rooms, limits), partial(_joined, body, access)
+
+
+def _as_it_is(answer: Answer[JoinedView]) -> Answer[JoinedView]:
+    return answer
+
+
+def _join(
+    scope: Any, body: JoinBody, rooms: RoomService, limits: Limits
+) -> asyncio.Future[Joined]:
     presented = (body.guest_token, bearer(header(scope, b"authorization")))
-    joined = await rooms.join(
+    return rooms.join(
         room_id=body.room_id,
         user_name=body.user_name,
         identity=body.identity or None,
@@ -89,6 +115,9 @@ async def join_room(
         join_key=body.join_key or None,
         address=counted_as(limits.address(scope)),
     )
+
+
+def _joined(body: JoinBody, access: Access, joined: Joined) -> Answer[JoinedView]:
     view = JoinedView(
         guest_id=joined.user_id,
         room_id=body.room_id,
@@ -121,7 +150,7 @@ JOIN = Documentation(
 
 
 @post(
-    "/api/interview/guest/join",
+    JOIN_PATH,
     status_code=200,
     summary="访客加入房间",
     tags=TAGS,

@@ -1,7 +1,8 @@
 """HTTP/1.1 under uvicorn: limits on what a client may send and hold, and one write per answer.
 
-uvicorn parses requests and runs the ASGI application. An upgrade request never reaches it: the
-connection is handed to `live/websocket.py`, without an ASGI task parked on it.
+uvicorn parses requests and runs the ASGI application. Two kinds of requests never reach it: an
+upgrade, whose connection is handed to `live/websocket.py`, and a prompt request (`prompt.py`).
+Neither has a task.
 
     a connection opens      a seat (`web/tcp_connections.py`), and 10 s for the head of a request
     its head has come       10 s for its body, if it has one
@@ -15,20 +16,19 @@ parsed at a time; the rest waits until those are answered.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from coordinator.live.upgrade import RequestHeaders
 from coordinator.live.websocket import LiveSocket, UpgradeHandler
 from coordinator.logging import RareWarning
 from coordinator.metrics import REFUSED_REQUESTS
-from coordinator.web.errors import is_open_api
+from coordinator.web.flow import HeldFlow, JoinedWrites
+from coordinator.web.json_answer import Headers, Outcome
+from coordinator.web.prompt import PromptRequest, Prompts, is_plain
 from coordinator.web.request_head import MALFORMED, NO_UPGRADE, RefusedHead, RequestHead
 from coordinator.web.tcp_connections import Seat, TcpConnections
 
@@ -45,65 +45,9 @@ PARSED_AT_ONCE = 4096
 
 _malformed = RareWarning("malformed_requests")
 
-Headers = Iterable[tuple[bytes, bytes]]
 ANSWER = "coordinator.answer"
 """The ASGI extension by which `web/fast_path.py` answers: called with scope, status, headers and
 body."""
-
-
-class JoinedWrites:
-    """A transport that joins what is written in one turn of the loop.
-
-    uvicorn writes an answer's head and its body by themselves, and uvloop makes a system call of
-    each; together they are one. Everything else goes to the transport as it is.
-    """
-
-    __slots__ = ("_held", "_loop", "plain")
-
-    def __init__(self, plain: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self.plain = plain
-        self._loop = loop
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self.flush)
-        self._held += data
-
-    def flush(self) -> None:
-        held, self._held = self._held, b""
-        if held and not self.plain.is_closing():
-            self.plain.write(held)
-
-    def write_at_once(self, data: bytes) -> None:
-        """What nothing will be joined to."""
-        self.flush()
-        if not self.plain.is_closing():
-            self.plain.write(data)
-
-    def close(self) -> None:
-        self.flush()
-        self.plain.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.plain, name)
-
-
-class HeldFlow(FlowControl):
-    """uvicorn's flow control, which nobody can make read on while requests are held back."""
-
-    is_held = False
-
-    def hold(self, is_held: bool) -> None:
-        """Whether what has been read waits for its turn."""
-        if is_held == self.is_held:
-            return
-        self.is_held = is_held
-        self.pause_reading() if is_held else self.resume_reading()
-
-    def resume_reading(self) -> None:
-        if not self.is_held:
-            super().resume_reading()
 
 
 class CoordinatorProtocol(HttpToolsProtocol):
@@ -117,7 +61,9 @@ class CoordinatorProtocol(HttpToolsProtocol):
     handler: UpgradeHandler
     tcp_connections: TcpConnections
     host_names: frozenset[str]
+    prompts: Prompts
 
+    cycle: Any = None  # uvicorn's, or a `PromptRequest`
     seat: Seat | None = None
     deadline: float | None = None
     unread_deadline: float | None = None
@@ -214,7 +160,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.head = RequestHead()
         self._expect_within(REQUEST_SECONDS)
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def _expect_within(self, seconds: float) -> None:
         """Never later than what stands: bytes of a request do not put off an idle connection."""
@@ -224,14 +170,16 @@ class CoordinatorProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if self.head is not None:
-            self.head.add_target(len(url))
-            self._stop_at(self.head.over())
+            self._stop_at(self.head.add_target(len(url)))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        if self.head is not None:
-            self.head.add_header(self.headers[-1][0], value)
-            self._stop_at(self.head.over())
+        # As uvicorn does it: there are many, and a call more for each would show.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        if self.head is not None and (over := self.head.add_header(name, value)):
+            self._stop_at(over)
 
     def on_headers_complete(self) -> None:
         if self.head is not None:
@@ -240,13 +188,25 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self.head = None
         if self._is_wrong_upgrade():
             self._stop_at(NO_UPGRADE)
-        super().on_headers_complete()
+        request = self._prompt_request()
+        if request is not None:
+            self.cycle = request
+        else:
+            self._begin_cycle()
         self.deadline = self.loop.time() + REQUEST_SECONDS
-        extensions: dict[str, Any] = {ANSWER: self.answer}
-        self.scope["extensions"] = extensions
         if self.handler.is_moving() and not self.parser.should_upgrade():
             # A proxy that keeps this connection would use it until the very end.
             self.cycle.keep_alive = False
+
+    def _begin_cycle(self) -> None:
+        """uvicorn's way: an ASGI scope, and a task or a place in the pipeline."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.headers += headers  # the scope has this very list
+        self.url, self.expect_100_continue = url, expects
+        super().on_headers_complete()
+        extensions: dict[str, Any] = {ANSWER: self.answer}
+        self.scope["extensions"] = extensions
 
     def _stop_at(self, refusal: RefusedHead | None) -> None:
         """Stops the parser, where there is something to refuse."""
@@ -254,9 +214,20 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self.refusal = refusal
             raise _Stop
 
+    def on_body(self, body: bytes) -> None:
+        if type(self.cycle) is PromptRequest:
+            self.cycle.body += body
+        else:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
-        super().on_message_complete()
         cycle = self.cycle
+        if type(cycle) is PromptRequest:
+            self.deadline = None
+            cycle.more_body = False
+            self.prompts.start(cycle, self._tell)
+            return
+        super().on_message_complete()
         if cycle is not None and cycle.response_complete:
             self.deadline = self.loop.time() + IDLE_SECONDS
         else:
@@ -289,17 +260,50 @@ class CoordinatorProtocol(HttpToolsProtocol):
         if cycle.disconnected:
             return True
         cycle.response_started = cycle.response_complete = True
-        lines = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-        lines.append(body)
-        joined: Any = self.transport
-        joined.write_at_once(b"".join(lines))
-        if not cycle.keep_alive:
-            self.transport.close()
+        self._write(status, headers, body, keep_alive=cycle.keep_alive)
         cycle.on_response()
         return True
+
+    def _write(self, status: int, headers: Headers, body: bytes, *, keep_alive: bool) -> None:
+        """A whole answer by one write."""
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        lines += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
+        joined: Any = self.transport
+        joined.write_at_once(b"".join(lines))
+        if not keep_alive:
+            self.transport.close()
+
+    # -- a request without a task -----------------------------------------------------------------
+
+    def _prompt_request(self) -> PromptRequest | None:
+        """The request whose head has come, where it is one that is answered so.
+
+        That is where nothing is special about it: no other one before it waits for its answer, and
+        the client reads.
+        """
+        begin = self.prompts.find(self.url)
+        if begin is None or self.pipeline or self.flow.write_paused:
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return None
+        if parser.should_upgrade() or not is_plain(self.headers):
+            return None
+        return PromptRequest(
+            begin, self.prompts.path(self.url), self.headers, self.client,
+            keep_alive=parser.should_keep_alive(),
+        )  # fmt: skip
+
+    def _tell(self, request: PromptRequest, outcome: Outcome) -> None:
+        """Its outcome is there; a client that has hung up meanwhile is not told."""
+        request.response_complete = True
+        if not self.transport.is_closing():
+            self._write(*outcome, keep_alive=request.keep_alive)
+        self.on_response_complete()
 
     # -- what is no request ---------------------------------------------------------------------
 
@@ -356,7 +360,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
         # take the answer from it (RFC 9112, section 9.6).
         if self.transport.is_closing():
             return
-        self.transport.write(_refusal_bytes(refusal, self.url))
+        self.transport.write(refusal.answer(self.url))
         joined: Any = self.transport
         joined.flush()
         joined.write_eof()
@@ -379,22 +383,16 @@ class _Stop(Exception):
     """Ends the parsing from inside a callback of the parser."""
 
 
-def _refusal_bytes(refusal: RefusedHead, target: bytes) -> bytes:
-    """The whole answer, in the shape of the API that was called."""
-    path = target.partition(b"?")[0].decode("latin-1")
-    body = {
-        "success": False,
-        "error" if is_open_api(path) else "message": refusal.message,
-        "code": {403: "FORBIDDEN", 404: "NOT_FOUND"}.get(refusal.status, "INVALID_PARAMS"),
-    }
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-    return head % (STATUS_LINE[refusal.status], len(content)) + content
-
-
 def http_protocol(
-    handler: UpgradeHandler, tcp_connections: TcpConnections, host_names: frozenset[str] = _ANY
+    handler: UpgradeHandler,
+    tcp_connections: TcpConnections,
+    prompts: Prompts,
+    *,
+    host_names: frozenset[str] = _ANY,
 ) -> type[CoordinatorProtocol]:
     """The protocol class of one server: websockets go to `handler`. No `host_names`: any."""
-    members = {"handler": handler, "tcp_connections": tcp_connections, "host_names": host_names}
+    members = {
+        "handler": handler, "tcp_connections": tcp_connections, "prompts": prompts,
+        "host_names": host_names,
+    }  # fmt: skip
     return type("ServerProtocol", (CoordinatorProtocol,), members)

@@ -17,6 +17,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -64,7 +65,10 @@ class Limits:
             clock: seconds; of the local counting and of the pause.
         """
         self._items = {name: parse(rate) for name, rate in rates.items() if rate}
-        self._trusted = trusted_proxies
+        # Parsing an address costs as much as all of the counting, and callers come again.
+        self._address_of = lru_cache(LOCAL_CALLERS)(
+            lambda peer, *forwarded: client_address(peer, forwarded, trusted_proxies)
+        )
         self._shared = MovingWindowRateLimiter(
             _Storage(redis, f"{prefix}:limits")
         )
@@ -84,7 +88,7 @@ class Limits:
             return
         wait = await self._wait(item, name, counted_as(who))
         if wait is not None:
-            raise RateLimited(retry_after=max(1, math.ceil(wait)))
+            raise _too_many(wait)
 
     async def check_client(self, name: str, scope: Any) -> None:
         """`check` for the address that an HTTP request or a websocket (`scope`) comes from.
@@ -95,11 +99,28 @@ class Limits:
         if name in self._items:
             await self.check(name, self.address(scope))
 
+    def admits_client(self, name: str, scope: Any) -> bool:
+        """`check_client` of a kind that is counted ahead, without waiting.
+
+        False where that needs Redis: nothing has been counted then.
+
+        Raises:
+            RateLimited: it is one too many.
+        """
+        item = self._items.get(name)
+        if item is None:
+            return True
+        who = counted_as(self.address(scope))
+        wait = self._ahead.admit(name, who, item.amount, item.get_expiry())
+        if wait is None or wait is False:
+            return wait is None
+        raise _too_many(wait)
+
     def address(self, scope: Any) -> str:
         """The client's address; `X-Forwarded-For` counts from trusted proxies only."""
         peer = scope["client"][0] if scope.get("client") else ""
         forwarded = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
-        return client_address(peer, forwarded, self._trusted)
+        return self._address_of(peer, *forwarded)
 
     async def _wait(self, item: RateLimitItem, name: str, who: str) -> float | None:
         """Counts; None where it fits, else the seconds until one fits again."""
@@ -154,6 +175,11 @@ class Limits:
             return None
         stats = await self._shared.get_window_stats(item, name, who)
         return stats.reset_time - time.time()
+
+
+def _too_many(wait: float) -> RateLimited:
+    """`wait`: the seconds until one fits again."""
+    return RateLimited(retry_after=max(1, math.ceil(wait)))
 
 
 class _Storage(RedisStorage):

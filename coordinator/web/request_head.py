@@ -6,8 +6,13 @@ has ended.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from coordinator.web.errors import is_open_api
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 100
@@ -26,6 +31,19 @@ class RefusedHead:
     reason: str
     """Of the metric."""
 
+    def answer(self, target: bytes) -> bytes:
+        """The whole answer, in the shape of the API that was called."""
+        path = target.partition(b"?")[0].decode("latin-1")
+        body = {
+            "success": False,
+            "error" if is_open_api(path) else "message": self.message,
+            "code": {403: "FORBIDDEN", 404: "NOT_FOUND"}.get(self.status, "INVALID_PARAMS"),
+        }
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return _REFUSAL % (STATUS_LINE[self.status], len(content)) + content
+
+
+_REFUSAL = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
 
 MALFORMED = RefusedHead(400, "请求格式错误", "malformed")
 TARGET_TOO_LONG = RefusedHead(414, "请求地址过长", "target")
@@ -46,17 +64,22 @@ class RequestHead:
         self._headers = self._hosts = 0
         self._host = b""
 
-    def add_target(self, size_bytes: int) -> None:
+    def add_target(self, size_bytes: int) -> RefusedHead | None:
+        """What is too large by now."""
         self._target_bytes += size_bytes
         self._parsed_bytes += size_bytes
+        return self.over()
 
-    def add_header(self, name: bytes, value: bytes) -> None:
-        """`name` in small letters."""
+    def add_header(self, name: bytes, value: bytes) -> RefusedHead | None:
+        """What is too large by now; `name` in small letters."""
         self._headers += 1
         if name == b"host":
             self._hosts += 1
             self._host = value
         self._parsed_bytes += len(name) + len(value) + _FOR_PUNCTUATION
+        if self._headers > MAX_HEADERS or self._parsed_bytes > MAX_HEAD_BYTES:
+            return HEAD_TOO_LARGE
+        return None
 
     def add_raw(self, size_bytes: int) -> None:
         """Bytes that belong to this head alone, and that no end of a header has followed yet."""
@@ -87,5 +110,7 @@ class RequestHead:
 
         Empty `own_names`: any is ours.
         """
+        if not own_names:
+            return None
         name = re.sub(r":[0-9]*$", "", self._host.decode("latin-1")).lower()
-        return FOREIGN_HOST if own_names and name not in own_names else None
+        return None if name in own_names else FOREIGN_HOST

@@ -19,6 +19,7 @@ from coordinator.standins.servers import free_port
 from coordinator.web.fast_path import FastPath
 from coordinator.web.http_protocol import http_protocol
 from coordinator.web.http_request import Meter
+from coordinator.web.prompt import Begun
 from coordinator.web.tcp_connections import TcpConnections
 from tests.harness.patience import patient
 
@@ -45,15 +46,26 @@ async def _echo(scope: Any, body: bytes) -> dict[str, Any]:
     return {"path": scope["path"], "size": len(body)}
 
 
+def _prompt(scope: Any, body: bytes) -> Begun:
+    """Answers after as many seconds as the body says; what is no number is nobody's to foresee."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[int] = loop.create_future()
+    loop.call_later(float(body or 0), done.set_result, len(body))
+    return done, lambda size: {"path": "/prompt without a task", "size": size}
+
+
 @asynccontextmanager
 async def serving(
     accept: Callable[[LiveSocket], None] = lambda socket: None,
     connections: TcpConnections | None = None,
 ) -> AsyncIterator[tuple[int, ServerState, weakref.WeakSet[Any]]]:
     """A port, uvicorn's state of it, and the protocols that are alive."""
-    app = FastPath(None, Meter(), posts={"/hot": _echo}, gets={"/hot/": _echo})
+    app = FastPath(
+        None, Meter(), posts={"/hot": _echo, "/prompt": _echo}, gets={"/hot/": _echo},
+        prompts={"/prompt": _prompt},
+    )  # fmt: skip
     seats = connections or TcpConnections(most=1000, per_address=0, trusted=())
-    protocol = http_protocol(Handler(accept), seats)
+    protocol = http_protocol(Handler(accept), seats, app.prompts)
     config = uvicorn.Config(
         app, http=protocol, log_config=None, access_log=False, ws="websockets-sansio"
     )

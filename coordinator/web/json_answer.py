@@ -1,0 +1,38 @@
+"""An answer in JSON as it goes out, a failure too: the same whichever way a request has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from coordinator.domain.errors import CoordinatorError
+from coordinator.web.errors import failure_response, unforeseen
+
+Headers = Iterable[tuple[bytes, bytes]]
+Outcome = tuple[int, Headers, bytes]
+"""Status, headers and body."""
+
+_JSON = (b"content-type", b"application/json")
+_encode = msgspec.json.Encoder().encode
+
+
+def success(answer: Any) -> Outcome:
+    """What is answered where all went well."""
+    return _outcome(200, answer, {})
+
+
+def failure(error: BaseException, scope: Any) -> Outcome:
+    """A refusal in the shape of the API that was called; what nobody foresaw is logged."""
+    if not isinstance(error, CoordinatorError):
+        error = unforeseen(error, scope)
+    refused = failure_response(error, scope["path"])
+    return _outcome(refused.status, refused.body, refused.headers)
+
+
+def _outcome(status: int, answer: Any, more: dict[str, str]) -> Outcome:
+    content = _encode(answer)
+    headers = [_JSON, (b"content-length", b"%d" % len(content))]
+    headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
+    return status, headers, content

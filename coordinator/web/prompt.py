@@ -1,0 +1,125 @@
+"""Prompt requests: those whose answer waits for one future, and that no task is made for.
+
+A guest's join waits for the writer, and for nothing else. An ASGI scope, a cycle, a task and the
+events between them cost a third of such a join; so it goes from the parser's callback to the
+writer, and from the callback of its future to the client:
+
+    a head has come     the protocol finds it plain, and keeps a `PromptRequest` for a cycle
+    its body has come   `Prompts.start`: the endpoint begins, and gives what is waited for
+    that is done        the answer is encoded, written and counted
+
+Whatever is special about a request (a browser's `Origin`, `Expect`, chunks, HTTP/1.0, a place in
+the pipeline) goes the way of all others. What its caller has to wait for besides, a limit that
+Redis is asked for, is a task that its endpoint makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.http_request import Meter
+from coordinator.web.json_answer import Outcome, failure, success
+
+Begun = tuple[asyncio.Future[Any], Callable[[Any], Any]]
+"""What is waited for, and what makes the answer of its result."""
+Begin = Callable[[Any, bytes], Begun]
+"""An endpoint: from a scope (as much of ASGI's as `PromptRequest` has) and the body to what it
+waits for; raises `CoordinatorError`."""
+Tell = Callable[["PromptRequest", Outcome], None]
+
+_SPECIAL = frozenset((b"origin", b"expect", b"transfer-encoding"))
+
+
+class _Unheard:
+    """The event of a cycle that nobody waits for."""
+
+    def set(self) -> None:
+        """Nothing."""
+
+
+class PromptRequest:
+    """A request under way; it has what uvicorn looks at in a cycle."""
+
+    __slots__ = (
+        "begin", "body", "disconnected", "keep_alive", "more_body", "response_complete", "scope",
+        "started",
+    )  # fmt: skip
+    message_event = _Unheard()
+
+    def __init__(
+        self,
+        begin: Begin,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        client: tuple[str, int] | None,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self.begin = begin
+        self.scope: dict[str, Any] = {
+            "type": "http", "method": "POST", "path": path, "headers": headers, "client": client,
+        }  # fmt: skip
+        self.body = b""
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = self.response_complete = False
+        self.started = time.perf_counter()
+
+
+def is_plain(headers: list[tuple[bytes, bytes]]) -> bool:
+    """True where nothing is special about a request with these headers, and its body is short."""
+    for name, value in headers:
+        if name in _SPECIAL:
+            return False
+        if name == b"content-length" and (len(value) > 5 or int(value) > MAX_BODY_BYTES):
+            return False
+    return True
+
+
+class Prompts:
+    """The endpoints that are asked so, by path.
+
+    Args:
+        meter: counts what is answered.
+    """
+
+    def __init__(self, meter: Meter, posts: Mapping[str, Begin]) -> None:
+        self._meter = meter
+        self._paths = {path.encode(): path for path in posts}
+        self.find = {path.encode(): begin for path, begin in posts.items()}.get
+        """The endpoint of a request's target, or None."""
+        self.path = self._paths.__getitem__
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def start(self, request: PromptRequest, tell: Tell) -> None:
+        """Begins what was asked; `tell` is called with the outcome, later and once."""
+        try:
+            waited_for, view = request.begin(request.scope, request.body)
+        except Exception as error:
+            waited_for, view = asyncio.get_running_loop().create_future(), _nothing
+            waited_for.set_exception(error)
+        if isinstance(waited_for, asyncio.Task):
+            self._tasks.add(waited_for)
+            waited_for.add_done_callback(self._tasks.discard)
+
+        def done(future: asyncio.Future[Any]) -> None:
+            outcome = _outcome(future, view, request.scope)
+            tell(request, outcome)
+            self._meter.answered(request.scope, outcome[0], request.started)
+
+        waited_for.add_done_callback(done)
+
+
+def _nothing(result: Any) -> Any:
+    """Of what has failed at once."""
+
+
+def _outcome(done: asyncio.Future[Any], view: Callable[[Any], Any], scope: Any) -> Outcome:
+    try:
+        return success(view(done.result()))
+    except (Exception, asyncio.CancelledError) as error:
+        return failure(error, scope)
