@@ -1,0 +1,213 @@
+"""How many instructions of a node one lone join costs, counted by callgrind: `python -m
+loadtest.instructions` (needs `valgrind`; takes about a minute).
+
+Instructions are the same on a busy machine as on a quiet one, within some percent: they tell
+whether a change made a join cheaper where clocks cannot. A node with production's settings (limits
+on, and raised) serves joins one at a time over one connection, in rooms that it knows; then nobody
+asks it anything for a while, and what it does by itself is subtracted. The kernel's, PostgreSQL's
+and Redis's instructions are not counted.
+
+    --joins 300        how many are counted
+    --watchers 10      live connections in each room, that each join is told to
+    --keep FOLDER      callgrind's files, for callgrind_annotate
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import websockets
+
+from coordinator.settings import DEFAULT_LIMITS
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+
+ROOMS = 20
+WARM_UP = 6
+"""Joins of each room before the counted ones: the first are written under lock."""
+START_SECONDS = 180.0
+COORDINATOR = (sys.executable, "-P", "-m", "coordinator.cli.main")
+JOIN = "/api/interview/guest/join"
+
+
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    """A node's, as in production; no caller reaches the limits."""
+    return {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "JWT_SECRET": "loadtest-secret-loadtest-secret-loadtest",
+        "RATE_LIMITS": ",".join(f"{name}=1000000/minute" for name in DEFAULT_LIMITS),
+        "ROOM_CAPACITY": "100000",
+        "LOG_LEVEL": "warning",
+    }
+
+
+class CountedNode:
+    """A node under callgrind. Counting begins when it is told to."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.folder = folder
+        self.process = subprocess.Popen(
+            ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--quiet", *COORDINATOR,
+             "serve", "--host", "127.0.0.1", "--port", str(port)],
+            env=env, cwd=folder, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def wait_ready(self) -> None:
+        """Returns when it serves.
+
+        Raises:
+            TimeoutError
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/health/ready", timeout=20).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        raise TimeoutError("the node did not start")
+
+    async def count(self) -> int:
+        """Instructions since the last count."""
+        before = set(self.folder.glob("callgrind.out.*"))
+        await self.control("--dump")
+        (new,) = set(self.folder.glob("callgrind.out.*")) - before
+        found = re.search(r"^(?:totals|summary): (\d+)", new.read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    async def control(self, *what: str) -> None:
+        """Has callgrind do something."""
+        command = await asyncio.create_subprocess_exec(
+            "callgrind_control", *what, str(self.process.pid),
+            stdout=subprocess.DEVNULL, cwd=self.folder,
+        )  # fmt: skip
+        await command.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+
+
+class People:
+    """Who makes rooms, joins and watches."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.http = httpx.AsyncClient(base_url=url, timeout=60)
+        self.http.headers.clear()  # as `loadtest rest` asks, and Fastify beside it
+        self.ws = url.replace("http", "ws", 1)
+        self.token = {"Authorization": f"Bearer {token}"}
+        self.rooms = [f"instructions_{number}" for number in range(ROOMS)]
+        self.joined = 0
+
+    async def make_rooms(self) -> None:
+        for room in self.rooms:
+            body = {"roomId": room, "roomName": "Load test", "hostName": "Load test"}
+            made = await self.http.post(
+                "/api/interview/create-room", json=body, headers=self.token
+            )
+            made.raise_for_status()
+
+    async def watch(self, stack: ExitStack, count: int) -> None:
+        """Opens `count` connections to each room, which read what comes."""
+        for room in self.rooms * count:
+            live = await websockets.connect(
+                f"{self.ws}/api/interview/room/{room}/live",
+                additional_headers=self.token, open_timeout=60,
+            )  # fmt: skip
+            reading = asyncio.create_task(_read(live))
+            stack.callback(reading.cancel)
+
+    async def join(self, count: int) -> None:
+        """One after the other, over one connection."""
+        for _ in range(count):
+            self.joined += 1
+            body = {
+                "roomId": self.rooms[self.joined % ROOMS],
+                "userName": f"Visitor {self.joined}",
+                "identity": "candidate",
+            }
+            (await self.http.post(JOIN, json=body)).raise_for_status()
+
+
+async def _read(live: Any) -> None:
+    async for _ in live:
+        pass
+
+
+async def measure(node: CountedNode, token: str, *, joins: int, watchers: int) -> float:
+    """Instructions of one join."""
+    people = People(node.url, token)
+    with ExitStack() as stack:
+        await people.make_rooms()
+        await people.watch(stack, watchers)
+        await people.join(WARM_UP * ROOMS)
+        await node.control("--instr=on")
+        await people.join(ROOMS)
+        await node.count()
+        began = time.monotonic()
+        await people.join(joins)
+        seconds = time.monotonic() - began
+        busy = await node.count()
+        await asyncio.sleep(seconds)
+        idle = await node.count()
+        print(f"{joins} joins in {seconds:.1f} s: {busy:,}; nothing as long: {idle:,}")
+        return (busy - idle) / joins
+
+
+def main() -> int:
+    """Prints thousands of instructions per join; exit status 2 where there is no valgrind."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--joins", type=int, default=300)
+    parser.add_argument("--watchers", type=int, default=0)
+    parser.add_argument("--keep", type=Path)
+    arguments = parser.parse_args()
+    if shutil.which("valgrind") is None:
+        print("valgrind is not installed (Debian: apt-get install valgrind)")
+        return 2
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="instructions-")))
+        postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
+        redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
+        env = environment(postgres.url, redis.url)
+        _run(env, folder, "migrate")
+        who = _run(env, folder, "users", "add", "--openid", "watch", "--role", "admin")
+        token = _run(env, folder, "token", who)
+        node = CountedNode(env, arguments.keep or folder)
+        stack.callback(node.stop)
+        node.wait_ready()
+        per_join = asyncio.run(
+            measure(node, token, joins=arguments.joins, watchers=arguments.watchers)
+        )
+        print(f"{per_join / 1000:,.0f} thousand instructions per join")
+    return 0
+
+
+def _run(env: dict[str, str], folder: Path, *arguments: str) -> str:
+    """A command of the product; its last word."""
+    done = subprocess.run(
+        [*COORDINATOR, *arguments], env=env, cwd=folder, check=True, capture_output=True, text=True
+    )
+    return (done.stdout.split() or [""])[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
