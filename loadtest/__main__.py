@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 
 from coordinator.standins.servers import EmbeddedError
-from loadtest.compare import compare
+from loadtest.compare import NAMES, compare
 from loadtest.deployment import NotStarted, raise_file_limit
 from loadtest.fanout import fanout
 from loadtest.figures import Result
@@ -92,10 +92,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--connected", type=int, default=1000)
     one = command(
         "rest", "the documented endpoints, one by one",
-        lambda b, a: rest(b, seconds=a.seconds, in_flight=tuple(a.in_flight)),
+        lambda b, a: rest(
+            b, seconds=a.seconds, in_flight=tuple(a.in_flight), beside_fastify=a.beside_fastify
+        ),
     )  # fmt: skip
     one.add_argument("--seconds", type=float, default=2, help="for each line")
-    one.add_argument("--in-flight", type=int, nargs="+", default=[16, 64])
+    one.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 16, 64])
+    one.add_argument(
+        "--beside-fastify", action="store_true", help="GET room and guest/join, beside Fastify + pg"
+    )
     one = command(
         "idle", "what connections cost that nothing happens on",
         lambda b, a: idle(b, connections=a.connections, seconds=a.seconds),
@@ -109,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=float, default=10, help="for each window")
     one.add_argument("--backlog", type=int, default=20_000, help="events while it is disabled")
     one = command(
-        "compare", "beside Socket.IO and Litestar's ChannelsPlugin",
+        "compare", "beside `ws`, Socket.IO (with joins in PostgreSQL, too) and ChannelsPlugin",
         lambda b, a: compare(
             b, seconds=a.seconds, repeat=a.repeat, only=a.only, scale=a.scale
         ),
@@ -117,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=float, default=3, help="for each shape")
     one.add_argument("--repeat", type=int, default=3)
     one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")
-    one.add_argument("--only", nargs="+", default=[], choices=["ours", "socketio", "channels"])
+    one.add_argument("--only", nargs="+", default=[], choices=list(NAMES))
     return top
 
 

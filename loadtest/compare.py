@@ -1,37 +1,34 @@
-"""`compare`: our server beside Socket.IO with its Redis adapter and Litestar's ChannelsPlugin.
+"""`compare`: our server beside those that one would build by hand, or take from the shelf.
 
 The same client asks the same of each, in turns, so that a slow spell of the machine meets them
-all. Each has one core. The peers do less for a join (see `peers`): they keep nothing.
+all. Each has one core, and each that keeps joins a PostgreSQL of its own, set as ours
+(`synchronous_commit=on`). Ours counts its rate limits as in production; nobody reaches them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from coordinator.standins.servers import EmbeddedRedis, free_port
-from loadtest.deployment import Deployment, NotStarted
-from loadtest.fanout import SHAPES, Shape, scaled
+from loadtest.deployment import Deployment
+from loadtest.fanout import Shape, scaled
 from loadtest.figures import Result, median
 from loadtest.http import Lines
 from loadtest.measure import Bench, Run, Window, refusals, window
-from loadtest.usage import Cores, Parties, machine, pin
+from loadtest.peers.start import channels_peer, node_peer
+from loadtest.usage import machine
 from loadtest.watch import Opened, Place
 
-NODE_PACKAGES = ("socket.io@4.8", "@socket.io/redis-adapter@8", "redis@4")
-PEERS = Path(__file__).parent / "peers"
-START_SECONDS = 20.0
+SHAPES = (
+    Shape("one join at a time", 1, 1000, 1),
+    Shape("16 joins at once", 1, 1000, 16),
+    Shape("8 joins at once", 100, 10, 8),
+    Shape("50 joins a second", 50, 20, 16, per_second=50, nap=0.0),
+)
+"""An interview is a small room whose events are lone ones: 100 × 10 is asked over few
+connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,76 +43,7 @@ class Contender:
     name: str
     dialect: str
     path: str
-    deployment: Callable[[], contextlib.AbstractContextManager[Deployment]]
-    makes_rooms: bool = False
-
-
-def cache_folder() -> Path:
-    """Where npm's packages are kept between runs."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "coordinator-loadtest"
-
-
-def install_node_packages() -> Path:
-    """Installs Socket.IO on demand; returns its node_modules.
-
-    Raises:
-        NotStarted: there is no Node 20 or npm here, or the installation failed.
-    """
-    folder = cache_folder() / "socketio"
-    modules = folder / "node_modules"
-    if (modules / "socket.io").is_dir() and (modules / "redis").is_dir():
-        return modules
-    node = shutil.which("node")
-    if node is None or shutil.which("npm") is None:
-        raise NotStarted("Socket.IO needs Node >= 20 with npm; leave it out with --only")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version.lstrip("v").split(".")[0]) < 20:
-        raise NotStarted(f"Socket.IO needs Node >= 20, not {version.strip()}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "package.json").write_text('{"private": true}\n')
-    done = subprocess.run(
-        ["npm", "install", "--no-fund", "--no-audit", *NODE_PACKAGES],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise NotStarted(f"npm could not install Socket.IO:\n{done.stderr[-800:]}")
-    return modules
-
-
-@contextmanager
-def _peer(cores: Cores, command: list[str], env: dict[str, str]) -> Iterator[Deployment]:
-    """A peer's process and a Redis for it; `{port}` and `{redis}` in the command are filled in."""
-    with contextlib.ExitStack() as undo:
-        folder = Path(tempfile.mkdtemp(prefix="coordinator-peer-"))
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        redis = undo.enter_context(EmbeddedRedis(folder))
-        assert redis.process is not None
-        pin(cores.others, redis.process.pid)
-        port = free_port()
-        filled = [part.format(port=port, redis=redis.url) for part in command]
-        log = undo.enter_context((folder / "peer.log").open("w+b"))
-        process = subprocess.Popen(
-            filled, env={**os.environ, **env}, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: pin(cores.server),
-        )  # fmt: skip
-        undo.callback(process.wait, 10)
-        undo.callback(process.kill)
-        deadline = time.monotonic() + START_SECONDS
-        while not _listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                text = (folder / "peer.log").read_text(errors="replace")[-800:]
-                raise NotStarted(f"{filled[0]} did not start:\n{text}")
-            time.sleep(0.05)
-        parties = Parties(servers=[process.pid], redis=[redis.process.pid])
-        yield Deployment([f"http://127.0.0.1:{port}"], "", "", cores, parties)
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 0.2).close()
-        return True
-    return False
+    deployment: Callable[[], AbstractContextManager[Deployment]]
 
 
 def contenders(bench: Bench, only: list[str]) -> list[Contender]:
@@ -127,24 +55,28 @@ def contenders(bench: Bench, only: list[str]) -> list[Contender]:
         with bench.run() as run:
             yield run.deployment
 
-    found = [Contender("ours", "live", "/api/interview/room/{room}/live", ours, makes_rooms=True)]
-    if not only or "socketio" in only:
-        modules = str(install_node_packages())
-        command = ["node", str(PEERS / "socketio_server.js"), "{port}", "{redis}"]
-        env = {"NODE_PATH": modules, "NODE_ENV": "production"}
-        path = "/socket.io/?EIO=4&transport=websocket&room={room}"
-        found.append(Contender("socketio", "socketio", path, lambda: _peer(cores, command, env)))
-    if not only or "channels" in only:
-        channels = [sys.executable, "-m", "loadtest.peers.channels_server", "{port}", "{redis}"]
-        here = {"PYTHONPATH": str(PEERS.parent.parent)}
-        found.append(
-            Contender("channels", "live", "/live/{room}", lambda: _peer(cores, channels, here))
-        )
+    socketio = "/socket.io/?EIO=4&transport=websocket&room={room}"
+    ws = "/live/{room}"
+
+    def node(file: str, *, keeps: bool) -> Callable[[], AbstractContextManager[Deployment]]:
+        return lambda: node_peer(cores, file, keeps=keeps)
+
+    found = [
+        Contender("ours", "live", "/api/interview/room/{room}/live", ours),
+        Contender("ws-pg", "live", ws, node("ws_server.js", keeps=True)),
+        Contender("socketio-pg", "socketio", socketio, node("socketio_server.js", keeps=True)),
+        Contender("ws", "live", ws, node("ws_server.js", keeps=False)),
+        Contender("socketio", "socketio", socketio, node("socketio_server.js", keeps=False)),
+        Contender("channels", "live", ws, lambda: channels_peer(cores)),
+    ]
     return [one for one in found if not only or one.name in only]
 
 
 NAMES = {
     "ours": "this server (durable: Postgres, history, presence)",
+    "ws-pg": "`ws` + pg + Redis by hand (joins durable)",
+    "socketio-pg": "Socket.IO 4.8 + pg + Redis adapter (joins durable)",
+    "ws": "`ws` + Redis by hand (nothing kept)",
     "socketio": "Socket.IO 4.8 + Redis adapter (nothing kept)",
     "channels": "Litestar ChannelsPlugin + Redis (nothing kept)",
 }
@@ -185,10 +117,8 @@ async def _one_shape(
     lines = Lines(run.deployment.addresses)
     rooms = run.room_names(shape.rooms)
     with run.watchers(one.dialect) as watchers:
-        headers: tuple[str, ...] = ()
-        if one.makes_rooms:
-            await run.deployment.make_rooms(lines, rooms)
-            headers = (f"Authorization: Bearer {run.deployment.watch_token}",)
+        await run.deployment.make_rooms(lines, rooms)
+        headers = (f"Authorization: Bearer {run.deployment.watch_token}",)
         places = [
             Place(room, one.path.format(room=room), headers)
             for room in rooms

@@ -1,11 +1,16 @@
-"""`rest`: the documented endpoints, each with 16 and with 64 requests under way."""
+"""`rest`: the documented endpoints, each with 1, 8, 16 and 64 requests under way.
+
+`--beside-fastify`: the two hottest of them alone, in turn with Fastify and pg, whose joins are as
+durable (`peers`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -13,6 +18,7 @@ from loadtest.deployment import OPEN_API_KEY
 from loadtest.figures import Result
 from loadtest.http import Answered, Drive, Driven, Line, Lines, exchange
 from loadtest.measure import Bench, Run, describe, not_let_in
+from loadtest.peers.start import node_peer
 from loadtest.usage import Usage
 
 Requests = Callable[[int], bytes | None]
@@ -21,6 +27,11 @@ READ_ROOMS, READ_PEOPLE, JOIN_ROOMS = 50, 4, 500
 USED_UP_PER_SECOND = 8000  # guests that leave, rooms that are ended: as many as may be needed
 MOST_USED_UP = 6000
 WARM_SECONDS = 0.5
+HEAD = (
+    "endpoint", "in flight", "requests/s", "p50 ms", "p99 ms", "server µs", "Postgres µs", "limit",
+)  # fmt: skip
+HOT = 2
+"""The first so many endpoints are asked of others, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +47,48 @@ class Endpoint:
     fill: Callable[[int], Awaitable[None]] | None = None
 
 
-async def rest(bench: Bench, *, seconds: float, in_flight: tuple[int, ...]) -> Result:
+async def rest(
+    bench: Bench, *, seconds: float, in_flight: tuple[int, ...], beside_fastify: bool = False
+) -> Result:
     """One endpoint after the other."""
     result = Result(
         "rest",
-        f"Each endpoint alone, {' and '.join(map(str, in_flight))} requests under way at any time,"
+        f"Each endpoint alone, {', '.join(map(str, in_flight))} requests under way at any time,"
         f" {seconds:g} s each.",
         {"seconds": seconds, "in flight": list(in_flight)},
-        table=[["endpoint", "in flight", "requests/s", "p50 ms", "p99 ms", "server µs", "limit"]],
+        table=[[*HEAD]],
     )
-    with bench.run() as run:
+    with ExitStack() as stack:
+        run = stack.enter_context(bench.run())
+        runs = {"": run}
+        if beside_fastify:
+            peer = stack.enter_context(node_peer(bench.cores, "fastify_server.js", keeps=True))
+            runs["Fastify + pg: "] = replace(run, deployment=peer)
         describe(run, result)
-        await _measure(run, result, seconds, in_flight)
+        await _measure(runs, result, seconds, in_flight)
     return result
 
 
-async def _measure(run: Run, result: Result, seconds: float, in_flight: tuple[int, ...]) -> None:
-    lines = Lines(run.deployment.addresses)
-    async with run.screen.step("making rooms and guests"):
-        work = await Work.prepare(run, lines)
-    for endpoint in work.endpoints():
+async def _measure(
+    runs: dict[str, Run], result: Result, seconds: float, in_flight: tuple[int, ...]
+) -> None:
+    works: dict[str, Work] = {}
+    for name, run in runs.items():
+        async with run.screen.step(f"{name}making rooms and guests"):
+            works[name] = await Work.prepare(run, Lines(run.deployment.addresses))
+    hot = HOT if len(runs) > 1 else None
+    endpoints = {name: work.endpoints()[:hot] for name, work in works.items()}
+    for number in range(len(endpoints[""])):
         for count in in_flight:
-            async with run.screen.step(f"{endpoint.name}, {count} in flight"):
-                await _one(run, result, lines, endpoint, count, seconds)
-    async with run.screen.step("ending the rooms"):
-        await work.end()
-    lines.close()
+            for name, work in works.items():
+                endpoint = endpoints[name][number]
+                told = replace(endpoint, name=name + endpoint.name)
+                async with work.run.screen.step(f"{told.name}, {count} in flight"):
+                    await _one(work.run, result, work.lines, told, count, seconds)
+    for name, work in works.items():
+        async with work.run.screen.step(f"{name}ending the rooms"):
+            await work.end()
+        work.lines.close()
 
 
 async def _one(
@@ -87,10 +114,11 @@ async def _one(
 
 def _row(name: str, count: int, driven: Driven, usage: Usage, whose: str) -> list[str]:
     cost = usage.server_seconds * 1e6 / max(driven.done, 1)
+    stored = usage.postgres * usage.seconds * 1e6 / max(driven.done, 1)
     return [
         name, str(count), f"{driven.per_second:,.0f}",
         f"{driven.latency.percentile(0.5):.2f}", f"{driven.latency.percentile(0.99):.2f}",
-        f"{cost:.0f}" if usage.servers else "-", whose,
+        f"{cost:.0f}" if usage.servers else "-", f"{stored:.0f}" if usage.servers else "-", whose,
     ]  # fmt: skip
 
 

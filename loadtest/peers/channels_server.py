@@ -51,6 +51,10 @@ def application(redis_url: str) -> Litestar:
         await channels.wait_published(msgspec.json.encode(event), [body.room_id])
         return {"success": True, "data": {"roomId": body.room_id, "seq": seq, **participant}}
 
+    @post("/api/interview/create-room", status_code=200)
+    async def create() -> dict[str, Any]:
+        return {"success": True, "data": None}
+
     @websocket("/live/{room:str}")
     async def watch(socket: WebSocket[Any, Any, Any], room: str) -> None:
         await socket.accept()
@@ -64,7 +68,7 @@ def application(redis_url: str) -> Litestar:
     async def ready() -> dict[str, str]:
         return {"status": "ready"}
 
-    return Litestar([join, watch, ready], plugins=[channels], openapi_config=None)
+    return Litestar([join, create, watch, ready], plugins=[channels], openapi_config=None)
 
 
 if __name__ == "__main__":
