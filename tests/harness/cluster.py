@@ -18,10 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import asyncpg
+
 from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
-from tests.harness.node import START_SECONDS, Node, environment, hired, printed
+from tests.harness.node import START_SECONDS, Node, environment, printed
 from tests.harness.patience import patient
+from tests.harness.people import staff_token
 from tests.harness.tcp_proxy import TcpProxy
 
 
@@ -73,25 +76,67 @@ class Cluster:
         await self._end()
 
     async def _start(self) -> None:
+        await self.start_servers()
+        await self.fill_database()
+        await self.start_nodes()
+
+    async def start_servers(self) -> None:
+        """PostgreSQL and Redis."""
         await asyncio.gather(
             asyncio.to_thread(self.postgres.start), asyncio.to_thread(self.redis.start)
         )
-        env = self._environment(self.postgres.port, self.redis.port)
-        await asyncio.to_thread(printed, env, "migrate")
-        self.token = await asyncio.to_thread(hired, env, "host", "hr")
-        self.admin_token = await asyncio.to_thread(hired, env, "watch", "admin")
-        for number, port in enumerate(self._node_ports):
-            postgres, redis = TcpProxy(self.postgres.port), TcpProxy(self.redis.port)
-            await postgres.start()
-            await redis.start()
-            self.nodes.append(ClusterNode(number, port, self.folder, postgres, redis))
+
+    async def fill_database(self) -> None:
+        """The newest schema, and staff."""
+        await asyncio.to_thread(printed, self.environment(), "migrate")
+        await self.hire()
+
+    async def hire(self) -> None:
+        """Staff: `token` is a host's, `admin_token` an admin's."""
+        database = await asyncpg.connect(self.postgres.url, timeout=patient(5))
+        sql = "INSERT INTO users (openid, role) VALUES ($1, $2) RETURNING id"
+        self.token = staff_token(await database.fetchval(sql, "host", "hr"), "host", "hr")
+        self.admin_token = staff_token(
+            await database.fetchval(sql, "watch", "admin"), "watch", "admin"
+        )
+        await database.close()
+
+    async def start_nodes(self) -> None:
+        """Every node with its proxies; returns when all are ready."""
+        await self.make_nodes()
         for node in self.nodes:
             self.start_node(node)
         for node in self.nodes:
             await self.ready(node)
 
+    async def make_nodes(self) -> None:
+        """The nodes, not started yet, and their proxies, which are."""
+        for number in range(self.node_count):
+            node = self.make_node(number)
+            await node.postgres.start()
+            await node.redis.start()
+            self.nodes.append(node)
+
+    def make_node(self, number: int) -> ClusterNode:
+        """One node, and its ways to the servers."""
+        postgres, redis = TcpProxy(self.postgres_port), TcpProxy(self.redis.port)
+        return ClusterNode(number, self._node_ports[number], self.folder, postgres, redis)
+
+    @property
+    def node_count(self) -> int:
+        return len(self._node_ports)
+
+    @property
+    def postgres_port(self) -> int:
+        """Where nodes' proxies lead to."""
+        return self.postgres.port
+
+    def ways_to_postgres(self, node: ClusterNode) -> list[TcpProxy]:
+        """All proxies through which a node reaches PostgreSQL."""
+        return [node.postgres]
+
     def start_node(self, node: ClusterNode) -> None:
-        node.start(self._environment(node.postgres.port, node.redis.port))
+        node.start(self.environment(node))
 
     async def ready(self, node: ClusterNode, *, within: float = START_SECONDS) -> float:
         """Seconds until `/health/ready` answered 200 with both servers well.
@@ -106,16 +151,25 @@ class Cluster:
             await asyncio.sleep(0.05)
         raise TimeoutError(f"node {node.number} was not ready:\n{node.logs()[-3000:]}")
 
-    def _environment(self, postgres_port: int, redis_port: int) -> dict[str, str]:
+    def environment(self, node: ClusterNode | None = None) -> dict[str, str]:
+        """The variables of a node, or of a command, which reaches the servers without a proxy."""
         own = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres_port}/coordinator",
-            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+            "DATABASE_URL": self.database_url(node.postgres.port if node else self.postgres.port),
+            "REDIS_URL": self.redis_url(node.redis.port if node else self.redis.port),
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PRESENCE_GRACE": str(self.grace),
             "RATE_LIMITS": ",".join(f"{name}=100000/minute" for name in DEFAULT_LIMITS),
             "DRAIN_SECONDS": "2",
         }
         return environment(**{**own, **self._settings})
+
+    def database_url(self, port: int) -> str:
+        """How PostgreSQL is reached through a port."""
+        return f"postgresql://postgres@127.0.0.1:{port}/coordinator"
+
+    def redis_url(self, port: int) -> str:
+        """How Redis is reached through a port."""
+        return f"redis://127.0.0.1:{port}/0"
 
     # -- servers as a whole
 

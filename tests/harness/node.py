@@ -51,7 +51,7 @@ class Node:
     ) -> None:
         self.log = log
         self.port = port or free_port()
-        self._program = program
+        self.program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +80,7 @@ class Node:
         """Starts the process, without waiting for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self._program, "serve", "--host", "127.0.0.1",
+                [sys.executable, *self.program, "serve", "--host", "127.0.0.1",
                  "--port", str(self.port), *arguments],
                 env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.log.parent,
             )  # fmt: skip

@@ -44,6 +44,7 @@ class PgBouncer:
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
             f"auth_type = any\npool_mode = {mode}\nunix_socket_dir =\nmax_client_conn = 500\n"
             f"default_pool_size = {servers}\nadmin_users = {target.user}\nserver_round_robin = 1\n"
+            "server_login_retry = 1\n"
         )
         self._write(str(target.database))
         self._folder.chmod(0o755)
@@ -61,6 +62,11 @@ class PgBouncer:
         await asyncio.sleep(0.3)  # it says nowhere that it has read them
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Returns when it listens."""
         assert PROGRAM is not None
         command = [PROGRAM, "-q", str(self._settings)]
         as_root = os.geteuid() == 0
@@ -71,9 +77,14 @@ class PgBouncer:
         while time.monotonic() < deadline:
             with socket.socket() as trying:
                 if trying.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
+                    return
             time.sleep(0.05)
         raise AssertionError("PgBouncer does not listen")
+
+    def kill(self) -> None:
+        """`kill -9`; it starts again at the same port."""
+        self._process.kill()
+        self._process.wait(10)
 
     def __exit__(
         self,
@@ -81,6 +92,5 @@ class PgBouncer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.wait(10)
+        self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -121,6 +121,12 @@ class TcpProxy:
         for end in list(self.ends):
             end.abort()
 
+    def lead_to(self, port: int) -> None:
+        """The name means another server from now on: what stands is reset."""
+        self.to_port = port
+        for end in list(self.ends):
+            end.abort()
+
     def mend(self) -> None:
         """Carries again, also what waited."""
         was, self.state = self.state, WHOLE
