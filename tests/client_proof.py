@@ -24,7 +24,9 @@ import httpx
 from rich.console import Console
 
 from loadtest.screen import Screen
-from tests.chaos.faults import carry_out, plan
+from tests.chaos.faults import Harm, carry_out
+from tests.chaos.plan import plan
+from tests.chaos.site import Site
 from tests.harness.cluster import Cluster
 from tests.harness.node_runtime import FOLDER, NODE, install_packages
 
@@ -54,12 +56,12 @@ async def prove(
     """One run: chaos, calm, and every client compared with the log."""
     faults = plan(seed, seconds, nodes)
     proof = Proof(seed, Counter(fault.kind for fault in faults), clients)
-    async with Cluster(nodes=nodes, grace=GRACE) as cluster:
+    async with Site(nodes=nodes, grace=GRACE) as cluster:
         host = _Host(cluster)
         room_ids = [await host.creates(number) for number in range(rooms)]
         followers = await _Followers.start(cluster, room_ids, clients)
         try:
-            await carry_out(cluster, faults, seconds, screen)
+            await carry_out(Harm(cluster), faults, seconds, screen)
             await asyncio.gather(*(cluster.ready(node) for node in cluster.nodes))
             await followers.calms()
             await asyncio.sleep(GRACE + SETTLE_SECONDS)

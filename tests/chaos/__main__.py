@@ -13,14 +13,19 @@ from rich.table import Table
 
 from loadtest.screen import Screen
 from tests.chaos.measure import measure
+from tests.chaos.modes import MODES
 from tests.chaos.run import Report, chaos
 
 
 def show(console: Console, report: Report) -> None:
     """The report, for people."""
-    console.print(f"\n[bold]chaos[/]  seed {report.seed}, {report.seconds:.0f} s", highlight=False)
     console.print(
-        "faults      " + ", ".join(f"{n} × {kind}" for kind, n in report.faults.items()),
+        f"\n[bold]chaos[/]  {report.mode}, seed {report.seed}, {report.seconds:.0f} s",
+        highlight=False,
+    )  # fmt: skip
+    console.print(
+        f"faults      {report.faults.total()} of {report.planned}: "
+        + ", ".join(f"{n} × {kind}" for kind, n in report.faults.items()),
         highlight=False,
     )
     console.print(f"log         {report.events:,} events in {report.rooms} rooms", highlight=False)
@@ -37,6 +42,11 @@ def show(console: Console, report: Report) -> None:
         f"deadlines   at most {report.worst_late:.1f} s late (outages move them);"
         f" ready again {report.repaired_in:.1f} s after the last mending", highlight=False,
     )  # fmt: skip
+    console.print(
+        f"machine     each node was without a core for {report.starved:.0f} s", highlight=False
+    )
+    if report.recovered_in:
+        console.print(f"promotions  every node ready within {report.recovered_in:.1f} s")
     console.print(
         f"webhook     {report.told:,} deliveries, {report.told_twice:,} of them repeated",
         highlight=False,
@@ -63,8 +73,12 @@ def _measure(console: Console, file: Path | None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    one = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
+    one = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     one.add_argument("--seed", type=int, default=1, help="of the plan and of the people (1)")
+    one.add_argument(
+        "--mode", choices=MODES, default="default",
+        help="; ".join(f"{name}: {mode.about}" for name, mode in MODES.items()),
+    )  # fmt: skip
     one.add_argument("--minutes", type=float, default=2.0)
     one.add_argument("--nodes", type=int, default=3)
     one.add_argument("--rooms", type=int, default=5, help="open at a time")
@@ -87,7 +101,7 @@ def main() -> int:
         chaos(
             seed=arguments.seed, seconds=arguments.minutes * 60, nodes=arguments.nodes,
             rooms=arguments.rooms, people=arguments.people, screen=Screen(console),
-            keep_logs=arguments.keep_logs,
+            keep_logs=arguments.keep_logs, mode=arguments.mode,
         )
     )  # fmt: skip
     show(console, report)
@@ -96,7 +110,7 @@ def main() -> int:
             json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     if report.broken:
-        console.print(f"repeat it: python -m tests.chaos.run --seed {report.seed}"
+        console.print(f"repeat it: python -m tests.chaos --mode {report.mode} --seed {report.seed}"
                       f" --minutes {report.seconds / 60:g} --nodes {arguments.nodes}")  # fmt: skip
     return 1 if report.broken else 0
 

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import httpx
 
-from tests.chaos.verdict import EndState
+from tests.chaos.client import seconds_of
+from tests.chaos.verdict import EndState, Withdrawn
 from tests.harness.cluster import Cluster
 from tests.harness.receiver import Delivery, Receiver
 
@@ -49,33 +50,42 @@ class BackEnd:
     def repeated(self) -> int:
         return self.told - len({d.id for d in self._receiver.taken})
 
-    async def judge(self, states: Sequence[EndState]) -> list[str]:
+    async def judge(self, states: Sequence[EndState], withdrawn: Withdrawn) -> list[str]:
         """Waits until every event was told, and says what was not, or wrongly."""
         with contextlib.suppress(AssertionError):
-            await self._receiver.until(lambda: not self._broken(states), PATIENCE_SECONDS)
-        return self._broken(states)
+            await self._receiver.until(
+                lambda: not self._broken(states, withdrawn), PATIENCE_SECONDS
+            )
+        return self._broken(states, withdrawn)
 
-    def _broken(self, states: Sequence[EndState]) -> list[str]:
+    def _broken(self, states: Sequence[EndState], withdrawn: Withdrawn) -> list[str]:
         told: dict[str, list[Delivery]] = defaultdict(list)
         for delivery in self._receiver.taken:
             told[delivery.feed].append(delivery)
         broken = [
             f"the back end was told of {room}, which is not there"
             for room in told.keys() - {state.room for state in states}
+            if not all(withdrawn.may_hold(seconds_of(d.data["at"])) for d in told[room])
         ]
         for state in states:
-            broken += _wrong(state.room, state.log, told[state.room])
+            broken += _wrong(state.room, state.log, told[state.room], withdrawn)
         return broken
 
 
-def _wrong(room: str, log: list[dict[str, Any]], told: list[Delivery]) -> list[str]:
+def _wrong(
+    room: str, log: list[dict[str, Any]], told: list[Delivery], withdrawn: Withdrawn
+) -> list[str]:
+    by_seq = {event["seq"]: event for event in log}
+    told = [
+        d for d in told
+        if d.data == by_seq.get(d.seq) or not withdrawn.may_hold(seconds_of(d.data["at"]))
+    ]  # fmt: skip
     first = list(dict.fromkeys(delivery.seq for delivery in told))
     wrong = []
     if first != sorted(first):
         wrong.append(f"the back end was told of {room} in another order: {first}")
     if missing := {event["seq"] for event in log} - set(first):
         wrong.append(f"the back end was not told {room} seq {sorted(missing)[:20]}")
-    by_seq = {event["seq"]: event for event in log}
     invented = [d.seq for d in told if d.data != by_seq.get(d.seq)]
     if invented:
         wrong.append(f"the back end was told what the log of {room} does not hold: {invented[:20]}")

@@ -70,11 +70,15 @@ class History:
     Attributes:
         seq: the snapshot's. snapshot: `{room, participants}`, None where it resumed from nothing.
         events: whole frames, in the order in which they came.
+        epoch: what it was last told that all of this belongs to; '' by a version that knew none.
+        began: by the wall clock.
     """
 
     seq: int
     snapshot: dict[str, Any] | None
     events: list[Frame] = field(default_factory=list)
+    epoch: str = ""
+    began: float = 0.0
 
 
 @dataclass(slots=True)
@@ -103,12 +107,23 @@ class Slow:
         return self.seen - self.at
 
 
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A join that was answered 200, and when (wall clock)."""
+
+    room: str
+    guest_id: str
+    name: str
+    seq: int
+    answered: float = 0.0
+
+
 @dataclass(slots=True)
 class Observations:
     """What all people together were told and did.
 
     Attributes:
-        joins: (room, guest id, user name, seq) of every join that was answered 200.
+        made: room -> when its making was answered 200 (wall clock).
         refused: (room, user name, node, when) of every join that was answered 503.
         codes: close codes, 0 = closed without a bye.
         late: how long after its `at` an event was read by clients that were connected then.
@@ -118,7 +133,8 @@ class Observations:
 
     histories: dict[str, list[History]] = field(default_factory=dict)
     stays: dict[str, list[Stay]] = field(default_factory=dict)
-    joins: list[tuple[str, str, str, int]] = field(default_factory=list)
+    joins: list[Join] = field(default_factory=list)
+    made: dict[str, float] = field(default_factory=dict)
     refused: list[tuple[str, str, int, float]] = field(default_factory=list)
     did: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
@@ -133,6 +149,7 @@ class Client:
 
     Attributes:
         seq: of the last event that it knows, None before the first welcome.
+        epoch: of what it knows, as it was last told; '' where nobody told it one.
         ended_by: the code that told it to stop for good, None while it goes on.
     """
 
@@ -152,6 +169,7 @@ class Client:
         self.user_id = user_id
         self.token = token
         self.seq: int | None = None
+        self.epoch = ""
         self.ended_by: int | None = None
         self.history: History | None = None
         self.stay: Stay | None = None
@@ -198,7 +216,8 @@ class Client:
         self._asked_since = self.seq
         self.stay = Stay(self.user_id, node.number)
         since = "" if self.seq is None else f"?since={self.seq}"
-        path = f"/api/interview/room/{self.room}/live{since}"
+        epoch = f"&epoch={self.epoch}" if since and self.epoch else ""
+        path = f"/api/interview/room/{self.room}/live{since}{epoch}"
         gone = self._gone
         try:
             async with asyncio.timeout(3):
@@ -248,10 +267,17 @@ class Client:
         elif kind in ("ping", "pong"):
             if frame["seq"] != self.seq:
                 self._complain(f"a {kind} tells seq {frame['seq']} at seq {self.seq}")
+            self._adopt(frame)
             if kind == "pong" and self._returning:
                 self._begin_stay_anew()
         elif kind not in NOT_EVENTS:
             self._take_event(frame)
+
+    def _adopt(self, frame: Frame) -> None:
+        """What it knows is part of the history that the frame names."""
+        self.epoch = frame.get("epoch", self.epoch)
+        if self.history is not None:
+            self.history.epoch = self.epoch
 
     def _begin_stay_anew(self) -> None:
         """It was marked away and is known to be back: another stay on the same socket."""
@@ -273,11 +299,16 @@ class Client:
         if frame["resumed"]:
             if frame["seq"] != self._asked_since:
                 self._complain(f"resumed at {frame['seq']}, asked for {self._asked_since}")
+            if self.epoch and frame.get("epoch", self.epoch) != self.epoch:
+                self._complain(f"resumed in epoch {frame['epoch']}, asked for {self.epoch}")
+            self._adopt(frame)
             self.observed.did["resumed"] += 1
             return
-        self.seq = frame["seq"]
+        self.seq, self.epoch = frame["seq"], frame.get("epoch", "")
         snapshot = {"room": frame["room"], "participants": frame["participants"]}
-        self.history = History(frame["seq"], snapshot)
+        self.history = History(
+            frame["seq"], snapshot, epoch=self.epoch, began=time.time()
+        )
         self.observed.histories.setdefault(self.room, []).append(self.history)
 
     def _take_event(self, frame: Frame) -> None:

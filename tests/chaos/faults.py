@@ -1,110 +1,36 @@
-"""What breaks, when, and who does it: the plan follows from the seed alone."""
+"""Who does each fault of a plan, and undoes it: to nodes, to the wires, to whole servers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from loadtest.screen import Screen
-from tests.harness.cluster import Cluster, ClusterNode
-
-AT_ONCE = 2
-"""Faults that may overlap."""
-
-_KINDS: dict[str, tuple[int, float, float]] = {
-    "node killed": (4, 0.3, 6),
-    "node frozen": (4, 1, 14),
-    "node drained": (2, 0.3, 3),
-    "node cut from Postgres": (2, 1, 14),
-    "node's Postgres hung": (2, 1, 14),
-    "node cut from Redis": (1, 1, 8),
-    "node's Redis hung": (1, 1, 8),
-    "Redis killed": (3, 0.3, 8),
-    "Redis hung": (2, 1, 9),
-    "Redis flushed": (1, 0, 0),
-    "Postgres killed": (2, 0.2, 4),
-    "Postgres restarted": (1, 0.2, 10),
-    "Postgres hung": (2, 0.5, 8),
-    "every node killed": (1, 0.3, 4),
-    "power cut": (1, 0.3, 4),
-}
-"""Kind -> how often, and the range of its duration in seconds."""
-
-
-_NODES = frozenset(f"node {number}" for number in range(20))
-_SHARED = {"every node killed": _NODES, "power cut": _NODES | {"Postgres", "Redis"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something breaks `at` seconds after the start, for `seconds`; `node`: whose, -1 = shared."""
-
-    at: float
-    kind: str
-    node: int
-    seconds: float
-
-    @property
-    def end(self) -> float:
-        return self.at + self.seconds
-
-    @property
-    def victims(self) -> frozenset[str]:
-        """What it harms: two faults never harm the same thing at the same time."""
-        if self.node >= 0:
-            return frozenset((f"node {self.node}",))
-        return _SHARED.get(self.kind, frozenset((self.kind.split()[0],)))
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """A fault as it was: from its beginning until its victim was up again, by the wall clock."""
-
-    kind: str
-    node: int
-    began: float
-    ended: float
-
-    def touches(self, node: int, since: float, until: float) -> bool:
-        """True where it harmed a node (or what all share) between two moments."""
-        return self.node in (-1, node) and self.began < until and since < self.ended
-
-
-def plan(seed: int, seconds: float, nodes: int) -> list[Fault]:
-    """The faults of a run, by their time; all have ended when it does."""
-    rng = random.Random(seed)
-    kinds, weights = list(_KINDS), [weight for weight, _, _ in _KINDS.values()]
-    faults: list[Fault] = []
-    at = rng.uniform(1, 3)
-    while at < seconds:
-        kind = rng.choices(kinds, weights)[0]
-        _, least, most = _KINDS[kind]
-        node = rng.randrange(nodes) if kind.startswith("node") else -1
-        fault = Fault(at, kind, node, rng.uniform(least, most))
-        under_way = [one for one in faults if one.end + 1 > at]
-        if (
-            len(under_way) < AT_ONCE
-            and not any(fault.victims & one.victims for one in under_way)
-            and fault.end < seconds
-        ):
-            faults.append(fault)
-        at += rng.uniform(0.5, 5)
-    return faults
+from tests.chaos import operators
+from tests.chaos.plan import RECOVERY_SECONDS, Fault, Past, Recovery
+from tests.chaos.site import Site
+from tests.harness.cluster import ClusterNode
 
 
 class Harm:
-    """Does a fault to a cluster, and undoes it."""
+    """Does a fault to a cluster, and undoes it.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Attributes:
+        past: what was done. recoveries: how each node got over each promotion.
+    """
+
+    def __init__(self, cluster: Site) -> None:
         self.cluster = cluster
         self.past: list[Past] = []
+        self.recoveries: list[Recovery] = []
+        self._watching: list[asyncio.Task[None]] = []
         self._busy: dict[str, asyncio.Lock] = {}
-        self._do: dict[str, Callable[[Fault], Awaitable[None]]] = {
+        self._jumps: dict[Fault, float] = {}
+        self.do_by_kind: dict[str, Callable[[Fault], Awaitable[None]]] = {
             "node killed": self._kill_node,
             "node frozen": self._freeze_node,
             "node drained": self._drain_node,
@@ -120,7 +46,37 @@ class Harm:
             "Postgres hung": self._freeze_postgres,
             "every node killed": self._kill_nodes,
             "power cut": self._cut_power,
+            "node's log at its limit": self._limit_log,
+            "node's Redis is another": self._mislead_redis,
+            "Postgres clock jumped back": self._set_clock_back,
         }
+
+    def note_promotion(self, fault: Fault) -> None:
+        """A standby or a replica is the primary or the master now: the nodes are watched."""
+        now = time.time()
+        self._watching += [
+            asyncio.create_task(self._watch(fault, node, now))
+            for node in self.cluster.nodes
+            if node.is_running
+        ]
+
+    async def _watch(self, fault: Fault, node: ClusterNode, promoted: float) -> None:
+        while time.time() < promoted + RECOVERY_SECONDS:
+            if await asyncio.to_thread(node.health) == "ready":
+                self.recoveries.append(Recovery(fault.kind, node.number, promoted, time.time()))
+                return
+            await asyncio.sleep(0.1)
+        self.recoveries.append(Recovery(fault.kind, node.number, promoted, float("inf")))
+
+    async def have_recovered(self) -> None:
+        """Returns when no node is watched any more."""
+        await asyncio.gather(*self._watching)
+
+    def is_busy_with(self, fault: Fault) -> bool:
+        """True where a victim is not up again yet from what was done to it before."""
+        return any(
+            victim in self._busy and self._busy[victim].locked() for victim in fault.victims
+        )
 
     async def do(self, fault: Fault) -> None:
         """From its beginning to its end; a victim that is not up again yet is waited for."""
@@ -128,8 +84,13 @@ class Harm:
             for victim in sorted(fault.victims):
                 await held.enter_async_context(self._busy.setdefault(victim, asyncio.Lock()))
             began = time.time()
-            await self._do[fault.kind](fault)
-            self.past.append(Past(fault.kind, fault.node, began, time.time()))
+            if fault.kind in operators.BY_KIND:
+                await operators.BY_KIND[fault.kind](self.cluster.operator, fault.seconds)
+            else:
+                await self.do_by_kind[fault.kind](fault)
+            self.past.append(
+                Past(fault.kind, fault.node, began - self._jumps.pop(fault, 0.0), time.time())
+            )
 
     def _node(self, fault: Fault) -> ClusterNode:
         return self.cluster.nodes[fault.node]
@@ -183,14 +144,20 @@ class Harm:
         await self._start_again(node)
 
     async def _cut_postgres(self, fault: Fault) -> None:
-        self._node(fault).postgres.cut()
+        ways = self.cluster.ways_to_postgres(self._node(fault))
+        for way in ways:
+            way.cut()
         await asyncio.sleep(fault.seconds)
-        self._node(fault).postgres.mend()
+        for way in ways:
+            way.mend()
 
     async def _hang_postgres(self, fault: Fault) -> None:
-        self._node(fault).postgres.hang()
+        ways = self.cluster.ways_to_postgres(self._node(fault))
+        for way in ways:
+            way.hang()
         await asyncio.sleep(fault.seconds)
-        self._node(fault).postgres.mend()
+        for way in ways:
+            way.mend()
 
     async def _cut_redis(self, fault: Fault) -> None:
         self._node(fault).redis.cut()
@@ -201,6 +168,26 @@ class Harm:
         self._node(fault).redis.hang()
         await asyncio.sleep(fault.seconds)
         self._node(fault).redis.mend()
+
+    async def _limit_log(self, fault: Fault) -> None:
+        """Its log file takes no more: each line fails with EFBIG."""
+        node = self._node(fault)
+        limit_file_size(node, node.log.stat().st_size)
+        await asyncio.sleep(fault.seconds)
+        limit_file_size(node, resource.RLIM_INFINITY)
+
+    async def _mislead_redis(self, fault: Fault) -> None:
+        """Its name of Redis leads to a server that knows nothing of the others'."""
+        cluster, node = self.cluster, self._node(fault)
+        if cluster.other_redis.process is None:
+            await asyncio.to_thread(cluster.other_redis.start)
+        node.redis.lead_to(cluster.other_redis.port)
+        await asyncio.sleep(fault.seconds)
+        node.redis.lead_to(cluster.redis.port)
+
+    async def _set_clock_back(self, fault: Fault) -> None:
+        """Events say times from before the fault: so far it reaches back."""
+        self._jumps[fault] = await operators.set_clock_back(self.cluster.operator, fault.seconds)
 
     async def _kill_redis(self, fault: Fault) -> None:
         await asyncio.to_thread(self.cluster.redis.kill)
@@ -231,15 +218,28 @@ class Harm:
         self.cluster.signal_postgres(signal.SIGCONT)
 
 
+def limit_file_size(node: ClusterNode, size_bytes: int) -> None:
+    """No file that the node writes may grow beyond it."""
+    if node.is_running:
+        resource.prlimit(
+            node.process.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY)
+        )
+
+
 async def carry_out(
-    cluster: Cluster, faults: list[Fault], seconds: float, screen: Screen
+    harm: Harm, faults: list[Fault], seconds: float, screen: Screen
 ) -> list[Past]:
-    """Does every fault at its time; what became of each."""
-    harm = Harm(cluster)
+    """Does every fault at its time; what became of each.
+
+    On a busy machine nodes take long to start: a fault whose victim is not up again is left out.
+    """
+    cluster = harm.cluster
     start = time.monotonic()
     under_way = []
     for fault in faults:
         await asyncio.sleep(max(0.0, start + fault.at - time.monotonic()))
+        if harm.is_busy_with(fault):
+            continue
         where = f" {fault.node}" if fault.node >= 0 else ""
         screen.console.print(
             f"[dim]{time.monotonic() - start:6.1f} s  {fault.kind}{where},"
@@ -248,6 +248,7 @@ async def carry_out(
         under_way.append(asyncio.create_task(harm.do(fault)))
     await asyncio.sleep(max(0.0, start + seconds - time.monotonic()))
     await asyncio.gather(*under_way)
+    await harm.have_recovered()
     for node in cluster.nodes:
         if not node.is_running:
             cluster.start_node(node)

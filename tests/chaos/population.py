@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.client import REFUSAL_SECONDS, Client, InReach, Observations
+from tests.chaos.client import REFUSAL_SECONDS, Client, InReach, Join, Observations
 
 _NO_ANSWER = (httpx.HTTPError, AttributeError)
 """The second is what comes out of httpx (by anyio) where a connection dies as it is made."""
@@ -105,6 +105,7 @@ class Population:
             body = {"roomId": name, "roomName": "混沌", "hostName": "张经理"}
             status, _, _ = await self.call(rng, "POST", "/create-room", body, self.cluster.token)
             if status == 200:
+                self.observed.made[name] = time.time()
                 return name
             await asyncio.sleep(0.3)
 
@@ -129,7 +130,7 @@ class Population:
         if what < 0.3:
             client.drop(rng.uniform(0.1, self.cluster.grace * 1.5))
         elif what < 0.5:
-            guests = [guest for r, guest, _, _ in self.observed.joins[-200:] if r == room]
+            guests = [join.guest_id for join in self.observed.joins[-200:] if join.room == room]
             if guests:
                 path = f"/room/{room}/participants/{rng.choice(guests)}/remove"
                 await self.call(rng, "POST", path, token=self.cluster.token)
@@ -177,7 +178,9 @@ class Population:
         status, answer, node = await self.call(rng, "POST", "/guest/join", body)
         if status == 200:
             joined = answer["data"]
-            self.observed.joins.append((room, joined["guestId"], name, joined["seq"]))
+            self.observed.joins.append(
+                Join(room, joined["guestId"], name, joined["seq"], time.time())
+            )
             self.observed.did["joins"] += 1
             return joined["guestId"], joined["guestToken"]
         if status == 503:

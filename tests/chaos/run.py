@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,24 @@ import httpx
 
 from loadtest.screen import Screen
 from tests.chaos.back_end import MOST_REPEATED, BackEnd
-from tests.chaos.client import SLOW_SECONDS, Client, InReach, NodeInReach, Observations, Slow
-from tests.chaos.faults import Past, carry_out, plan
+from tests.chaos.client import (
+    REFUSAL_SECONDS,
+    SLOW_SECONDS,
+    Client,
+    InReach,
+    NodeInReach,
+    Observations,
+    Slow,
+    seconds_of,
+)
+from tests.chaos.faults import carry_out
+from tests.chaos.modes import MODES
+from tests.chaos.plan import AWAY_AFTER_SECONDS, HARMLESS, UNTELLABLE, Past, Recovery, plan
 from tests.chaos.population import Population
+from tests.chaos.starvation import Starvation
 from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
 from tests.harness.cluster import Cluster
+from tests.harness.node import Node
 from tests.harness.receiver import SETTINGS
 
 GRACE = 6.0
@@ -29,19 +44,28 @@ SETTLE_SECONDS = 14.0
 REPAIR_SECONDS = 6.0
 """The contract's 5 s for an event that no message brought, and some for a busy machine."""
 
+SERVICE_SECONDS = 6.0
+"""The contract's 5 s from a promotion until service, and some for a busy machine."""
+
+
 @dataclass(slots=True)
 class Report:
     """What came of a run.
 
     Attributes:
+        planned: faults of the plan; `faults` are those that were done.
         slowest_repaired: the latest delivery while Postgres answered the client's node.
         worst_late: seconds by which a `left` came after its deadline, outages included.
+        starved: seconds that the nodes were ready to run and had no core, one with another.
+        recovered_in: seconds from a promotion until the slowest node said `ready`, at most.
         repaired_in: seconds from the last mending until every node said `ready`.
         told: deliveries that the back end took; `told_twice`: those that it had taken before.
     """
 
+    mode: str
     seed: int
     seconds: float
+    planned: int
     faults: Counter[str]
     did: dict[str, int]
     events: int
@@ -52,6 +76,8 @@ class Report:
     slowest_repaired: str
     worst_late: float
     repaired_in: float
+    recovered_in: float
+    starved: float
     excused: int
     told: int
     told_twice: int
@@ -65,32 +91,41 @@ class Report:
 
 async def chaos(
     *, seed: int, seconds: float, nodes: int, rooms: int, people: int, screen: Screen,
-    grace: float = GRACE, keep_logs: Path | None = None,
+    grace: float = GRACE, keep_logs: Path | None = None, mode: str = "default",
 ) -> Report:  # fmt: skip
     """One run: the plan carried out under load, then the verdict."""
-    faults = plan(seed, seconds, nodes)
+    chosen = MODES[mode]
+    faults = plan(seed, seconds, nodes, chosen.kinds)
     observed = Observations()
     async with (
-        Cluster(nodes=nodes, grace=grace, **SETTINGS) as cluster,
+        chosen.site(nodes=nodes, grace=grace, LOG_LEVEL="debug", **SETTINGS) as cluster,
         BackEnd(cluster) as back_end,
     ):
+        harm, starvation = chosen.harm(cluster), Starvation()
         population = Population(cluster, observed, seed, rooms, people)
         try:
             await population.start()
             start = time.time()
+            watching = asyncio.create_task(starvation.watch(cluster))
             what = f"seed {seed}: {len(faults)} faults"
             async with screen.step(what, lambda: dict(observed.did)):
-                past = await carry_out(cluster, faults, seconds, screen)
+                past = await carry_out(harm, faults, seconds, screen)
             await population.stop()
+            watching.cancel()
             mended = time.monotonic()
             await asyncio.gather(*(cluster.ready(node) for node in cluster.nodes))
             repaired_in = time.monotonic() - mended
             async with screen.step("everything is mended; the grace passes"):
                 await asyncio.sleep(grace + SETTLE_SECONDS)
-            states = await end_states(cluster, population)
-            broken = judge(states, observed, grace, _was_well(past), _outages(past))
+            withdrawn = await cluster.withdrawn(past)
+            states = await end_states(cluster, population, withdrawn.epoch)
+            broken = judge(
+                states, observed, grace, _was_well(past), _outages(past), _blurred(past), withdrawn
+            )
+            broken += unserved(states, cluster.promotions, past)
+            broken += _unready(harm.recoveries, past)
             async with screen.step("the back end is told the rest"):
-                broken += await back_end.judge(states)
+                broken += await back_end.judge(states, withdrawn)
             if back_end.repeated > MOST_REPEATED * len(faults):
                 broken.append(f"the back end was told {back_end.repeated} events twice")
             late_joins, excused = ghosts(
@@ -103,26 +138,25 @@ async def chaos(
                     (keep_logs / f"seed-{seed}-node-{node.number}.log").write_text(node.logs())
         errors = _errors(cluster)
     return Report(
-        seed=seed, seconds=seconds, faults=Counter(fault.kind for fault in faults),
+        mode=mode, seed=seed, seconds=seconds, planned=len(faults),
+        faults=Counter(fault.kind for fault in past),
         did=dict(observed.did), events=sum(len(s.log) for s in states), rooms=len(states),
         codes={str(code): count for code, count in sorted(observed.codes.items())},
         seen_ms={str(k): v for k, v in observed.late.summary().items()},
         slowest=_slowest(observed.slow, past, start, blamed=()),
-        slowest_repaired=_slowest(observed.slow, past, start, blamed=_NOBODY_COULD_TELL),
+        slowest_repaired=_slowest(observed.slow, past, start, blamed=UNTELLABLE),
+        starved=sum(starvation.seconds(node, start, time.time()) for node in range(nodes)) / nodes,
+        recovered_in=max(
+            [one.seconds for one in harm.recoveries if not one.is_excused(past)], default=0.0
+        ),
         worst_late=max([lateness(s.log) for s in states], default=0.0), repaired_in=repaired_in,
         excused=excused, told=back_end.told, told_twice=back_end.repeated,
-        broken=broken + late_joins + errors + _late(observed, past, start),
+        broken=broken + late_joins + errors
+        + _late(observed, past, start, cluster.nodes, starvation),
     )  # fmt: skip
 
 
-_NOBODY_COULD_TELL = (
-    "node killed", "node frozen", "node cut from Postgres", "node's Postgres hung",
-    "Postgres killed", "Postgres restarted", "Postgres hung", "every node killed", "power cut",
-)  # fmt: skip
-"""Faults under which nobody can read the log, or the client's node is not there."""
-
-
-def _unexcused(slow: list[Slow], past: list[Past], blamed: tuple[str, ...]) -> list[Slow]:
+def _unexcused(slow: list[Slow], past: list[Past], blamed: Collection[str]) -> list[Slow]:
     """Late deliveries, the latest first, but those that a fault of a kind in `blamed` excuses."""
     found = [
         one
@@ -135,7 +169,7 @@ def _unexcused(slow: list[Slow], past: list[Past], blamed: tuple[str, ...]) -> l
     return sorted(found, key=lambda one: -one.seconds)
 
 
-def _slowest(slow: list[Slow], past: list[Past], start: float, blamed: tuple[str, ...]) -> str:
+def _slowest(slow: list[Slow], past: list[Past], start: float, blamed: Collection[str]) -> str:
     found = _unexcused(slow, past, blamed)
     if not found:
         return f"below {SLOW_SECONDS:g} s"
@@ -145,7 +179,9 @@ def _slowest(slow: list[Slow], past: list[Past], start: float, blamed: tuple[str
 
 
 def _was_well(past: list[Past]) -> WasWell:
-    harmful = [fault for fault in past if "Redis" not in fault.kind]
+    harmful = [
+        fault for fault in past if fault.kind not in HARMLESS and "Redis" not in fault.kind
+    ]
 
     def was_well(node: int, since: float, until: float) -> bool:
         return not any(fault.touches(node, since, until) for fault in harmful)
@@ -158,31 +194,84 @@ def _outages(past: list[Past]) -> list[tuple[float, float]]:
     return [
         (fault.began, fault.ended)
         for fault in past
-        if fault.kind in ("Postgres killed", "Postgres restarted", "Postgres hung")
-        and fault.ended - fault.began > (6 if fault.kind == "Postgres hung" else 2.5)
+        if fault.ended - fault.began > AWAY_AFTER_SECONDS.get(fault.kind, float("inf"))
     ]
 
 
-def _late(observed: Observations, past: list[Past], start: float) -> list[str]:
+def _blurred(past: list[Past]) -> list[tuple[float, float]]:
+    """Which times of the log say nothing about when it was: its clock was wrong."""
+    return [(fault.began, fault.ended) for fault in past if "clock" in fault.kind]
+
+
+def unserved(
+    states: list[EndState], promotions: list[float], past: list[Past]
+) -> Iterator[str]:
+    """Promotions that no event followed in time, by the times of the log."""
+    times = sorted(seconds_of(event["at"]) for state in states for event in state.log)
+    for promoted in promotions:
+        first = next((at for at in times if at > promoted), float("inf"))
+        if first - promoted > SERVICE_SECONDS and not any(
+            fault.kind == "every node killed" and fault.touches(-1, promoted, first)
+            for fault in past
+        ):
+            yield f"the first event came {first - promoted:.1f} s after a promotion"
+
+
+def _unready(recoveries: Sequence[Recovery], past: list[Past]) -> Iterator[str]:
+    """Nodes that did not have full use of a promoted server in time."""
+    for one in recoveries:
+        if one.seconds > SERVICE_SECONDS and not one.is_excused(past):
+            yield f"node {one.node} was ready {one.seconds:.1f} s after a promotion ({one.kind})"
+
+
+def _late(
+    observed: Observations, past: list[Past], start: float, nodes: Sequence[Node],
+    starvation: Starvation,
+) -> list[str]:  # fmt: skip
     """Events that came late though Postgres answered, and refusals (503) that did.
 
-    A node that is frozen answers when it wakes.
+    A node that is frozen answers when it wakes, one that has no core when it gets one.
     """
     events = [
         f"node {one.node} told {one.room} seq {one.seq} {one.seconds:.1f} s late,"
         f" {one.at - start:.1f} s after the start"
-        for one in _unexcused(observed.slow, past, _NOBODY_COULD_TELL)
+        for one in _unexcused(observed.slow, past, UNTELLABLE)
         if one.seconds > REPAIR_SECONDS
     ]
+    own = [_refusals(node) for node in nodes]
     refusals = [
-        f"node {node}: {answered - asked:.1f} s for a 503, {asked - start:.1f} s after the start"
+        f"node {node}: {seconds:.1f} s for a 503, {asked - start:.1f} s after the start"
+        f" ({starved:.1f} s of it without a core)"
         for node, asked, answered in observed.late_refusals
-        if not any(
+        if (seconds := _own_seconds(own[node], asked, answered))
+        - (starved := starvation.seconds(node, asked, answered)) > REFUSAL_SECONDS
+        and not any(
             fault.kind == "node frozen" and fault.touches(node, asked - 1, answered + 1)
             for fault in past
         )
     ]
     return events + refusals
+
+
+def _refusals(node: Node) -> list[tuple[float, float]]:
+    """(when, seconds) of each 503 by the node's own log and clock."""
+    found = []
+    for line in node.logs().splitlines():
+        if '"request"' in line and "503" in line:
+            with contextlib.suppress(ValueError, KeyError):
+                said = json.loads(line)
+                if said["status"] == 503:
+                    found.append((seconds_of(said["timestamp"]), said["ms"] / 1000))
+    return found
+
+
+def _own_seconds(own: list[tuple[float, float]], asked: float, answered: float) -> float:
+    """How long a refusal took by the node's own clock; by the client's, where it logged none.
+
+    The client's has in it how long the connection waited for a node that was starting.
+    """
+    near = [seconds for when, seconds in own if asked - 0.5 <= when <= answered + 0.5]
+    return max(near, default=answered - asked)
 
 
 def _errors(cluster: Cluster) -> list[str]:
@@ -202,12 +291,14 @@ def _errors(cluster: Cluster) -> list[str]:
 
 
 _NOT_STARTED = re.compile(
-    r"Exception Group Traceback|Application startup failed|PostgreSQL cannot be reached"
+    r"Exception Group Traceback|Application startup failed|PostgreSQL cannot be (reached|used)"
 )
 
 
-async def end_states(cluster: InReach, population: Population) -> list[EndState]:
-    """Every room that was made, as its nodes answer now."""
+async def end_states(
+    cluster: InReach, population: Population, epoch: str = ""
+) -> list[EndState]:
+    """Every room that was made, as its nodes answer now; `epoch`: the one that clients know."""
     states = []
     async with httpx.AsyncClient(
         trust_env=False, timeout=20, headers={"Authorization": f"Bearer {cluster.admin_token}"}
@@ -229,6 +320,7 @@ async def end_states(cluster: InReach, population: Population) -> list[EndState]
                 EndState(
                     room, log, views, {_user(client, log) for client in clients},
                     [(client.user_id, client.seq) for client in clients],
+                    [client.user_id for client in clients if epoch not in ("", client.epoch)],
                 )
             )  # fmt: skip
     return states

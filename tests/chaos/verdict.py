@@ -7,13 +7,13 @@ answer now; it returns a sentence for each promise that was broken.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.domain.events import ROOM, Event, FeedKey
 from coordinator.domain.roster import Roster
-from tests.chaos.client import History, Observations, Stay, seconds_of
+from tests.chaos.client import History, Join, Observations, Stay, seconds_of
 from tests.harness.live_client import Frame
 
 CLOCK_SECONDS = 0.005
@@ -47,7 +47,7 @@ class EndState:
     Attributes:
         log: all its events. views: GET room of each node, in the order of the nodes.
         connected: users with a client that is connected and not marked away.
-        clients: (user, seq) of each of those.
+        clients: (user, seq) of each of those. stale: those of them that were not told the epoch.
     """
 
     room: str
@@ -55,7 +55,31 @@ class EndState:
     views: list[dict[str, Any]]
     connected: set[str]
     clients: list[tuple[str, int | None]]
+    stale: list[str] = field(default_factory=list)
 
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What a failover to a standby that was behind may have taken out of the log.
+
+    Attributes:
+        epoch: the one in which the run ends.
+        windows: from when to when (wall clock) what was written may be gone.
+    """
+
+    epoch: str = ""
+    windows: Sequence[tuple[float, float]] = ()
+
+    def may_hold(self, *times: float) -> bool:
+        """True where everything from these times on may be gone."""
+        return all(any(a <= time <= b for a, b in self.windows) for time in times)
+
+    def frees(self, run: History) -> bool:
+        """True where its client was told to start anew: it took no epoch after those of `run`."""
+        return bool(self.windows) and run.epoch != self.epoch
+
+
+NOTHING_WITHDRAWN = Withdrawn()
 
 WasWell = Callable[[int, float, float], bool]
 """Whether a node, and Postgres for it, was well from one moment to another (wall clock)."""
@@ -67,25 +91,54 @@ def judge(
     grace: float,
     was_well: WasWell,
     outages: list[tuple[float, float]],
+    blurred: Sequence[tuple[float, float]] = (),
+    withdrawn: Withdrawn = NOTHING_WITHDRAWN,
 ) -> list[str]:
-    """One sentence per broken promise, with the room that it was broken in."""
-    broken = list(observed.broken)
+    """One sentence per broken promise, with the room that it was broken in.
+
+    Args:
+        blurred: between which times of the log its clock was wrong: they are compared with no
+            other clock's.
+    """
+    broken = [*observed.broken, *_rooms(states, observed, withdrawn)]
     for state in states:
         name = state.room
         if any(event["seq"] != number for number, event in enumerate(state.log, 1)):
             broken.append(f"{name}: the log has holes: {[e['seq'] for e in state.log]}")
             continue  # nothing else can be said of it
+        sharp = _sharp(state.log, blurred)
         checks = (
             _log(state.log, grace),
-            _histories(state.log, observed.histories.get(name, [])),
+            _histories(state.log, observed.histories.get(name, []), withdrawn),
             _rosters(state),
-            _leaves(state.log, observed.stays.get(name, [])),
-            _hasty(state.log, outages),
-            _absences(state.log, observed.stays.get(name, []), was_well),
-            _joins(state.log, [j for j in observed.joins if j[0] == name]),
+            _leaves(sharp, observed.stays.get(name, [])),
+            _hasty(sharp, outages),
+            _absences(sharp, observed.stays.get(name, []), was_well),
+            _joins(state.log, [j for j in observed.joins if j.room == name], withdrawn),
         )
         broken += [f"{name}: {sentence}" for check in checks for sentence in check]
     return broken
+
+
+def _sharp(log: list[Frame], blurred: Sequence[tuple[float, float]]) -> list[Frame]:
+    """The log without departures whose times, or whose absence's times, say nothing."""
+
+    def is_blurred(*times: float) -> bool:
+        return any(since <= time <= until for time in times for since, until in blurred)
+
+    sharp, vague = [], set()
+    for event in log:
+        user = event.get("participant", {}).get("userId", "")
+        at = seconds_of(event["at"])
+        if event["type"] == "participant_away":
+            vague.discard(user)
+            if is_blurred(at, seconds_of(event["leaveAt"])):
+                vague.add(user)
+                continue
+        elif event["type"] == "participant_left" and (user in vague or is_blurred(at)):
+            continue
+        sharp.append(event)
+    return sharp
 
 
 def _log(log: list[Frame], grace: float) -> Iterator[str]:
@@ -120,8 +173,24 @@ def _log(log: list[Frame], grace: float) -> Iterator[str]:
             yield f"{kind} {seq} of {user} comes before its deadline"
 
 
-def _histories(log: list[Frame], runs: list[History]) -> Iterator[str]:
-    """Each client's history is a piece of the log, and begins with the state of its seq."""
+def _rooms(
+    states: list[EndState], observed: Observations, withdrawn: Withdrawn
+) -> Iterator[str]:
+    """A room whose making was answered is there."""
+    there = {state.room for state in states}
+    for room, made in observed.made.items():
+        if room not in there and not withdrawn.may_hold(made):
+            yield f"{room} was made, and is not there"
+
+
+def _histories(
+    log: list[Frame], runs: list[History], withdrawn: Withdrawn
+) -> Iterator[str]:
+    """Each client's history is a piece of the log, and begins with the state of its seq.
+
+    What a failover took out of the log has been withdrawn: its client was told of no later epoch
+    on top of it.
+    """
     at_seq: dict[int, list[History]] = defaultdict(list)
     for run in runs:
         if run.snapshot is not None:
@@ -129,16 +198,22 @@ def _histories(log: list[Frame], runs: list[History]) -> Iterator[str]:
         for position, frame in enumerate(run.events):
             seq = run.seq + 1 + position
             if seq > len(log) or frame != log[seq - 1]:
-                yield f"a client was told {frame} where the log has seq {seq}"
+                if not (withdrawn.frees(run) and withdrawn.may_hold(seconds_of(frame["at"]))):
+                    yield f"a client was told {frame} where the log has seq {seq}"
                 break
     roster = Roster(room={})
     for event in log:
         roster.apply(_event(event))
         for run in at_seq.pop(event["seq"], ()):
-            if run.snapshot != roster.snapshot():
+            if run.snapshot != roster.snapshot() and not _is_withdrawn(run, withdrawn):
                 yield f"the snapshot of seq {run.seq} is not its log: {run.snapshot}"
-    for seq in at_seq:
-        yield f"a snapshot claims seq {seq}, the log ends at {len(log)}"
+    for seq, rest in at_seq.items():
+        if not all(_is_withdrawn(run, withdrawn) for run in rest):
+            yield f"a snapshot claims seq {seq}, the log ends at {len(log)}"
+
+
+def _is_withdrawn(run: History, withdrawn: Withdrawn) -> bool:
+    return withdrawn.frees(run) and withdrawn.may_hold(run.began)
 
 
 def _rosters(state: EndState) -> Iterator[str]:
@@ -161,6 +236,8 @@ def _rosters(state: EndState) -> Iterator[str]:
     for person in people:
         if person["connection"] == "away":
             yield f"{person['userId']} is away for longer than the grace"
+    for user in state.stale:
+        yield f"a connection of {user} was not told the epoch"
     for user, seq in state.clients:
         if seq != len(state.log):
             yield f"a connection of {user} stands at {seq}, the log at {len(state.log)}"
@@ -217,13 +294,17 @@ def _absences(log: list[Frame], stays: list[Stay], was_well: WasWell) -> Iterato
                 yield f"participant_away {event['seq']} of {user}, who was connected"
 
 
-def _joins(log: list[Frame], joins: list[tuple[str, str, str, int]]) -> Iterator[str]:
+def _joins(log: list[Frame], joins: list[Join], withdrawn: Withdrawn) -> Iterator[str]:
     """A join that was answered stands in the log."""
-    for _, guest_id, name, seq in joins:
-        event = log[seq - 1] if seq <= len(log) else {}
+    for join in joins:
+        event = log[join.seq - 1] if join.seq <= len(log) else {}
         who = event.get("participant", {})
-        if event.get("type") != "participant_joined" or who.get("userId") != guest_id:
-            yield f"the join of {guest_id} ({name}) was answered with seq {seq}, not in the log"
+        stands = event.get("type") == "participant_joined" and who.get("userId") == join.guest_id
+        if not stands and not withdrawn.may_hold(join.answered):
+            yield (
+                f"the join of {join.guest_id} ({join.name}) was answered with seq {join.seq},"
+                " not in the log"
+            )
 
 
 def ghosts(
