@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.simulation import scale
 from tests.simulation.bugs import BUGS, Plant, planted
 from tests.simulation.world import history_of, quietly
 
@@ -43,3 +44,14 @@ def test_a_seed_is_one_history_to_the_letter() -> None:
 def test_a_planted_bug_is_found(bug: Plant) -> None:
     with planted(bug):
         assert any(history_of(seed).broken for seed in range(MOST_HISTORIES_PER_BUG))
+
+
+def test_a_node_hears_hardly_more_than_it_needs_and_pays_for_what_is_open() -> None:
+    """At ten nodes a third of all rooms is open on each: hearing it all would be three times that.
+    """
+    small, ten = scale.counted(3), scale.counted(10)
+
+    assert ten.needing <= ten.hearing < 0.95 * ten.layout.nodes
+    assert ten.foreign_per_node < ten.layout.events_per_second / 3
+    of_each = [scale.asked_per_second(one.layout)[0] for one in (small, ten)]
+    assert of_each[1] < 1.5 * of_each[0], "what a node asks does not grow with the nodes"

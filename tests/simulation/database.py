@@ -33,6 +33,18 @@ class StoredRoom:
     """session id -> (user id, node)."""
     past: list[bytes] = field(default_factory=list)
     """Room, length of the log and rows as they were before each change."""
+    present: bytes = b""
+    """The same, as they are now."""
+
+    def keep(self) -> None:
+        """Notes what is now, for a standby that will not have what comes."""
+        self.present = pickle.dumps((self.room, len(self.log), self.rows), protocol=5)
+
+    def go_back(self) -> None:
+        """Is again what it was before its last change."""
+        self.present = self.past.pop()
+        self.room, length, self.rows = pickle.loads(self.present)
+        del self.log[length:]
 
 
 class Database:
@@ -62,6 +74,7 @@ class Database:
         events = list(room.events)
         room.forget_changes()
         self.rooms[room_id] = StoredRoom(room, events)
+        self.rooms[room_id].keep()
         return events
 
     async def carry_out(self, command: Command[Any]) -> tuple[Any, list[Event]]:
@@ -71,11 +84,11 @@ class Database:
         if stored is None:
             raise RoomNotFound
         room = stored.room
-        before = pickle.dumps((room, len(stored.log), stored.rows))
         room.now, room.epoch = max(self.now(), room.last_at), self.epoch
         answer = command.decide(room, self.policy)
-        if room.is_changed:
-            stored.past.append(before)
+        is_changed = room.is_changed
+        if is_changed:
+            stored.past.append(stored.present)
             for session, user, node in room.opened:
                 stored.rows[session] = (user, node)
             for session in room.closed:
@@ -83,6 +96,8 @@ class Database:
         events = list(room.events)
         stored.log += events
         room.forget_changes()
+        if is_changed:
+            stored.keep()
         return answer, events
 
     def fail_over(self, behind: int) -> None:
@@ -91,8 +106,7 @@ class Database:
         for stored in self.rooms.values():
             for _ in range(self.chance.randint(0, behind)):
                 if stored.past:
-                    stored.room, length, stored.rows = pickle.loads(stored.past.pop())
-                    del stored.log[length:]
+                    stored.go_back()
 
     def overdue(self) -> list[tuple[str, str]]:
         """Participants whose deadline has passed, as the reaper's index gives them."""
