@@ -361,6 +361,43 @@ async def test_a_node_hears_the_channels_of_its_open_feeds_alone(town: Town) -> 
     assert other.ear.events[-1] == event(7, "room_mine")
 
 
+async def test_nodes_that_spread_feeds_otherwise_hear_each_other(town: Town) -> None:
+    """A deployment goes from one channel to many, one node after the other."""
+    mine = FeedKey(ROOM, "room_mine")
+    one = await town.node(channels=1)
+    one.ear.open = [mine]
+    await one.bus.listen(mine)
+
+    other = await town.node(channels=4096)
+    other.ear.open = [mine]
+    await other.bus.listen(mine)
+    await one.knows(other)
+    await one.until(lambda: one.bus._channels.spreads == (1, 4096))
+    one.bus.publish([event(1, "room_mine")], 1.0)
+    await other.until(lambda: bool(other.ear.events))
+    other.bus.publish([event(2, "room_mine")], 1.0)
+    await one.until(lambda: bool(one.ear.events))
+
+    # As the version before does, which knows its own way alone.
+    seen = len(other.ear.events)
+    one.bus._channels.spread(1, set())
+    one.bus.publish([event(3, "room_mine")], 1.0)
+    await other.until(lambda: len(other.ear.events) > seen)
+
+
+async def test_a_node_of_another_spread_makes_open_feeds_heard_there(town: Town) -> None:
+    mine = FeedKey(ROOM, "room_mine")
+    one = await town.node(channels=64)
+    one.ear.open = [mine]
+    await one.bus.listen(mine)
+
+    other = await town.node(channels=4096)
+    await one.knows(other)
+    await one.until(lambda: one.bus.links.all()[0]._confirmed >= one.bus._channels.of(mine))
+
+    assert one.bus._channels.spreads == (64, 4096)
+
+
 async def test_a_bad_message_costs_one_message(town: Town) -> None:
     one, other = await town.node(), await town.node()
     await other.knows(one)

@@ -17,7 +17,7 @@ from coordinator.domain.room import Lifespan
 from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
-from coordinator.store.nodes import ORPHANS, OVERDUE, Nodes, overdue_rooms_by
+from coordinator.store.nodes import ORPHANS, OVERDUE, OWN, Nodes, overdue_rooms_by
 
 ROOMS = 5_000
 CONNECTIONS = 25_000
@@ -58,9 +58,7 @@ SCANS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "rooms without their host": (overdue_rooms_by("host_absent_since"), (timedelta(hours=1), 500)),
     "empty rooms": (overdue_rooms_by("empty_since"), (timedelta(hours=1), 500)),
     "old rooms": (overdue_rooms_by("created_at"), (timedelta(hours=1), 500)),
-    "own connections": (
-        "SELECT id, room_id, user_id FROM connections WHERE boot = $1", ("node_1",)
-    ),
+    "own connections": (OWN, ("node_1", "", 500)),
 }  # fmt: skip
 
 

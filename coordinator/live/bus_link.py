@@ -8,7 +8,6 @@ half-open connection says nothing for ever), and is made anew.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +24,8 @@ PROBE_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 RETRY_SECONDS = 0.3
 SUBSCRIBE_SECONDS = 3.0
+LISTEN_SECONDS = 0.3
+"""How long the opening of a feed waits for its channel."""
 CREDIT_SECONDS = 1.5
 """A link that was just made counts as one that heard the judge so long ago."""
 STALL_SECONDS = 2.0
@@ -68,6 +69,7 @@ class BusLink:
         self._on_change = on_change
         self._connection: RedisConnection | None = None
         self._confirmed: set[bytes] = set()
+        self._is_late = False
         self._heard_at = float("-inf")
         is_cluster = target.kind == "cluster"
         self._verbs = (
@@ -89,14 +91,25 @@ class BusLink:
         if self._connection is not None:
             self._connection.send(command(self._verbs[2], channel, message))
 
-    async def listen(self, channel: bytes) -> None:
-        """Hears a channel from when this returns; where the link is down, from when it is made."""
-        self.wanted.add(channel)
-        if self._connection is not None and channel not in self._confirmed:
-            # A failure is the link on its way down: what was missed is polled for then.
-            with contextlib.suppress(OSError, TimeoutError):
-                await self._connection.subscribe(self._verbs[0], [channel])
-                self._confirmed.add(channel)
+    async def listen(self, channels: Iterable[bytes]) -> None:
+        """Hears channels from when this returns; where the link is down, from when it is made.
+
+        Nobody waits for long for a server that hesitates: then they are heard from the next echo
+        on, and what was missed is polled for.
+        """
+        new = set(channels)
+        self.wanted |= new
+        new -= self._confirmed
+        connection = self._connection
+        if connection is None or not new:
+            return
+        try:
+            await connection.subscribe(self._verbs[0], new, seconds=LISTEN_SECONDS)
+            self._confirmed |= new
+        except TimeoutError:
+            self._is_late = True
+        except OSError:
+            pass  # the link is on its way down: what was missed is polled for then
 
     def set_wanted(self, channels: Iterable[bytes]) -> None:
         """Hears these channels and no others; new ones from soon on."""
@@ -167,9 +180,9 @@ class BusLink:
 
     def _take(self, kind: bytes, channel: bytes, message: bytes) -> None:
         if channel == self._echo:
-            was_silent = not self.hears_itself
-            self._heard_at = time.monotonic()
-            if was_silent:
+            is_news = not self.hears_itself or self._is_late
+            self._heard_at, self._is_late = time.monotonic(), False
+            if is_news:
                 self._on_change()
         elif kind == b"sunsubscribe":
             if channel in self.wanted and self._connection is not None:

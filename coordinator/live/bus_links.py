@@ -63,12 +63,11 @@ class BusLinks:
         entry = self.by_server.get(self._servers.server_of(channel))
         return entry[0] if entry else None
 
-    async def listen(self, channel: bytes) -> None:
-        """Hears a channel from when this returns; where its server is away, from its return."""
-        self.wanted.add(channel)
-        link = self.of(channel)
-        if link is not None:
-            await link.listen(channel)
+    async def listen(self, channels: set[bytes]) -> None:
+        """Hears channels from when this returns; where their server is away, from its return."""
+        self.wanted |= channels
+        for link in self.all():
+            await link.listen([channel for channel in channels if self.of(channel) is link])
 
     def drop(self, channels: set[bytes]) -> None:
         """Hears no more of these channels."""

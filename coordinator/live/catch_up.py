@@ -31,6 +31,7 @@ log = structlog.get_logger()
 POLL_SECONDS = 3.0
 DEGRADED_POLL_SECONDS = 1.0
 POLL_CHUNK = 1000
+PROVE_CHUNK = 200
 LATE_SECONDS = 0.03
 """How long the reader waits for an event that is mostly on its way already."""
 RETRY_SECONDS = 0.3
@@ -164,8 +165,8 @@ class CatchUp:
             try:
                 for kind, source in self._sources.items():
                     feeds = [feed for feed in frozen if feed.key.kind == kind]
-                    for start in range(0, len(feeds), POLL_CHUNK):
-                        await self._prove_chunk(source, feeds[start : start + POLL_CHUNK], epoch)
+                    for start in range(0, len(feeds), PROVE_CHUNK):
+                        await self._prove_chunk(source, feeds[start : start + PROVE_CHUNK], epoch)
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:

@@ -24,6 +24,8 @@ class KnownNodes:
     Attributes:
         node_epochs: theirs.
         older: those of them that are of the version before and sign nothing.
+        spreads: over how many channels the others spread feeds; one number, unless a deployment
+            is on its way from one to another.
     """
 
     def __init__(self, nodes: Nodes) -> None:
@@ -32,6 +34,7 @@ class KnownNodes:
         self._asked = asyncio.Event()
         self.node_epochs: set[str] = set()
         self.older: set[str] = set()
+        self.spreads: set[int] = set()
 
     def knows(self, node_epoch: str) -> bool:
         """True for a holder; anybody else is looked up soon."""
@@ -44,12 +47,16 @@ class KnownNodes:
         """Somebody spoke who may be of an older version: looks soon."""
         self._asked.set()
 
+    async def look(self) -> bool:
+        """Looks now; True where the list has grown. Survives an outage of Postgres."""
+        before = self.node_epochs
+        await self._loop.pass_once()
+        return bool(self.node_epochs - before)
+
     async def run(self, on_new: Callable[[], None]) -> None:
         """Keeps the list, until cancelled; `on_new` hears that it has grown."""
         while True:
-            before = self.node_epochs
-            await self._loop.pass_once()
-            if self.node_epochs - before:
+            if await self.look():
                 on_new()
             await asyncio.sleep(ASK_SECONDS)
             try:
@@ -67,4 +74,5 @@ class KnownNodes:
         """
         holders = await self._nodes.holders()
         self.node_epochs = set(holders)
-        self.older = {node_epoch for node_epoch, speaks in holders.items() if speaks < SPEAKS}
+        self.older = {epoch for epoch, holder in holders.items() if holder.speaks < SPEAKS}
+        self.spreads = {each.channels for each in holders.values() if each.speaks >= SPEAKS}

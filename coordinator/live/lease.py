@@ -57,6 +57,7 @@ class Lease:
     Attributes:
         node_epoch: the id of this run of the node; a new one where it had been declared dead.
         was_regained: set when a lease that had run out is held again.
+        channels: over how many of the bus this node spreads feeds: the others learn it from here.
     """
 
     def __init__(self, nodes: Nodes, sockets: Sockets, *, name: str) -> None:
@@ -65,6 +66,7 @@ class Lease:
         self._name = name
         self.node_epoch = new_node_epoch()
         self.was_regained = asyncio.Event()
+        self.channels = 1
         self._renewing = Loop(self.renew, name="renew", seconds=RENEW_SECONDS)
         self._watching = Loop(self.move_if_cut_off, name="cut_off", seconds=WATCH_SECONDS)
         self._good_until = float("-inf")
@@ -124,7 +126,7 @@ class Lease:
             Unavailable: Postgres is away.
         """
         asked_at = time.monotonic()
-        await self._nodes.enter(self.node_epoch, self._name, LEASE)
+        await self._nodes.enter(self.node_epoch, self._name, LEASE, channels=self.channels)
         self._note_answer(asked_at)
 
     async def leave(self) -> None:

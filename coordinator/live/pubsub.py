@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-import zlib
 from collections.abc import Sequence
 
 import structlog
@@ -22,6 +21,7 @@ from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import Event, FeedKey
 from coordinator.live import legacy_bus
 from coordinator.live.bus_audience import Feeds, Senders, Sessions
+from coordinator.live.bus_channels import FeedChannels
 from coordinator.live.bus_health import BEACON_SECONDS, BusHealth
 from coordinator.live.bus_links import BusLinks
 from coordinator.live.bus_messages import (
@@ -78,8 +78,7 @@ class Bus:
     ) -> None:
         target = parse_redis_url(url)
         self.links = BusLinks(target, prefix, on_message=self._take, on_change=self._look_at_links)
-        self._prefix = prefix
-        self._channels = 1
+        self._channels = FeedChannels(prefix)
         self._lease = lease
         self._known = known
         self._epochs = epochs
@@ -99,20 +98,21 @@ class Bus:
         self._pending_count = 0
         self._pending_since = 0.0
         self._filled = asyncio.Event()
+        self._widened = asyncio.Event()
         self._looked_at = self._doubted_at = float("-inf")
         self._ignored: set[str] = set()
         self.health = BusHealth(lease, judge, self.links.all, self._health_changed)
 
     def spread_over(self, channels: int) -> None:
-        """Over how many channels feeds are spread: the same on all nodes. Before `run`."""
-        self._channels = channels
-        if channels == 1:
-            self.links.wanted.add(self._channel(0))
+        """Over how many channels this node spreads feeds. Before the lease is taken, and `run`."""
+        self._lease.channels = channels
+        self._channels.spread(channels, set())
+        self.links.wanted |= self._channels.used(())
 
     @property
     def needs_hints(self) -> bool:
         """True where a node does not hear of every event: who tells webhooks needs hints."""
-        return self._channels > 1
+        return max(self._channels.spreads) > 1
 
     def is_down(self) -> bool:
         """True while some server does not carry the bus (`bus_health.py`)."""
@@ -132,8 +132,9 @@ class Bus:
         if not self._pending:
             self._pending_since = committed
         for event in events:
-            channel = self._channel_of(event.feed)
-            self._pending.setdefault(channel, []).append(legacy_bus.wire(event))
+            wire = legacy_bus.wire(event)
+            for channel in self._channels.of(event.feed):
+                self._pending.setdefault(channel, []).append(wire)
         self._pending_count += len(events)
         self._filled.set()
 
@@ -157,19 +158,11 @@ class Bus:
     async def hear_hints(self) -> None:
         """From now on this node hears hints, too."""
         if self._hints not in self.links.wanted:
-            await self.links.listen(self._hints)
+            await self.links.listen({self._hints})
 
     @property
     def _me(self) -> str:
         return self._lease.node_epoch
-
-    def _channel(self, number: int) -> bytes:
-        return f"{self._prefix}:feeds:{{{number}}}".encode()
-
-    def _channel_of(self, feed: FeedKey) -> bytes:
-        if self._channels == 1:
-            return self._channel(0)
-        return self._channel(zlib.crc32(f"{feed.kind}:{feed.id}".encode()) % self._channels)
 
     def _say(self, channel: bytes, message: Message) -> None:
         self._publish(channel, self._signer.seal(channel, message))
@@ -204,7 +197,26 @@ class Bus:
 
         Where its server is away it is heard from when that is back.
         """
-        await self.links.listen(self._channel_of(feed))
+        await self.links.listen(self._channels.of(feed))
+
+    def _nodes_changed(self) -> None:
+        """A node has come. Where it spreads feeds otherwise, both ways are used from now on."""
+        if self._channels.spread(self._lease.channels, self._known.spreads):
+            log.info("bus_spreads", channels=list(self._channels.spreads))
+            self._widened.set()
+        if self._feeds is not None:
+            self._feeds.poll_now()
+
+    async def _widen(self) -> None:
+        """Hears open feeds in a way that was not known when they opened."""
+        while True:
+            await self._widened.wait()
+            self._widened.clear()
+            await self.links.listen(self._used())
+            self._nodes_changed()
+
+    def _used(self) -> set[bytes]:
+        return self._channels.used(self._feeds.open_keys() if self._feeds is not None else ())
 
     def _take(self, channel: bytes, data: bytes) -> None:
         if self._signer.is_own(data):
@@ -309,12 +321,15 @@ class Bus:
     async def run(self, feeds: Feeds, sessions: Sessions, senders: Senders) -> None:
         """Keeps the bus connected, until cancelled. Survives every error of Redis."""
         self._feeds, self._sessions, self._senders = feeds, sessions, senders
+        await self._known.look()  # before anything is said: how do the others hear?
+        self._nodes_changed()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send())
                 tasks.create_task(self._beacon())
                 tasks.create_task(self._sweep())
-                tasks.create_task(self._known.run(feeds.poll_now))
+                tasks.create_task(self._widen())
+                tasks.create_task(self._known.run(self._nodes_changed))
                 tasks.create_task(self.links.run())
         finally:
             self.health.look()
@@ -325,9 +340,7 @@ class Bus:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._replays.forget_all_but(self._known.node_epochs | {self._me})
-            if self._channels == 1 or self._feeds is None:
-                continue
-            used = {self._channel_of(key) for key in self._feeds.open_keys()}
-            unused = self.links.wanted - used - {self._control, self._hints, self._legacy}
+            self._channels.spread(self._lease.channels, self._known.spreads)
+            unused = self.links.wanted - self._used() - {self._control, self._hints, self._legacy}
             gone, lonely = unused & lonely, unused
             self.links.drop(gone)

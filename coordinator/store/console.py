@@ -158,7 +158,7 @@ class ConsoleSessions:
         await self._database.execute(
             f"""
             DELETE FROM {table} WHERE {key} IN (
-                SELECT {key} FROM {table} WHERE expires_at < clock_timestamp()
+                SELECT {key} FROM {table} WHERE expires_at < (SELECT clock_timestamp())
                 LIMIT {_PURGED_AT_ONCE} FOR UPDATE SKIP LOCKED)
             """
         )

@@ -13,7 +13,7 @@ from coordinator.store.database import Database
 from coordinator.store.tables import QrImages
 
 KEEP = timedelta(days=90)
-ROWS = 1_000
+ROWS = 200
 """Pictures that one step deletes at most."""
 
 _SHOWN = (QrImages.name, QrImages.image)
@@ -24,7 +24,7 @@ _SELECT = """
 _BY_DIGEST, _BY_NAME = _SELECT.format(key="digest"), _SELECT.format(key="name")
 _DELETE = f"""
     DELETE FROM qr_images WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM qr_images WHERE asked_at < clock_timestamp() - $1::interval
+        SELECT ctid FROM qr_images WHERE asked_at < (SELECT clock_timestamp()) - $1::interval
         LIMIT {ROWS} FOR UPDATE SKIP LOCKED))
 """
 

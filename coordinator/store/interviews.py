@@ -89,7 +89,9 @@ _MOVED = """
     SELECT known.id, i.last_seq, e.seq IS NOT NULL AS stands
     FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
         AS known (id, seq, epoch, at)
-    LEFT JOIN interviews i ON i.id = known.id
+    LEFT JOIN LATERAL (
+        SELECT last_seq, updated_at FROM interviews i WHERE i.id = known.id OFFSET 0
+    ) i ON true
     LEFT JOIN LATERAL (
         SELECT seq FROM interview_events e
         WHERE e.interview_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
@@ -104,8 +106,12 @@ _STANDING = """
     SELECT known.id
     FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
         AS known (id, seq, epoch, at)
-    JOIN interview_events e ON e.interview_id = known.id AND e.seq = known.seq
-        AND e.epoch = known.epoch AND date_trunc('milliseconds', e.at) = known.at
+    CROSS JOIN LATERAL (
+        SELECT FROM interview_events e
+        WHERE e.interview_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
+            AND date_trunc('milliseconds', e.at) = known.at
+        OFFSET 0
+    ) e
 """
 
 

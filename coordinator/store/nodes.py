@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.domain.room import Lifespan
 from coordinator.store.database import Database
@@ -41,11 +41,20 @@ ORPHANS = """
     LIMIT $1
 """
 
+# `(SELECT clock_timestamp())`, here and wherever an index is walked: the function alone is asked
+# for each row, and where it says no to all of them the whole index is read.
 OVERDUE = f"""
     SELECT room_id, user_id FROM interview_participants
-    WHERE leave_at <= clock_timestamp() AND {_IS_WATCHING}
+    WHERE leave_at <= (SELECT clock_timestamp()) AND {_IS_WATCHING}
     ORDER BY leave_at LIMIT $3
 """
+
+
+OWN = """
+    SELECT id, room_id, user_id FROM connections WHERE boot = $1 AND id > $2 ORDER BY id LIMIT $3
+"""
+PAGE = 500
+"""Of a node's connections, in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,13 @@ class StoredConnection:
     user_id: str
 
 
+class Holder(NamedTuple):
+    """What a node that holds a lease says on the bus, and over how many channels."""
+
+    speaks: int
+    channels: int
+
+
 class Nodes:
     """Reads and writes leases. Every method raises `Unavailable` where Postgres is away."""
 
@@ -66,15 +82,21 @@ class Nodes:
         self._lease = database.line(is_vital=True)
         self._judge = database.line()
 
-    async def enter(self, node_epoch: str, name: str, lease: timedelta) -> None:
-        """A run of a node begins; its lease is good from now on."""
+    async def enter(
+        self, node_epoch: str, name: str, lease: timedelta, *, channels: int = 1
+    ) -> None:
+        """A run of a node begins; its lease is good from now on.
+
+        Args:
+            channels: over how many of the bus it spreads feeds; the others are told by this.
+        """
         await self._lease.execute(
             """
-            INSERT INTO nodes (boot, name, lease_until, held_since, speaks)
-            VALUES ($1, $2, clock_timestamp() + $3::interval, clock_timestamp(), $4)
+            INSERT INTO nodes (boot, name, lease_until, held_since, speaks, channels)
+            VALUES ($1, $2, clock_timestamp() + $3::interval, clock_timestamp(), $4, $5)
             ON CONFLICT (boot) DO UPDATE SET lease_until = excluded.lease_until
             """,
-            node_epoch, name[:100], lease, SPEAKS,
+            node_epoch, name[:100], lease, SPEAKS, channels,
         )  # fmt: skip
 
     async def renew(
@@ -105,12 +127,12 @@ class Nodes:
         """A run of a node ends in order."""
         await self._lease.execute("DELETE FROM nodes WHERE boot = $1", node_epoch)
 
-    async def holders(self) -> dict[str, int]:
-        """The nodes whose lease is good, and what each speaks on the bus."""
+    async def holders(self) -> dict[str, Holder]:
+        """The nodes whose lease is good, and how each uses the bus."""
         rows = await self._lease.fetch(
-            "SELECT boot, speaks FROM nodes WHERE lease_until > clock_timestamp()"
+            "SELECT boot, speaks, channels FROM nodes WHERE lease_until > clock_timestamp()"
         )
-        return {row["boot"]: row["speaks"] for row in rows}
+        return {row["boot"]: Holder(row["speaks"], row["channels"]) for row in rows}
 
     async def is_somebody_deaf(self, seconds: timedelta) -> bool:
         """True where a node with a good lease has not heard the judge for so long."""
@@ -159,12 +181,15 @@ class Nodes:
         return _connections(await self._judge.fetch(ORPHANS, limit))
 
     async def connections(self, node_epoch: str) -> list[StoredConnection]:
-        """The connections that this run of a node owns."""
-        return _connections(
-            await self._judge.fetch(
-                "SELECT id, room_id, user_id FROM connections WHERE boot = $1", node_epoch
-            )
-        )
+        """The connections that this run of a node owns; all that are there all the while."""
+        found: list[StoredConnection] = []
+        while len(found) % PAGE == 0:
+            after = found[-1].session_id if found else ""
+            page = await self._judge.fetch(OWN, node_epoch, after, PAGE)
+            if not page:
+                break
+            found += _connections(page)
+        return found
 
     async def crowded(self, people: list[tuple[str, str]], most: int) -> set[tuple[str, str]]:
         """Of participants (room, user), those with `most` connections or more."""
@@ -203,7 +228,7 @@ def overdue_rooms_by(since: str) -> str:
     """SQL: the active rooms of which `since` is too long ago, the longest first; by an index."""
     return f"""
         SELECT room_id FROM interview_rooms
-        WHERE status = 'active' AND {since} < clock_timestamp() - $1::interval
+        WHERE status = 'active' AND {since} < (SELECT clock_timestamp()) - $1::interval
         ORDER BY {since} LIMIT $2
     """
 

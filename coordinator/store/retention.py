@@ -26,7 +26,7 @@ from typing import Any
 
 from coordinator.store.database import Database
 
-ROWS = 1_000
+ROWS = 500
 WINDOW = 50
 WALK_SECONDS = 3600.0
 
@@ -57,13 +57,13 @@ _START = (datetime(1970, 1, 1, tzinfo=UTC), "")
 _OLD_ROOMS = f"""
     SELECT r.room_id AS id, r.ended_at AS aged_at, {ROOM_IS_NEEDED} AS is_needed
     FROM interview_rooms r
-    WHERE r.status = 'ended' AND r.ended_at < clock_timestamp() - $1::interval
+    WHERE r.status = 'ended' AND r.ended_at < (SELECT clock_timestamp()) - $1::interval
         AND (r.ended_at, r.room_id) > ($2::timestamptz, $3::varchar)
     ORDER BY r.ended_at, r.room_id LIMIT {WINDOW}
 """
 _OLD_INTERVIEWS = f"""
     SELECT i.id, i.updated_at AS aged_at, {INTERVIEW_IS_NEEDED} AS is_needed FROM interviews i
-    WHERE i.status <> 'IN_PROGRESS' AND i.updated_at < clock_timestamp() - $1::interval
+    WHERE i.status <> 'IN_PROGRESS' AND i.updated_at < (SELECT clock_timestamp()) - $1::interval
         AND (i.updated_at, i.id) > ($2::timestamptz, $3::varchar)
     ORDER BY i.updated_at, i.id LIMIT {WINDOW}
 """

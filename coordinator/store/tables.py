@@ -134,8 +134,8 @@ class Connections(Table, tablename="connections", db=ENGINE):
 class NodesTable(Table, tablename="nodes", db=ENGINE):
     """One row per running node: its lease. `held_since`: since when it has been held unbroken.
 
-    `speaks`: the version of what it says on the bus. `deaf_since`: since when it has not heard the
-    judge there.
+    `speaks`: the version of what it says on the bus, `channels`: over how many it spreads feeds
+    there. `deaf_since`: since when it has not heard the judge there.
     """
 
     boot = Varchar(32, primary_key=True)
@@ -143,6 +143,7 @@ class NodesTable(Table, tablename="nodes", db=ENGINE):
     lease_until = Timestamptz()
     held_since = Timestamptz()
     speaks = SmallInt()
+    channels = Integer()
     deaf_since = Timestamptz(null=True, default=None)
 
 

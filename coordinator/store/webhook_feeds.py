@@ -132,7 +132,7 @@ _DUE = {
         WHERE r.{key} IN (
             SELECT d.feed_id FROM webhook_feeds d
             WHERE d.webhook_id = $1 AND d.kind = '{kind}'
-                AND d.retry_at < clock_timestamp() + interval '{SOON_SECONDS} seconds'
+                AND d.retry_at < (SELECT clock_timestamp()) + interval '{SOON_SECONDS} seconds'
             ORDER BY d.retry_at LIMIT $4)
         """,
     )
@@ -159,7 +159,7 @@ _ACTIVE_ROOMS = _behind(
 _LATELY_ENDED_ROOMS = _behind(
     ROOM,
     """
-    WHERE r.status = 'ended' AND r.ended_at > clock_timestamp() - interval '1 minute'
+    WHERE r.status = 'ended' AND r.ended_at > (SELECT clock_timestamp()) - interval '1 minute'
     ORDER BY r.ended_at LIMIT $4
     """,
 )
