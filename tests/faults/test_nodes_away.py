@@ -13,6 +13,7 @@ from tests.harness.people import (
     Guest,
     Host,
 )
+from tests.harness.promises import wall_clock
 
 
 async def test_a_killed_nodes_people_are_away_then_left_unless_they_return(
@@ -26,13 +27,14 @@ async def test_a_killed_nodes_people_are_away_then_left_unless_they_return(
     await stays_out.connects(at=b)
     await watching.until(lambda: list(watching.people.values()).count("online") == 3)
 
-    killed = time.monotonic()
+    killed = time.time()
     b.node.kill()
-    await watching.sees("participant_away", LEASE_NOTICED, user_id=stays_out.user_id)
-    assert time.monotonic() - killed < patient(LEASE_NOTICED)
+    away = await watching.sees("participant_away", LEASE_NOTICED, user_id=stays_out.user_id)
+    assert wall_clock(away["at"]) - killed < LEASE_NOTICED
     back = await returns.connects(at=a)
     left = await watching.sees("participant_left", GRACE + 2.5)
-    assert time.monotonic() - killed < patient(LEASE_NOTICED + GRACE + 2)
+    assert 0 <= wall_clock(left["at"]) - wall_clock(away["leaveAt"]) < 2
+    assert wall_clock(left["at"]) - killed < LEASE_NOTICED + GRACE + 2
     assert left["participant"]["userId"] == stays_out.user_id
     await asyncio.sleep(GRACE)
     await back.hears_pong()
@@ -78,7 +80,7 @@ async def test_a_frozen_node_does_not_fight_when_it_wakes(two: tuple[Api, Api], 
     finally:
         b.node.wake()
     assert await old.is_put_out() == 4201
-    await becomes(b, "ready", within=5)
+    await becomes(b, "ready")
     assert (await b.get("/health/ready")).json()["node"] != before
     await asyncio.sleep(1)
     await new.hears_pong()
@@ -102,7 +104,7 @@ async def test_a_draining_node_sends_everybody_elsewhere_and_nobody_leaves(
         assert await live.is_put_out() == 4200
         assert live.frames[-1]["afterMs"] >= 0
         await guest.connects(at=a, since=live.seq)
-    assert await asyncio.to_thread(b.node.process.wait, 6) == 0
+    assert await asyncio.to_thread(b.node.process.wait, patient(10)) == 0
     await asyncio.sleep(GRACE + 1)
     assert set(watching.people.values()) == {"online"}
     assert "participant_left" not in {event["type"] for event in watching.history}

@@ -8,11 +8,18 @@ import socket
 from tests.harness.node import Node
 from tests.harness.wire import upgrade
 
+RawSocket = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-async def raw_socket(
-    node: Node, room: str, token: str | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+
+async def raw_socket(node: Node, room: str, token: str | None) -> RawSocket:
     """A websocket as bytes, upgraded; with a small receive buffer."""
+    reader, writer = await asks_for_upgrade(node, room, token)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def asks_for_upgrade(node: Node, room: str, token: str | None) -> RawSocket:
+    """The same, before the node has answered."""
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     small.setblocking(False)
@@ -21,7 +28,6 @@ async def raw_socket(
     headers = () if token is None else (f"Authorization: Bearer {token}",)
     path = f"/api/interview/room/{room}/live"
     writer.write(upgrade(f"127.0.0.1:{node.port}", path, headers))
-    await reader.readuntil(b"\r\n\r\n")
     return reader, writer
 
 

@@ -9,7 +9,7 @@ from websockets.asyncio.client import connect
 
 from coordinator.store.database import Database
 from tests.harness.node import Deployment
-from tests.harness.observing import metrics
+from tests.harness.observing import comes_true, metrics
 from tests.harness.people import Api, Guest, Host, Live, bearer
 
 
@@ -39,6 +39,11 @@ async def test_places_are_taken_before_anything_is_waited_for(
     assert await (await narrow.watch(room, host.token)).is_put_out() == 4100
     assert [live.frames for live in waiting] == [[], [], []]
     await waiting[0].vanishes()
+
+    async def has_noticed() -> bool:
+        return (await metrics(narrow))["coordinator_tcp_connections"] <= 3  # this one's among them
+
+    await comes_true(has_noticed)
     await host.connects(room, at=narrow)
     await narrow.aclose()
 
