@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -14,8 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import asyncpg
+
 from coordinator.postgres_url import parse_postgres_url
 from coordinator.standins.servers import free_port
+from tests.harness.patience import patient
 
 PROGRAM = shutil.which("pgbouncer")
 START_SECONDS = 20.0
@@ -39,6 +40,7 @@ class PgBouncer:
         self._folder = Path(tempfile.mkdtemp(prefix="coordinator-pgbouncer-", dir="/tmp"))
         self._settings = self._folder / "pgbouncer.ini"
         self._database, self._server = target.database, f"host={host} port={port}{password}"
+        self._user = target.user
         self._login = f"user={target.user}"
         self._rest = (
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\n"
@@ -58,8 +60,11 @@ class PgBouncer:
     async def moves_to(self, database: str) -> None:
         """Another database is behind it from now on; its clients stay connected."""
         self._write(database)
-        self._process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.3)  # it says nowhere that it has read them
+        console = await asyncpg.connect(
+            host="127.0.0.1", port=self.port, user=self._user, database="pgbouncer"
+        )
+        await console.execute("RELOAD")  # it answers when it has read them
+        await console.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -73,7 +78,7 @@ class PgBouncer:
         self._process = subprocess.Popen(
             command, user="nobody" if as_root else None, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + patient(START_SECONDS)
         while time.monotonic() < deadline:
             with socket.socket() as trying:
                 if trying.connect_ex(("127.0.0.1", self.port)) == 0:
