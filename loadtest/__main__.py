@@ -17,7 +17,6 @@ from loadtest.compare import NAMES, compare
 from loadtest.deployment import NotStarted, raise_file_limit
 from loadtest.fanout import fanout
 from loadtest.figures import Result
-from loadtest.http import Answered
 from loadtest.idle import idle
 from loadtest.measure import Bench, CannotMeasure
 from loadtest.presence import presence
@@ -25,9 +24,10 @@ from loadtest.report import page
 from loadtest.rest import rest
 from loadtest.screen import Screen, show
 from loadtest.storm import storm
-from loadtest.watchers import WatchError
 from loadtest.webhooks import webhooks
+from tests.harness.http_lines import Answered
 from tests.harness.node import NodeError
+from tests.harness.watchers import WatchError
 
 NOT_MEASURED = (
     NotStarted, CannotMeasure, NodeError, WatchError, EmbeddedError, Answered, TimeoutError,

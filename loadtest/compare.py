@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from loadtest.deployment import Deployment
 from loadtest.fanout import Shape, scaled
 from loadtest.figures import Result, median
-from loadtest.http import Lines
 from loadtest.measure import Bench, Run, Window, refusals, window
 from loadtest.peers.start import channels_peer, node_peer
 from loadtest.usage import machine
-from loadtest.watch import Opened, Place
+from tests.harness.held import Opened, Place
+from tests.harness.http_lines import Lines
 
 SHAPES = (
     Shape("one join at a time", 1, 1000, 1),

@@ -20,10 +20,10 @@ import httpx
 
 from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
-from loadtest.http import Answered, Lines
-from loadtest.usage import Cores, Parties, pin
-from loadtest.watch import Place
-from tests.harness.node import Node, environment, hired, printed
+from loadtest.usage import Cores, Parties
+from tests.harness.held import Place
+from tests.harness.http_lines import Answered, Lines
+from tests.harness.node import Node, environment, hired, pin, printed
 from tests.harness.wire import Address
 
 OPEN_API_KEY = "loadtest-key-loadtest-key"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from loadtest.figures import Result
-from loadtest.http import Lines
 from loadtest.measure import Bench, Run, Window, describe, refusals, seats, window
-from loadtest.watchers import Watchers
+from tests.harness.http_lines import Lines
+from tests.harness.watchers import Watchers
 
 WARM_SECONDS = 1.0
 

@@ -6,10 +6,10 @@ import asyncio
 import os
 
 from loadtest.figures import Result
-from loadtest.http import Lines
 from loadtest.measure import Bench, Run, describe, guests, refusals
 from loadtest.usage import Usage, memory_kib
-from loadtest.watch import Place
+from tests.harness.held import Place
+from tests.harness.http_lines import Lines
 
 PER_ROOM = 10
 PER_SOURCE = 20_000

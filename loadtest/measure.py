@@ -14,11 +14,14 @@ import msgspec
 
 from loadtest.deployment import Deployment, Given, Source, StartedHere
 from loadtest.figures import Result, rates
-from loadtest.http import Answered, Drive, Driven, Line, Lines, exchange, joins
+from loadtest.http import Drive, Driven, joins
 from loadtest.screen import Screen
-from loadtest.usage import Cores, Usage, machine, pin
-from loadtest.watch import SLOT_NS, Heard, Opened, Place
-from loadtest.watchers import Watchers
+from loadtest.usage import Cores, Usage, machine
+from tests.harness.held import Heard, Opened, Place
+from tests.harness.http_lines import Answered, Line, Lines, exchange
+from tests.harness.node import pin
+from tests.harness.watch import SLOT_NS
+from tests.harness.watchers import Watchers
 from tests.harness.wire import Address
 
 QUIET_SECONDS = 20.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from html import escape
 from math import log
 
-from loadtest.figures import Figure, Histogram, Result
+from loadtest.figures import Figure, Result
 from loadtest.screen import OWNERS
+from tests.harness.histogram import Histogram
 
 WIDTH, HEIGHT, MARGIN = 720, 200, 46
 _MARKS = ((0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"))

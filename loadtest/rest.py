@@ -16,10 +16,11 @@ import msgspec
 
 from loadtest.deployment import OPEN_API_KEY
 from loadtest.figures import Result
-from loadtest.http import Answered, Drive, Driven, Line, Lines, exchange
+from loadtest.http import Drive, Driven
 from loadtest.measure import Bench, Run, describe, not_let_in
 from loadtest.peers.start import node_peer
 from loadtest.usage import Usage
+from tests.harness.http_lines import Answered, Line, Lines, exchange
 
 Requests = Callable[[int], bytes | None]
 

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from loadtest.figures import Result
-from loadtest.http import Lines
 from loadtest.measure import Bench, Run, describe, guests, refusals, seats, window
-from loadtest.watchers import Watchers
+from tests.harness.http_lines import Lines
+from tests.harness.watchers import Watchers
 
 GONE_SECONDS = 15.0
 MISSED_EVENTS = 200

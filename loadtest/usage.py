@@ -89,12 +89,6 @@ class Cores:
         )
 
 
-def pin(cores: frozenset[int], pid: int = 0) -> None:
-    """Keeps a process (0: this one) on these cores; no cores: nothing happens."""
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, cores)
-
-
 def _listed(cores: frozenset[int]) -> str:
     return ", ".join(map(str, sorted(cores)))
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import msgspec
 
-from loadtest.figures import Histogram, Result, median
-from loadtest.http import Drive, Driven, Lines, joins
+from loadtest.figures import Result, median
+from loadtest.http import Drive, Driven, joins
 from loadtest.measure import Bench, CannotMeasure, Run, describe
 from loadtest.usage import Usage
+from tests.harness.histogram import Histogram
+from tests.harness.http_lines import Lines
 
 ROOMS = 200
 PACE_PER_SECOND = 50.0

@@ -18,12 +18,14 @@ import httpx
 import pytest
 
 from loadtest.fanout import SHAPES, scaled
-from loadtest.figures import Figure, Histogram, Result, median, rates
+from loadtest.figures import Figure, Result, median, rates
 from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
-from loadtest.watch import Held, Place, Watcher
+from tests.harness.held import Held, Place
+from tests.harness.histogram import Histogram
 from tests.harness.node import Deployment, Node, hired
 from tests.harness.patience import patient
+from tests.harness.watch import Watcher
 from tests.harness.wire import (
     PING,
     TEXT,

@@ -17,7 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
 from loadtest.deployment import Deployment, NotStarted
-from loadtest.usage import Cores, Parties, pin
+from loadtest.usage import Cores, Parties
+from tests.harness.node import pin
 
 NODE_PACKAGES = (
     "fastify@5", "pg@8", "redis@4", "socket.io@4.8", "@socket.io/redis-adapter@8", "ws@8",

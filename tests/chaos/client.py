@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from loadtest.figures import Histogram
+from tests.harness.histogram import Histogram
 from tests.harness.live_client import Frame, LiveClient
 from tests.harness.wire import Address
 

@@ -150,6 +150,12 @@ class Node:
         return self.process.returncode
 
 
+def pin(cores: frozenset[int], pid: int = 0) -> None:
+    """Keeps a process (0: this one) on these cores; no cores: nothing happens."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, cores)
+
+
 def environment(**settings: str) -> dict[str, str]:
     """The variables of a node and of the commands beside it; `DATABASE_URL` and `REDIS_URL` are
     among the settings.

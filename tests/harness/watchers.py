@@ -12,9 +12,9 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
-from loadtest import watch
 from loadtest.usage import Cores
-from loadtest.watch import Heard, Opened, Place
+from tests.harness import watch
+from tests.harness.held import Heard, Opened, Place
 from tests.harness.wire import Address
 
 
