@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from loadtest.figures import Result
-from loadtest.measure import Bench, Run, Window, describe, refusals, seats, window
-from tests.harness.http_lines import Lines
-from tests.harness.watchers import Watchers
+from loadtest.measure import Bench, Run, Window, describe, watched, window
 
 WARM_SECONDS = 1.0
 
@@ -77,29 +75,16 @@ async def fanout(bench: Bench, *, seconds: float, scale: float = 1.0) -> Result:
 
 async def one_shape(run: Run, shape: Shape, *, seconds: float) -> Window:
     """Rooms, watchers, a warm-up, the measured window; the rooms are ended afterwards."""
-    async with run.rooms(shape.rooms) as (lines, rooms):
-        with run.watchers() as watchers:
-            return await _watched(run, watchers, lines, rooms, shape, seconds)
-
-
-async def _watched(
-    run: Run, watchers: Watchers, lines: Lines, rooms: list[str], shape: Shape, seconds: float
-) -> Window:
-    async with run.screen.step(
-        f"{shape.name}: connecting", lambda: {"connections": watchers.ready}
+    async with (
+        run.rooms(shape.rooms) as (lines, rooms),
+        watched(run, lines, rooms, shape.people) as watchers,
+        run.screen.step(shape.name, lambda: {"deliveries": watchers.deliveries}),
     ):
-        places = await seats(run, lines, rooms, shape.people)
-        refusals(await watchers.open(places), len(places))
-    async with run.screen.step(shape.name, lambda: {"deliveries": watchers.deliveries}):
-        await window(
-            run, watchers, lines, rooms, in_flight=shape.in_flight,
-            seconds=min(WARM_SECONDS, seconds), nap=shape.nap, per_second=shape.per_second,
-        )  # fmt: skip
-        measured = await window(
-            run, watchers, lines, rooms, in_flight=shape.in_flight, seconds=seconds,
-            nap=shape.nap, per_second=shape.per_second,
-        )  # fmt: skip
-    await watchers.leave()
+        for length in (min(WARM_SECONDS, seconds), seconds):
+            measured = await window(
+                run, watchers, lines, rooms, in_flight=shape.in_flight, seconds=length,
+                nap=shape.nap, per_second=shape.per_second,
+            )  # fmt: skip
     return measured
 
 

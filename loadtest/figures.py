@@ -61,6 +61,14 @@ class Result:
     def add(self, name: str, value: float, unit: str, *, whose: str = "", note: str = "") -> None:
         self.figures.append(Figure(name, value, unit, whose, note))
 
+    def latency_rows(self) -> list[list[str]]:
+        """A table of the latencies in milliseconds; the first row is its head."""
+        rows = [["milliseconds", "p50", "p99", "p99.9", "max", "of"]]
+        for name, found in self.latencies.items():
+            count, *shares = found.summary().values()
+            rows.append([name, *(f"{share:,.2f}" for share in shares), f"{count:,}"])
+        return rows
+
     def as_json(self) -> dict[str, Any]:
         """The same for machines: times in milliseconds."""
         shown = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -29,8 +30,8 @@ class Driven:
     first_ns: int = 0
     last_ns: int = 0
     latency: Histogram = field(default_factory=Histogram)
-    failed: dict[str, int] = field(default_factory=dict)
-    slots: dict[int, int] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
+    slots: Counter[int] = field(default_factory=Counter)
     last_seq: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -103,12 +104,11 @@ class Drive:
         driven.last_ns = now
         if status != 200:
             why = str(Answered(status, body))[:160] if status else "connection lost"
-            driven.failed[why] = driven.failed.get(why, 0) + 1
+            driven.failed[why] += 1
             return
         driven.done += 1
         driven.latency.add(now - sent_ns)
-        slot = now // SLOT_NS
-        driven.slots[slot] = driven.slots.get(slot, 0) + 1
+        driven.slots[now // SLOT_NS] += 1
         if self._joins:
             joined = _joined(body).data
             if joined.seq > driven.last_seq.get(joined.room_id, 0):

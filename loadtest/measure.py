@@ -156,6 +156,19 @@ async def seats(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list
     return [deployment.place(room, token, node=i % nodes) for i, (room, token) in enumerate(tokens)]
 
 
+@asynccontextmanager
+async def watched(
+    run: Run, lines: Lines, rooms: list[str], per_room: int
+) -> AsyncIterator[Watchers]:
+    """Each room has `per_room` connections that watch it, as long as the block lasts."""
+    with run.watchers() as watchers:
+        async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
+            places = await seats(run, lines, rooms, per_room)
+            refusals(await watchers.open(places), len(places))
+        yield watchers
+        await watchers.leave()
+
+
 async def guests(run: Run, lines: Lines, rooms: list[str], per_room: int) -> list[tuple[str, str]]:
     """Lets `per_room` guests join each room; (room, guestToken) of each.
 

@@ -46,8 +46,9 @@ def page(result: Result) -> str:
         f"<h1>Load test: {escape(result.name)}</h1><p>{escape(result.about)}</p>", held,
         _list("bad", result.broken), _list("good", result.checked),
         "<h2>What was run, and where</h2>", _facts({**result.what, **result.where}),
-        "<h2>Figures</h2>", _MEANING, _figures(result.figures), _table(result.table),
-        _latencies(result.latencies),
+        "<h2>Figures</h2>", _MEANING, _figures(result.figures), _table("Table", result.table),
+        _table("Latencies", result.latency_rows()),
+        "".join(_histogram(name, found) for name, found in result.latencies.items()),
         "".join(_timeline(name, points) for name, points in result.timelines.items()),
         "<h2>Who was how busy</h2>" if result.notes else "", _list("weak", result.notes),
     ])  # fmt: skip
@@ -81,8 +82,8 @@ def _figures(figures: list[Figure]) -> str:
     return f"<table><tr><th>figure</th><th>value</th><th>whose limit</th></tr>{rows}</table>"
 
 
-def _table(rows: list[list[str]]) -> str:
-    if not rows:
+def _table(title: str, rows: list[list[str]]) -> str:
+    if len(rows) < 2:
         return ""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
     body = "".join(
@@ -91,30 +92,14 @@ def _table(rows: list[list[str]]) -> str:
         ) + "</tr>"
         for row in rows[1:]
     )  # fmt: skip
-    return f"<h2>Table</h2><table><tr>{head}</tr>{body}</table>"
-
-
-def _latencies(latencies: dict[str, Histogram]) -> str:
-    known = {name: found for name, found in latencies.items() if found.total}
-    if not known:
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>"
-        + "".join(
-            f'<td class="n">{found.summary()[key]:,.2f}</td>'
-            for key in ("p50", "p99", "p99.9", "max")
-        )
-        + f'<td class="n">{found.total:,}</td></tr>'
-        for name, found in known.items()
-    )
-    head = "<tr><th>milliseconds</th><th>p50</th><th>p99</th><th>p99.9</th><th>max</th><th>of</th>"
-    pictures = "".join(_histogram(name, found) for name, found in known.items())
-    return f"<h2>Latencies</h2><table>{head}</tr>{rows}</table>{pictures}"
+    return f"<h2>{title}</h2><table><tr>{head}</tr>{body}</table>"
 
 
 def _histogram(name: str, found: Histogram) -> str:
     """Bars on a logarithmic axis of milliseconds, with the percentiles as lines."""
     bars = found.bars()
+    if not bars:
+        return ""
     most = max(count for _, _, count in bars)
     step = (WIDTH - 2 * MARGIN) / len(bars)
     low, high = bars[0][0], bars[-1][1]

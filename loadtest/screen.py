@@ -77,13 +77,7 @@ def show(console: Console, result: Result) -> None:
             table.add_row(figure.name, figure.text, OWNERS[figure.whose])
         console.print(table)
     if result.latencies:
-        rows = [["milliseconds", "p50", "p99", "p99.9", "max", "of"]]
-        for name, found in result.latencies.items():
-            s = found.summary()
-            rows.append([
-                name, *(f"{s[k]:,.2f}" for k in ("p50", "p99", "p99.9", "max")), f"{s['count']:,}",
-            ])  # fmt: skip
-        console.print(_plain(rows))
+        console.print(_plain(result.latency_rows()))
     for note in result.notes:
         console.print(f"[dim]{note}[/]", highlight=False)
     for line in result.checked:

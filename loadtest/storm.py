@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from loadtest.figures import Result
-from loadtest.measure import Bench, Run, describe, guests, refusals, seats, window
+from loadtest.measure import Bench, Run, describe, guests, refusals, watched, window
 from tests.harness.http_lines import Lines
 from tests.harness.watchers import Watchers
 
@@ -32,20 +32,18 @@ async def storm(bench: Bench, *, joins: int, connected: int) -> Result:
 
 async def join_storm(run: Run, result: Result, *, joins: int, connected: int) -> None:
     """64 joins under way at any time, until all are in; every watcher must see every one."""
-    async with run.rooms(1) as (lines, rooms):
-        with run.watchers() as watchers:
-            async with run.screen.step("connecting", lambda: {"connections": watchers.ready}):
-                places = await seats(run, lines, rooms, connected)
-                refusals(await watchers.open(places), len(places))
-            async with run.screen.step(
-                f"{joins:,} joins into one room", lambda: {"deliveries": watchers.deliveries}
-            ):
-                # A tenth of it beforehand, so that nothing happens for the first time.
-                for count in (joins // 10, joins):
-                    measured = await window(
-                        run, watchers, lines, rooms, in_flight=64, seconds=60, count=count, nap=0.01
-                    )
-            await watchers.leave()
+    async with (
+        run.rooms(1) as (lines, rooms),
+        watched(run, lines, rooms, connected) as watchers,
+        run.screen.step(
+            f"{joins:,} joins into one room", lambda: {"deliveries": watchers.deliveries}
+        ),
+    ):
+        # A tenth of it beforehand, so that nothing happens for the first time.
+        for count in (joins // 10, joins):
+            measured = await window(
+                run, watchers, lines, rooms, in_flight=64, seconds=60, count=count, nap=0.01
+            )
     result.broken += measured.faults("join storm")
     if measured.driven.done != joins:
         result.broken.append(f"join storm: {measured.driven.done} of {joins} joins were answered")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import time
 from base64 import b64encode
-from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from loadtest.figures import Result, median
 from loadtest.http import Drive, Driven, joins
 from loadtest.measure import Bench, CannotMeasure, Run, describe
 from loadtest.usage import Usage
-from tests.harness.histogram import Histogram
+from tests.harness.eager_receiver import EagerReceiver
 from tests.harness.http_lines import Lines
 
 ROOMS = 200
@@ -30,100 +26,6 @@ SETTINGS = {
     "DATA_KEYS": b64encode(bytes(32)).decode(),
     "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8",
 }
-_OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-
-
-class _Sent(msgspec.Struct):
-    """What of a body is looked at."""
-
-    timestamp: str
-    type: str
-
-
-_decode = msgspec.json.Decoder(_Sent).decode
-
-
-class Receiver:
-    """A back end that takes everything at once, and notes when it came.
-
-    Attributes:
-        ids: of everything that came; a repetition is in `repeated`.
-        lateness: from the event's time to its coming; milliseconds are all that a timestamp tells.
-    """
-
-    def __init__(self) -> None:
-        self.ids: set[bytes] = set()
-        self.repeated = 0
-        self.lateness = Histogram()
-        self.first_at = 0.0
-        self.last_at = 0.0
-        self._server: asyncio.Server | None = None
-
-    async def listen(self) -> str:
-        """Starts; the URL."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Request(self), "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-
-    def forget(self) -> None:
-        """What has come so far is of another window."""
-        self.ids.clear()
-        self.repeated = 0
-        self.lateness = Histogram()
-        self.first_at = 0.0
-
-    def take(self, message: bytes, body: bytes) -> None:
-        now = time.time()
-        if message in self.ids:
-            self.repeated += 1
-        self.ids.add(message)
-        self.first_at = self.first_at or now
-        self.last_at = now
-        committed = datetime.fromisoformat(_decode(body).timestamp).timestamp()
-        self.lateness.add(max(1, int((now - committed) * 1e9)))
-
-    async def has(self, count: int) -> None:
-        """Waits until so many different events have come.
-
-        Raises:
-            CannotMeasure: they did not within ten minutes.
-        """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(self.ids) < count:
-            if time.monotonic() > deadline:
-                raise CannotMeasure(f"{len(self.ids)} of {count} events came")
-            await asyncio.sleep(0.05)
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-
-
-class _Request(asyncio.Protocol):
-    """Just enough HTTP: a head, and a body of `content-length`."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._transport: Any = None
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = self._buffer[:end]
-            size = end + 4 + int(_header(head, b"content-length: "))
-            if len(self._buffer) < size:
-                return
-            self._receiver.take(_header(head, b"webhook-id: "), self._buffer[end + 4 : size])
-            self._buffer = self._buffer[size:]
-            self._transport.write(_OK)
-
-
-def _header(head: bytes, name: bytes) -> bytes:
-    return head.partition(name)[2].partition(b"\r\n")[0]
 
 
 async def webhooks(bench: Bench, *, seconds: float, backlog: int) -> Result:
@@ -147,7 +49,7 @@ async def webhooks(bench: Bench, *, seconds: float, backlog: int) -> Result:
 
 
 async def _sending(run: Run, result: Result, seconds: float, backlog: int) -> None:
-    receiver = Receiver()
+    receiver = EagerReceiver()
     url = await receiver.listen()
     async with run.rooms(ROOMS) as (lines, rooms):
         webhook = await _ask(run, lines, "POST", "", {"url": url, "name": "loadtest"})
@@ -161,7 +63,7 @@ async def _sending(run: Run, result: Result, seconds: float, backlog: int) -> No
         async with run.screen.step("catching up", lambda: {"events": len(receiver.ids)}):
             before = run.deployment.parties.now()
             await _ask(run, lines, "PATCH", path, {"enabled": True})
-            await receiver.has(made.done)
+            await receiver.has(made.done, seconds=PATIENCE_SECONDS)
             usage = Usage.between(before, run.deployment.parties.now())
         took = receiver.last_at - receiver.first_at
         result.add("catching up", made.done / took, "events/s",
@@ -175,8 +77,9 @@ async def _sending(run: Run, result: Result, seconds: float, backlog: int) -> No
 
 
 async def _even_pace(
-    run: Run, result: Result, receiver: Receiver, lines: Lines, rooms: list[str], seconds: float
-) -> None:
+    run: Run, result: Result, receiver: EagerReceiver, lines: Lines, rooms: list[str],
+    seconds: float,
+) -> None:  # fmt: skip
     drive = Drive(joins(lines, rooms, run.numbers), joins=True)
     open_lines = await lines.grow(IN_FLIGHT)
     await drive.open(open_lines, per_second=PACE_PER_SECOND, seconds=2)
@@ -185,7 +88,7 @@ async def _even_pace(
     driven = await Drive(joins(lines, rooms, run.numbers), joins=True).open(
         open_lines, per_second=PACE_PER_SECOND, seconds=seconds
     )
-    await receiver.has(driven.done)
+    await receiver.has(driven.done, seconds=PATIENCE_SECONDS)
     result.latencies["commit → told"] = receiver.lateness
     p50, p99 = receiver.lateness.percentile(0.5), receiver.lateness.percentile(0.99)
     result.add("commit → told, median", p50, "ms")
@@ -200,7 +103,7 @@ async def _costs(run: Run, result: Result, seconds: float) -> None:
     The webhook asks for what does not happen, so that nothing is sent meanwhile: the two nodes
     share a core, and sending would be in the way of the joins.
     """
-    receiver = Receiver()
+    receiver = EagerReceiver()
     url = await receiver.listen()
     costs: dict[bool, list[float]] = {False: [], True: []}
     async with run.rooms(ROOMS, run.deployment.addresses[:1]) as (lines, rooms):
