@@ -4,16 +4,14 @@
     presence fanout storm rest idle webhooks compare     the scenarios, one file each
     deployment  what is tested: given URLs, or nodes that are started here and ended afterwards
     measure     what scenarios share: a run, places to watch from, one measured window
-    watch       a process that holds thousands of live connections and counts what they receive
-    watchers    those processes, as a scenario uses them
-    http        keep-alive HTTP connections, cheap enough to drive a server to its limit
+    http        drives a server with requests, as fast as answers come or at an even pace
     usage       who used how much CPU, and therefore whose limit a figure is
-    figures     latencies, figures, the result of a run
+    figures     figures with their unit and owner, the result of a run
     screen, report      the live display and the table; the page to hand on
     peers       the servers that `compare` sets beside ours
 
-Nodes, websocket frames and the people of `presence` are those of the tests (`tests/harness`,
-`tests/chaos`).
+Nodes, connections that are counted, HTTP lines and the people of `presence` are those of the tests
+(`tests/harness`, `tests/chaos`).
 
 Each runs against any deployment (`--url`), or against one that it starts itself. Nothing here is
 imported by the product. The client is written to be far cheaper than the server: what it measures

@@ -44,14 +44,23 @@ class Node:
 
     Attributes:
         log: what it and its predecessors said; its folder is where it runs.
+
+    Args:
+        under: the command that runs Python, such as a profiler's; none = nobody in between.
     """
 
     def __init__(
-        self, log: Path, *, port: int | None = None, program: Sequence[str] = COORDINATOR
+        self,
+        log: Path,
+        *,
+        port: int | None = None,
+        program: Sequence[str] = COORDINATOR,
+        under: Sequence[str] = (),
     ) -> None:
         self.log = log
         self.port = port or free_port()
         self.program = program
+        self._under = under
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +89,7 @@ class Node:
         """Starts the process, without waiting for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self.program, "serve", "--host", "127.0.0.1",
+                [*self._under, sys.executable, *self.program, "serve", "--host", "127.0.0.1",
                  "--port", str(self.port), *arguments],
                 env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.log.parent,
             )  # fmt: skip
@@ -94,13 +103,13 @@ class Node:
             return ""
         return str(answer.json()["status"]) if answer.status_code == 200 else ""
 
-    def wait_ready(self) -> Self:
+    def wait_ready(self, *, within: float = START_SECONDS) -> Self:
         """Returns when `/health/ready` answers 200.
 
         Raises:
             NodeError: it has ended, or does not answer so in time.
         """
-        deadline = time.monotonic() + patient(START_SECONDS)
+        deadline = time.monotonic() + patient(within)
         while time.monotonic() < deadline:
             if not self.is_running:
                 raise NodeError(f"the node ended while starting:\n{self.logs()}")
