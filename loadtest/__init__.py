@@ -7,7 +7,7 @@
     http        drives a server with requests, as fast as answers come or at an even pace
     usage       who used how much CPU, and therefore whose limit a figure is
     figures     figures with their unit and owner, the result of a run
-    screen, report      the live display and the table; the page to hand on
+    screen, report      the tables at the end; the page to hand on
     peers       the servers that `compare` sets beside ours
 
 Nodes, connections that are counted, HTTP lines and the people of `presence` are those of the tests

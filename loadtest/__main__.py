@@ -12,9 +12,10 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
+from coordinator.server import raise_file_limit
 from coordinator.standins.servers import EmbeddedError
 from loadtest.compare import NAMES, compare
-from loadtest.deployment import NotStarted, raise_file_limit
+from loadtest.deployment import NotStarted
 from loadtest.fanout import fanout
 from loadtest.figures import Result
 from loadtest.idle import idle
@@ -22,11 +23,12 @@ from loadtest.measure import Bench, CannotMeasure
 from loadtest.presence import presence
 from loadtest.report import page
 from loadtest.rest import rest
-from loadtest.screen import Screen, show
+from loadtest.screen import show
 from loadtest.storm import storm
 from loadtest.webhooks import webhooks
 from tests.harness.http_lines import Answered
 from tests.harness.node import NodeError
+from tests.harness.screen import Screen
 from tests.harness.watchers import WatchError
 
 NOT_MEASURED = (
@@ -34,7 +36,10 @@ NOT_MEASURED = (
 )  # fmt: skip
 """What the command line reports in one line."""
 
-Scenario = Callable[[Bench, argparse.Namespace], Awaitable[Result]]
+Scenario = Callable[..., Awaitable[Result]]
+"""Gets the bench, and each of its own options by name."""
+
+SHARED = ("url", "token", "watch_token", "clients", "seed", "json", "report", "scenario")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,62 +68,36 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="scenario")
 
-    def command(name: str, text: str, scenario: Scenario) -> argparse.ArgumentParser:
+    def command(scenario: Scenario, text: str) -> argparse.ArgumentParser:
+        name = scenario.__name__
         one = commands.add_parser(name, help=text, description=text, parents=[shared])
         one.set_defaults(scenario=scenario)
         return one
 
-    one = command(
-        "presence", "people come and go; everybody checks everything",
-        lambda b, a: presence(
-            b, rooms=a.rooms, people=a.people, seconds=a.seconds, grace=a.grace
-        ),
-    )  # fmt: skip
+    one = command(presence, "people come and go; everybody checks everything")
     one.add_argument("--rooms", type=int, default=20)
     one.add_argument("--people", type=int, default=10, help="in each room")
     one.add_argument("--seconds", type=float, default=20)
     one.add_argument("--grace", type=float, default=30, help="with --url: its PRESENCE_GRACE (30)")
-    one = command(
-        "fanout", "deliveries per second, and how late the last one is seen",
-        lambda b, a: fanout(b, seconds=a.seconds, scale=a.scale),
-    )  # fmt: skip
+    one = command(fanout, "deliveries per second, and how late the last one is seen")
     one.add_argument("--seconds", type=float, default=5, help="for each shape")
     one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")
-    one = command(
-        "storm", "a join storm, and everybody's return after a node's death",
-        lambda b, a: storm(b, joins=a.joins, connected=a.connected),
-    )  # fmt: skip
+    one = command(storm, "a join storm, and everybody's return after a node's death")
     one.add_argument("--joins", type=int, default=5000)
     one.add_argument("--connected", type=int, default=1000)
-    one = command(
-        "rest", "the documented endpoints, one by one",
-        lambda b, a: rest(
-            b, seconds=a.seconds, in_flight=tuple(a.in_flight), beside_fastify=a.beside_fastify
-        ),
-    )  # fmt: skip
+    one = command(rest, "the documented endpoints, one by one")
     one.add_argument("--seconds", type=float, default=2, help="for each line")
     one.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 16, 64])
     one.add_argument(
         "--beside-fastify", action="store_true", help="GET room and guest/join, beside Fastify + pg"
     )
-    one = command(
-        "idle", "what connections cost that nothing happens on",
-        lambda b, a: idle(b, connections=a.connections, seconds=a.seconds),
-    )  # fmt: skip
+    one = command(idle, "what connections cost that nothing happens on")
     one.add_argument("--connections", type=int, default=2000)
     one.add_argument("--seconds", type=float, default=10)
-    one = command(
-        "webhooks", "how late a back end is told, how fast it catches up, what it costs",
-        lambda b, a: webhooks(b, seconds=a.seconds, backlog=a.backlog),
-    )  # fmt: skip
+    one = command(webhooks, "how late a back end is told, how fast it catches up, what it costs")
     one.add_argument("--seconds", type=float, default=10, help="for each window")
     one.add_argument("--backlog", type=int, default=20_000, help="events while it is disabled")
-    one = command(
-        "compare", "beside `ws`, Socket.IO (with joins in PostgreSQL, too) and ChannelsPlugin",
-        lambda b, a: compare(
-            b, seconds=a.seconds, repeat=a.repeat, only=a.only, scale=a.scale
-        ),
-    )  # fmt: skip
+    one = command(compare, "beside `ws`, Socket.IO (with joins in PostgreSQL) and ChannelsPlugin")
     one.add_argument("--seconds", type=float, default=3, help="for each shape")
     one.add_argument("--repeat", type=int, default=3)
     one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")
@@ -138,7 +117,8 @@ def main() -> int:
         arguments.seed, arguments.clients,
     )  # fmt: skip
     try:
-        result = uvloop.run(arguments.scenario(bench, arguments))
+        own = {name: value for name, value in vars(arguments).items() if name not in SHARED}
+        result = uvloop.run(arguments.scenario(bench, **own))
     except NOT_MEASURED as error:
         console.print(f"[red]not measured:[/] {error}", highlight=False)
         return 2

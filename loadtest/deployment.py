@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,37 +121,26 @@ def address(url: str) -> Address:
     return Address(parts.hostname, parts.port or (443 if tls else 80), tls)
 
 
-class StartedHere:
-    """A deployment of our own: `with StartedHere(nodes=2, cores=cores) as deployment`."""
-
-    def __init__(self, *, nodes: int, cores: Cores, **settings: str) -> None:
-        self._count = nodes
-        self._cores = cores
-        self._settings = settings
-        self._undo = contextlib.ExitStack()
-
-    def __enter__(self) -> Deployment:
-        try:
-            return self._start()
-        except BaseException:
-            self._undo.close()
-            raise
-
-    def _start(self) -> Deployment:
+@contextmanager
+def started_here(*, count: int, cores: Cores, **settings: str) -> Iterator[Deployment]:
+    """A deployment of our own, of `count` nodes; `settings`: of the nodes, beside `SETTINGS`."""
+    with contextlib.ExitStack() as undo:
         folder = Path(tempfile.mkdtemp(prefix="coordinator-load-"))
-        self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = EmbeddedPostgres(folder, options=("synchronous_commit=on",))
-        self._undo.enter_context(postgres)
-        redis = EmbeddedRedis(folder / "redis")
-        self._undo.enter_context(redis)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        postgres = undo.enter_context(
+            EmbeddedPostgres(folder, options=("synchronous_commit=on",))
+        )
+        redis = undo.enter_context(EmbeddedRedis(folder / "redis"))
         assert postgres.process is not None
         assert redis.process is not None
-        pin(self._cores.others, redis.process.pid)
-        env = environment(
-            **{"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, **SETTINGS, **self._settings}
-        )
+        pin(cores.others, redis.process.pid)
+        own = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, **SETTINGS}
+        env = environment(**{**own, **settings})
         printed(env, "migrate")
-        nodes = [self._node(folder / f"node-{number}.log", env) for number in range(self._count)]
+        nodes = [Node(folder / f"node-{number}.log") for number in range(count)]
+        for node in nodes:
+            undo.callback(node.start(env).stop)
+            pin(cores.server, node.process.pid)  # what it starts from here on stays there, too
         with ThreadPoolExecutor() as pool:  # while the nodes start
             staff = (("host", "hr"), ("watch", "admin"))
             token, watch_token = pool.map(lambda who: hired(env, *who), staff)
@@ -161,58 +151,22 @@ class StartedHere:
             redis=[redis.process.pid],
             postgres=[postgres.process.pid],
         )
-        grace = float(self._settings.get("PRESENCE_GRACE", "30"))
         urls = [node.url for node in nodes]
-        return Deployment(urls, token, watch_token, self._cores, parties, nodes, grace)
-
-    def _node(self, log: Path, env: dict[str, str]) -> Node:
-        node = Node(log).start(env)
-        self._undo.callback(node.stop)
-        pin(self._cores.server, node.process.pid)  # what it starts from here on stays there, too
-        return node
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._undo.close()
+        grace = float(settings.get("PRESENCE_GRACE", "30"))
+        yield Deployment(urls, token, watch_token, cores, parties, nodes, grace)
 
 
-@dataclass(slots=True)
-class Given:
-    """A deployment that runs already: `with Given(urls, token, cores) as deployment`."""
+@contextmanager
+def given(urls: Sequence[str], token: str, watch_token: str, cores: Cores) -> Iterator[Deployment]:
+    """A deployment that runs already, and goes on.
 
-    urls: list[str]
-    token: str
-    watch_token: str
-    cores: Cores
-
-    def __enter__(self) -> Deployment:
-        for url in self.urls:
-            address(url)
-            try:
-                httpx.get(f"{url}/health/live", timeout=5)
-            except httpx.HTTPError as error:
-                raise NotStarted(f"nobody answers at {url}: {error}") from error
-        urls = [url.rstrip("/") for url in self.urls]
-        return Deployment(urls, self.token, self.watch_token, self.cores)
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was started, nothing is ended."""
-
-
-Source = StartedHere | Given
-
-
-def raise_file_limit() -> int:
-    """As many open files as the system allows us; returns how many."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 1_048_576
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return soft
+    Raises:
+        NotStarted: it does not answer.
+    """
+    for url in urls:
+        address(url)
+        try:
+            httpx.get(f"{url}/health/live", timeout=5)
+        except httpx.HTTPError as error:
+            raise NotStarted(f"nobody answers at {url}: {error}") from error
+    yield Deployment([url.rstrip("/") for url in urls], token, watch_token, cores)

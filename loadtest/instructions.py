@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import re
 import shutil
 import subprocess
@@ -30,57 +29,24 @@ from typing import Any
 import httpx
 import websockets
 
-from coordinator.settings import DEFAULT_LIMITS
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from loadtest.deployment import RAISED_LIMITS
+from tests.harness.node import Node, environment, hired, printed
 
 ROOMS = 20
 WARM_UP = 6
 """Joins of each room before the counted ones: the first are written under lock."""
 START_SECONDS = 180.0
-COORDINATOR = (sys.executable, "-P", "-m", "coordinator.cli.main")
+CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--quiet")
 JOIN = "/api/interview/guest/join"
 
 
-def environment(database_url: str, redis_url: str) -> dict[str, str]:
-    """A node's, as in production; no caller reaches the limits."""
-    return {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "JWT_SECRET": "loadtest-secret-loadtest-secret-loadtest",
-        "RATE_LIMITS": ",".join(f"{name}=1000000/minute" for name in DEFAULT_LIMITS),
-        "ROOM_CAPACITY": "100000",
-        "LOG_LEVEL": "warning",
-    }
-
-
-class CountedNode:
+class CountedNode(Node):
     """A node under callgrind. Counting begins when it is told to."""
 
-    def __init__(self, env: dict[str, str], folder: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "node.log", under=CALLGRIND)
         self.folder = folder
-        self.process = subprocess.Popen(
-            ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--quiet", *COORDINATOR,
-             "serve", "--host", "127.0.0.1", "--port", str(port)],
-            env=env, cwd=folder, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def wait_ready(self) -> None:
-        """Returns when it serves.
-
-        Raises:
-            TimeoutError
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=20).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.5)
-        raise TimeoutError("the node did not start")
 
     async def count(self) -> int:
         """Instructions since the last count."""
@@ -97,14 +63,6 @@ class CountedNode:
             stdout=subprocess.DEVNULL, cwd=self.folder,
         )  # fmt: skip
         await command.wait()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
 
 
 class People:
@@ -187,26 +145,20 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="instructions-")))
         postgres = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
         redis = stack.enter_context(EmbeddedRedis(folder / "redis"))
-        env = environment(postgres.url, redis.url)
-        _run(env, folder, "migrate")
-        who = _run(env, folder, "users", "add", "--openid", "watch", "--role", "admin")
-        token = _run(env, folder, "token", who)
-        node = CountedNode(env, arguments.keep or folder)
+        env = environment(
+            DATABASE_URL=postgres.url, REDIS_URL=redis.url, RATE_LIMITS=RAISED_LIMITS,
+            ROOM_CAPACITY="100000", LOG_LEVEL="warning",
+        )  # fmt: skip
+        printed(env, "migrate")
+        token = hired(env, "watch", "admin")
+        node = CountedNode(arguments.keep or folder).start(env)
         stack.callback(node.stop)
-        node.wait_ready()
+        node.wait_ready(within=START_SECONDS)
         per_join = asyncio.run(
             measure(node, token, joins=arguments.joins, watchers=arguments.watchers)
         )
         print(f"{per_join / 1000:,.0f} thousand instructions per join")
     return 0
-
-
-def _run(env: dict[str, str], folder: Path, *arguments: str) -> str:
-    """A command of the product; its last word."""
-    done = subprocess.run(
-        [*COORDINATOR, *arguments], env=env, cwd=folder, check=True, capture_output=True, text=True
-    )
-    return (done.stdout.split() or [""])[-1]
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from loadtest.deployment import Deployment, Given, Source, StartedHere
+from loadtest.deployment import Deployment, given, started_here
 from loadtest.figures import Result, rates
 from loadtest.http import Drive, Driven, joins
-from loadtest.screen import Screen
 from loadtest.usage import Cores, Usage, machine
 from tests.harness.held import Heard, Opened, Place
 from tests.harness.http_lines import Answered, Line, Lines, exchange
 from tests.harness.node import pin
+from tests.harness.screen import Screen
 from tests.harness.watch import SLOT_NS
 from tests.harness.watchers import Watchers
 from tests.harness.wire import Address
@@ -54,11 +54,11 @@ class Bench:
     def run(self, *, nodes: int = 1, **settings: str) -> Iterator[Run]:
         """The given deployment, or one of `nodes` nodes that lives as long as the block."""
         pin(self.cores.others)
-        source: Source
-        if self.urls:
-            source = Given(list(self.urls), self.token, self.watch_token, self.cores)
-        else:
-            source = StartedHere(nodes=nodes, cores=self.cores, **settings)
+        source = (
+            given(self.urls, self.token, self.watch_token, self.cores)
+            if self.urls
+            else started_here(count=nodes, cores=self.cores, **settings)
+        )
         with source as deployment:
             yield Run(deployment, self.screen, self.seed, self.processes)
 
@@ -96,8 +96,8 @@ class Run:
             lines.close()
 
     def watchers(self, dialect: str = "live") -> Watchers:
-        d = self.deployment
-        return Watchers(d.addresses, processes=self.processes, cores=d.cores, dialect=dialect)
+        addresses, cores = self.deployment.addresses, self.deployment.cores.others
+        return Watchers(addresses, processes=self.processes, cores=cores, dialect=dialect)
 
 
 @dataclass(frozen=True, slots=True)

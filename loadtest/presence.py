@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from loadtest.deployment import Deployment
+from loadtest.deployment import address
 from loadtest.figures import Result
 from loadtest.measure import Bench, CannotMeasure, Run, describe
 from loadtest.usage import Usage, memory_kib
@@ -42,18 +42,7 @@ class Reached:
     nodes: list[ReachedNode]
     grace: float
     token: str
-    admin_token: str = field(default="")
-
-    @classmethod
-    def of(cls, deployment: Deployment, grace: float) -> Reached:
-        nodes = [
-            ReachedNode(number, url, address)
-            for number, (url, address) in enumerate(
-                zip(deployment.urls, deployment.addresses, strict=True)
-            )
-        ]
-        token = deployment.token
-        return cls(nodes, grace, token, deployment.watch_token or token)
+    admin_token: str
 
 
 async def presence(
@@ -73,7 +62,9 @@ async def presence(
         describe(run, result)
         observed = Observations()
         own = run.deployment.grace if run.deployment.is_started_here else grace
-        reached = Reached.of(run.deployment, own)
+        d = run.deployment
+        nodes = [ReachedNode(i, url, address(url)) for i, url in enumerate(d.urls)]
+        reached = Reached(nodes, own, d.token, d.watch_token or d.token)
         name = run.room_names(1)[0]
         population = Population(reached, observed, run.seed, rooms, people, name=name)
         try:

@@ -49,14 +49,14 @@ class Endpoint:
 
 
 async def rest(
-    bench: Bench, *, seconds: float, in_flight: tuple[int, ...], beside_fastify: bool = False
+    bench: Bench, *, seconds: float, in_flight: list[int], beside_fastify: bool = False
 ) -> Result:
     """One endpoint after the other."""
     result = Result(
         "rest",
         f"Each endpoint alone, {', '.join(map(str, in_flight))} requests under way at any time,"
         f" {seconds:g} s each.",
-        {"seconds": seconds, "in flight": list(in_flight)},
+        {"seconds": seconds, "in flight": in_flight},
         table=[[*HEAD]],
     )
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ async def rest(
 
 
 async def _measure(
-    runs: dict[str, Run], result: Result, seconds: float, in_flight: tuple[int, ...]
+    runs: dict[str, Run], result: Result, seconds: float, in_flight: list[int]
 ) -> None:
     works: dict[str, Work] = {}
     for name, run in runs.items():

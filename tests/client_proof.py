@@ -23,12 +23,12 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from loadtest.screen import Screen
 from tests.chaos.faults import Harm, carry_out
 from tests.chaos.plan import plan
 from tests.chaos.site import Site
 from tests.harness.cluster import Cluster
 from tests.harness.node_runtime import FOLDER, NODE, install_packages
+from tests.harness.screen import Screen
 
 SETTLE_SECONDS = 12.0
 """After everything is mended: a lease and some more, so that who has gone is gone."""

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtest.screen import Screen
 from tests.chaos.client import History, Join, Observations, Stay
 from tests.chaos.plan import plan
 from tests.chaos.run import chaos, unserved
 from tests.chaos.starvation import Starvation
 from tests.chaos.verdict import NOTHING_WITHDRAWN, EndState, Withdrawn, ghosts, judge
+from tests.harness.screen import Screen
 
 HOST = {"userId": "user_001", "userName": "张经理", "role": "host"}
 GUEST = {"userId": "guest_1", "userName": "李明", "role": "guest"}

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
-from loadtest.screen import Screen
 from tests.client_proof import prove
 from tests.harness.node import Deployment
 from tests.harness.node_runtime import (
@@ -29,6 +28,7 @@ from tests.harness.node_runtime import (
     run_tests,
 )
 from tests.harness.people import Api, Guest, Host, aged
+from tests.harness.screen import Screen
 from tests.open_api import KEY, KEYS, create
 
 pytestmark = needs_node

@@ -11,10 +11,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.screen import Screen
 from tests.chaos.measure import measure
 from tests.chaos.modes import MODES
 from tests.chaos.run import Report, chaos
+from tests.harness.screen import Screen
 
 
 def show(console: Console, report: Report) -> None:

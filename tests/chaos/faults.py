@@ -9,11 +9,11 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
-from loadtest.screen import Screen
 from tests.chaos import operators
 from tests.chaos.plan import RECOVERY_SECONDS, Fault, Past, Recovery
 from tests.chaos.site import Site
 from tests.harness.cluster import ClusterNode
+from tests.harness.screen import Screen
 
 
 class Harm:

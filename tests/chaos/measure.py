@@ -11,14 +11,14 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import httpx
 
-from loadtest.figures import median
-from loadtest.screen import Screen
 from tests.chaos.client import Client, Observations, seconds_of
 from tests.harness.cluster import Cluster
+from tests.harness.screen import Screen
 
 GRACE = 5.0
 

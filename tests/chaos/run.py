@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 
-from loadtest.screen import Screen
 from tests.chaos.back_end import MOST_REPEATED, BackEnd
 from tests.chaos.client import (
     REFUSAL_SECONDS,
@@ -36,6 +35,7 @@ from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
 from tests.harness.cluster import Cluster
 from tests.harness.node import Node
 from tests.harness.receiver import SETTINGS
+from tests.harness.screen import Screen
 
 GRACE = 6.0
 SETTLE_SECONDS = 14.0

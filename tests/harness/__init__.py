@@ -12,7 +12,7 @@
     watch        a process that holds thousands of connections (`held`), and counts;
                  watchers  those processes as a load test uses them
     http_lines   keep-alive HTTP connections, cheap enough to drive a server to its limit
-    histogram    distributions of latencies
+    histogram    distributions of latencies;  screen  the live display of a run
     tcp_proxy    a way to a server that can hang or be cut
     http_server  a port behind the product's HTTP protocol class, in this process
     receiver     a back end that hears webhooks, and misbehaves by plan

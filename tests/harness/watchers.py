@@ -12,7 +12,6 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
-from loadtest.usage import Cores
 from tests.harness import watch
 from tests.harness.held import Heard, Opened, Place
 from tests.harness.wire import Address
@@ -99,10 +98,10 @@ class Watchers:
         addresses: list[Address],
         *,
         processes: int,
-        cores: Cores,
+        cores: frozenset[int],
         dialect: str = "live",
     ) -> None:
-        self._all = [_Process(addresses, dialect, cores.others) for _ in range(processes)]
+        self._all = [_Process(addresses, dialect, cores) for _ in range(processes)]
 
     @property
     def pids(self) -> list[int]:
