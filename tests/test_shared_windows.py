@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from coordinator.redis import RedisClient, fail_fast_redis
+from coordinator.redis import AWAY, RedisClient, fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis, free_port
 from coordinator.web import shared_windows
 from coordinator.web.shared_windows import SHARE, SharedWindows
@@ -175,3 +177,33 @@ async def test_callers_seen_longest_ago_are_forgotten(
         node.admit("join", who, 1, MINUTE)
     assert node.admit("join", "a", 1, MINUTE) is not None
     assert node.admit("join", "b", 1, MINUTE) is None
+
+
+async def test_who_waits_behind_others_waits_for_a_hung_redis_no_longer_than_they(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a burst of joins at a node that has just started is refused after its 5 s."""
+    monkeypatch.setattr(shared_windows, "REDIS_SECONDS", 0.25)
+    monkeypatch.setattr(shared_windows, "NEW_SECONDS", MINUTE)
+    with EmbeddedRedis(tmp_path) as server:
+        redis = fail_fast_redis(server.url)
+        tries = 0
+
+        def evaluate(*arguments: Any, ask: Any = redis.eval) -> Any:
+            nonlocal tries
+            tries += 1
+            return ask(*arguments)
+
+        monkeypatch.setattr(redis, "eval", evaluate)
+        node = SharedWindows(redis, "x", lambda: 2, time.monotonic)
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        one = [node.ask("join", "a", LIMIT, MINUTE) for _ in range(40)]
+        many = [node.ask("join", f"caller {number}", LIMIT, MINUTE) for number in range(40)]
+        answers = await asyncio.gather(*one, *many, return_exceptions=True)
+        server.process.send_signal(signal.SIGCONT)
+
+        assert all(isinstance(answer, AWAY) for answer in answers), answers
+        assert tries <= shared_windows.AT_ONCE
+        await node.close()
+        await redis.aclose()

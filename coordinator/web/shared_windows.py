@@ -130,6 +130,8 @@ class SharedWindows:
         self._dirty: dict[str, Window] = {}
         self._settling: asyncio.Task[None] | None = None
         self._connections = asyncio.Semaphore(AT_ONCE)
+        self._away_at = float("-inf")
+        """When Redis last did not answer."""
 
     def admit(self, name: str, who: str, limit: int, seconds: float) -> float | bool | None:
         """Counts one request where that can be decided without asking.
@@ -155,8 +157,10 @@ class SharedWindows:
             redis.AWAY
         """
         window = self._window(name, who, limit, seconds)
+        came_at = self._clock()
         async with window.asking:
-            # Whoever asked meanwhile has heard for everybody who waits here.
+            # Whoever asked meanwhile has heard, or waited in vain, for everybody who waits here.
+            self._raise_if_away(came_at)
             decided = self.admit(name, who, limit, seconds)
             if decided is not False:
                 return decided
@@ -227,9 +231,15 @@ class SharedWindows:
             self._node, round(window.seconds * 1000), window.limit, number if wants else "",
             window.heard_until_ms - _LATE_MS, *ages,
         ]  # fmt: skip
-        async with self._connections, asyncio.timeout(REDIS_SECONDS):
-            reply: Any = self._redis.eval(_SETTLE, 1, window.key, *arguments)
-            admitted, redis_ms, news = await reply
+        async with self._connections:
+            self._raise_if_away(now)
+            try:
+                async with asyncio.timeout(REDIS_SECONDS):
+                    reply: Any = self._redis.eval(_SETTLE, 1, window.key, *arguments)
+                    admitted, redis_ms, news = await reply
+            except AWAY:
+                self._away_at = self._clock()
+                raise
         now = self._clock()
         for settled in told:
             window.untold.pop(settled, None)
@@ -239,6 +249,15 @@ class SharedWindows:
         if admitted:
             window.own.append(now)
         return bool(admitted)
+
+    def _raise_if_away(self, came_at: float) -> None:
+        """Nobody waits for Redis longer than one try takes, however many wait before it.
+
+        Raises:
+            TimeoutError: it has not answered somebody since `came_at`.
+        """
+        if self._away_at >= came_at:
+            raise TimeoutError
 
     async def close(self) -> None:
         """Ends the telling."""
