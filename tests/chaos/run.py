@@ -136,7 +136,7 @@ async def chaos(
             if keep_logs is not None:
                 for node in cluster.nodes:
                     (keep_logs / f"seed-{seed}-node-{node.number}.log").write_text(node.logs())
-        errors = _errors(cluster)
+        errors = _errors(cluster) + _late(observed, past, start, cluster.nodes, starvation)
     return Report(
         mode=mode, seed=seed, seconds=seconds, planned=len(faults),
         faults=Counter(fault.kind for fault in past),
@@ -151,8 +151,7 @@ async def chaos(
         ),
         worst_late=max([lateness(s.log) for s in states], default=0.0), repaired_in=repaired_in,
         excused=excused, told=back_end.told, told_twice=back_end.repeated,
-        broken=broken + late_joins + errors
-        + _late(observed, past, start, cluster.nodes, starvation),
+        broken=broken + late_joins + errors,
     )  # fmt: skip
 
 
