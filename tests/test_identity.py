@@ -220,4 +220,9 @@ async def test_only_the_origins_that_are_listed_may_read_answers(
     assert preflight.status_code < 300
     assert preflight.headers["Access-Control-Allow-Origin"] == "https://crm.example.com"
     assert "authorization" in preflight.headers["Access-Control-Allow-Headers"].lower()
+    for path, complaint in (("/api/interview/guest/join", "message"), ("/api/open/jobs", "error")):
+        refused = await opened.http.options(path, headers=asked | {"Origin": "https://evil.com"})
+        assert refused.status_code == 403
+        assert refused.json() == {"success": False, complaint: "禁止访问", "code": "FORBIDDEN"}
+        assert "Access-Control-Allow-Origin" not in refused.headers
     await opened.aclose()

@@ -37,6 +37,7 @@ from coordinator.web.http_request import Meter, Metered
 from coordinator.web.limits import Limits
 from coordinator.web.openapi import asyncapi
 from coordinator.web.openapi.operation import openapi_config
+from coordinator.web.preflight import Preflights
 from coordinator.web.rooms import view_room
 
 HANDLERS = [
@@ -76,7 +77,7 @@ def rest_app(
     parts = {name: services[name] for name in ("rooms", "access", "limits")}
     view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
     return FastPath(
-        Metered(app, meter),
+        Metered(Preflights(app, app.cors_config), meter),
         meter,
         posts={guests.JOIN_PATH: partial(guests.join_room, **parts)},
         gets={"/api/interview/room/": view},
