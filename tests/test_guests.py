@@ -147,7 +147,7 @@ async def test_a_token_that_proves_nothing_here_is_a_new_join(
 ) -> None:
     elsewhere = await Guest(a).joins(await host.creates())
 
-    for token in (elsewhere.token, host.token, "broken", aged(elsewhere.token, 60)):
+    for token in (elsewhere.token, host.token, "broken", "x" * 5000, aged(elsewhere.token, 60)):
         joined = data(
             await a.post(JOIN, {"roomId": room, "userName": "n", "guestToken": token}, token)
         )
@@ -198,6 +198,10 @@ async def test_what_is_unknown_is_404_and_what_is_over_is_200(
     assert await leave("nobody-made-it", guest.user_id) == (404, "ROOM_NOT_FOUND")
     assert await leave(room, "guest_nobody") == (404, "NOT_FOUND")
     assert await leave(room, host.user_id) == (404, "NOT_FOUND"), "the host is no guest"
+    assert await leave("x" * 5000, guest.user_id) == (404, "ROOM_NOT_FOUND")
+    assert await leave(room, "x" * 5000) == (404, "NOT_FOUND")
+    joins = await a.post(JOIN, {"roomId": "x" * 5000, "userName": "李明"})
+    assert refusal(joins) == (404, "ROOM_NOT_FOUND")
     await host.ends(room)
     assert (await guest.leaves()).status_code == 200
     assert (await host.log(room))[-1]["type"] == "room_ended"
@@ -214,7 +218,8 @@ async def test_the_order_of_what_is_looked_at(a: Api, host: Host, room: str) -> 
 
     assert await leave("nobody-made-it", guest.user_id, "broken") == (404, "ROOM_NOT_FOUND")
     assert await leave(room, "guest_nobody", "broken") == (404, "NOT_FOUND")
-    assert await leave(room, guest.user_id, "broken") == (401, "UNAUTHORIZED")
+    for broken in ("broken", "x" * 5000):
+        assert await leave(room, guest.user_id, broken) == (401, "UNAUTHORIZED")
     assert await leave(room, guest.user_id, aged(guest.token, 60)) == (401, "TOKEN_EXPIRED")
     assert await leave(room, guest.user_id, other.token) == (403, "FORBIDDEN")
     assert await leave(room, guest.user_id, host.token) == (403, "FORBIDDEN")

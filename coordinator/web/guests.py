@@ -27,31 +27,39 @@ from coordinator.services.rooms import RoomService
 from coordinator.store.room_writer.commands import Joined
 from coordinator.web import guards
 from coordinator.web.addresses import counted_as
-from coordinator.web.bodies import Body, optional, read, required, shown_optional, shown_required
+from coordinator.web.bodies import (
+    MAX_BODY_BYTES,
+    Body,
+    optional,
+    read,
+    required,
+    shown_optional,
+    shown_required,
+)
 from coordinator.web.http_request import bearer, header
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.prompt import Begun
 from coordinator.web.views import Answer, View
 
-_LONGEST_TOKEN = 4096
 _JOIN_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 TAGS = ["guests"]
 JOIN_PATH = "/api/interview/guest/join"
 
 
 class JoinBody(Body):
-    room_id: Annotated[str, shown_required(1000)]
+    room_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
     user_name: Annotated[str, shown_required(100)]
     identity: Annotated[str, shown_optional(50)] = ""
-    guest_token: Annotated[str, shown_optional(_LONGEST_TOKEN)] = ""
+    guest_token: Annotated[str, shown_optional(MAX_BODY_BYTES)] = ""
     join_key: Annotated[str, shown_optional(64, "^([A-Za-z0-9_-]{16,64})?$")] = ""
 
     def __post_init__(self) -> None:
-        self.room_id = required("roomId", self.room_id, 1000)
+        # An id of a strange form is an unknown one, such a token a broken one.
+        self.room_id = required("roomId", self.room_id, MAX_BODY_BYTES)
         self.user_name = required("userName", self.user_name, 100)
         self.identity = optional("identity", self.identity, 50)
-        self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
+        self.guest_token = optional("guestToken", self.guest_token, MAX_BODY_BYTES)
         self.join_key = self.join_key.strip()
         if self.join_key and not _JOIN_KEY.fullmatch(self.join_key):
             raise InvalidParams.wrong("joinKey", "应为16到64个字母、数字、_或-")
@@ -69,14 +77,14 @@ class JoinedView(View, frozen=True, kw_only=True):
 
 
 class LeaveBody(Body):
-    room_id: Annotated[str, shown_required(1000)]
-    guest_id: Annotated[str, shown_required(1000)]
-    guest_token: Annotated[str, shown_optional(_LONGEST_TOKEN)] = ""
+    room_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    guest_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    guest_token: Annotated[str, shown_optional(MAX_BODY_BYTES)] = ""
 
     def __post_init__(self) -> None:
-        self.room_id = required("roomId", self.room_id, 1000)
-        self.guest_id = required("guestId", self.guest_id, 1000)
-        self.guest_token = optional("guestToken", self.guest_token, _LONGEST_TOKEN)
+        self.room_id = required("roomId", self.room_id, MAX_BODY_BYTES)
+        self.guest_id = required("guestId", self.guest_id, MAX_BODY_BYTES)
+        self.guest_token = optional("guestToken", self.guest_token, MAX_BODY_BYTES)
 
 
 async def join_room(
