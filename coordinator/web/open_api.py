@@ -183,8 +183,8 @@ async def list_interviews(
     page = page_of(query)
     total, listed = await interviews.listed(
         api_key,
-        user_id=filter_of(query, "userId"),
-        job_id=filter_of(query, "jobId"),
+        user_id=_filled_in(query, "userId"),
+        job_id=_filled_in(query, "jobId"),
         status=status_of(query),
         limit=page.size,
         offset=page.offset,
@@ -361,6 +361,12 @@ def idempotency_key(header: str | None) -> str | None:
     if len(text) > MAX_IDEMPOTENCY_KEY or not text.isprintable():
         raise InvalidParams.wrong("Idempotency-Key", f"应为不超过{MAX_IDEMPOTENCY_KEY}个可见字符")
     return text or None
+
+
+def _filled_in(query: Mapping[str, str], name: str) -> str | None:
+    """A text to filter by that is no variable left by the workflow."""
+    text = filter_of(query, name)
+    return None if text is None else refuse_template(name, text)
 
 
 def status_of(query: Mapping[str, str]) -> str | None:

@@ -73,7 +73,9 @@ async def test_a_wrong_page_is_400(coze: httpx.AsyncClient, path: str, query: st
     refused(await coze.get(f"{path}?{query}"), 400, "INVALID_PARAMS")
 
 
-@pytest.mark.parametrize("query", ["status=DONE", "userId=%00", "jobId=%00"])
+@pytest.mark.parametrize(
+    "query", ["status=DONE", "userId=%00", "jobId=%00", "userId={{sys_uuid}}", "jobId={{job_id}}"]
+)
 async def test_a_wrong_filter_is_400(coze: httpx.AsyncClient, query: str) -> None:
     refused(await coze.get(f"{INTERVIEWS}?{query}"), 400, "INVALID_PARAMS")
 
