@@ -334,11 +334,7 @@ async def deployment_id(settings: Settings) -> str:
     try:
         fitness.require_kind(await fitness.look(database))
         if not await migrations.is_current(database):
-            raise SchemaMissing
+            raise migrations.SchemaMissing
         return f"coordinator:{await database.fetchval('SELECT id FROM deployment')}"
     finally:
         await database.close()
-
-
-class SchemaMissing(Exception):
-    """The database is not at this version's schema."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from coordinator.domain.ids import staff_number
 from coordinator.domain.people import Staff
 from coordinator.environment import read_dotenv
-from coordinator.node import SchemaMissing
 from coordinator.settings import Settings
 from coordinator.store import migrations
 from coordinator.store.database import Database
@@ -86,7 +85,7 @@ def run_with_database(settings: Settings, work: Work) -> int:
     async def run() -> int:
         async with opened(settings) as database:
             if not await migrations.is_current(database):
-                raise SchemaMissing
+                raise migrations.SchemaMissing
             return await work(database)
 
     return asyncio.run(run())

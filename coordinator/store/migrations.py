@@ -50,6 +50,10 @@ _HALF_BUILT = """
 Say = Callable[[str], None]
 
 
+class SchemaMissing(Exception):
+    """The database is not at this version's schema."""
+
+
 def _silent(_: str) -> None:
     pass
 
