@@ -20,6 +20,7 @@ NO_SCHEMA_TELLS = (
     "questionIndex",
     "score",  # not above maxScore, or the sum of what there is
     "不能改为",  # which state may follow which
+    "面试已取消",  # a cancelled one gets no report
     "参数错误：expireTime",  # 7200.0 is an integer to JSON Schema, and no JSON integer to us
     "参数错误：lineColor",
     "参数错误：width",
@@ -28,6 +29,13 @@ NO_SCHEMA_TELLS = (
     "数值超出范围",  # beyond 2^53, in members that the schema does not name
     "嵌套过深",
     "未填充的模板变量",
+    "已被使用",  # a webhook's name
+    "不是控制台会话",
+    "与屏幕上的数字不符",
+    "参数错误：url",  # which addresses are public, DNS and WEBHOOK_ALLOW_PRIVATE say
+    "租户只能订阅面试事件",  # a tenant and types of rooms
+    "from 或 room",
+    "未订阅此类事件",
 )
 """What a 400 to a request that fits the schema may say: states, and rules between members."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from litestar import Request, delete, get, post
 from litestar.di import NamedDependency
@@ -23,7 +23,7 @@ from coordinator.domain.people import Staff
 from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.console import TICKET_LIFETIME, ConsoleSignIn
 from coordinator.web import guards
-from coordinator.web.bodies import Body, read, required
+from coordinator.web.bodies import Body, read, required, shown_required
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
@@ -37,14 +37,14 @@ TAGS = ["console"]
 
 
 class CodeBody(Body):
-    code: str
+    code: Annotated[str, shown_required(512)]
 
     def __post_init__(self) -> None:
         self.code = required("code", self.code, 512)
 
 
 class MatchBody(Body):
-    match: str
+    match: Annotated[str, shown_required(10)]
 
     def __post_init__(self) -> None:
         self.match = required("match", self.match, 10)

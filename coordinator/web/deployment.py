@@ -15,25 +15,26 @@ from coordinator.web.views import View
 
 class NodeView(View, frozen=True, kw_only=True):
     """`history` has a line per 10 s: `[seconds since 1970, connections, rooms, eventsPerSecond,
-    deliveryP99Ms, redisMs, postgresMs]`.
+    deliveryP99Ms, redisMs, postgresMs]`, null where nothing was measured. A node that has just
+    begun has not reported anything yet.
     """
 
     node: str
     name: str
-    version: str
     since: str
-    epoch: str
-    is_draining: bool
-    connections: int
-    rooms: int
-    events_per_second: float
+    version: str | None = None
+    epoch: str | None = None
+    is_draining: bool | None = None
+    connections: int | None = None
+    rooms: int | None = None
+    events_per_second: float | None = None
     delivery_p99_ms: float | None = None
-    redis: str
+    redis: str | None = None
     redis_ms: float | None = None
-    postgres: str
+    postgres: str | None = None
     postgres_ms: float | None = None
-    reported_at: str
-    history: list[list[float]]
+    reported_at: str | None = None
+    history: list[list[float | None]]
 
 
 class MissingNodeView(View, frozen=True, kw_only=True):

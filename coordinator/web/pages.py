@@ -12,9 +12,16 @@ from coordinator.web.openapi.operation import Parameter
 
 PAGE_SIZE = 10
 MAX_PAGE_SIZE = 100
+MAX_PAGE = 10**16
+MAX_FILTER = 1000
+"""Characters of a text to filter by."""
 
 PAGES = (
-    Parameter("page", "页码，从 1 开始，默认 1", {"type": "integer", "minimum": 1}),
+    Parameter(
+        "page",
+        "页码，从 1 开始，默认 1",
+        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
+    ),
     Parameter(
         "pageSize",
         f"每页条数，1 到 {MAX_PAGE_SIZE}，默认 {PAGE_SIZE}",
@@ -48,7 +55,7 @@ def page_of(query: Mapping[str, str]) -> Page:
         InvalidParams: `page` is no number ≥ 1, or `pageSize` none from 1 to 100.
     """
     return Page(
-        number_of(query, "page", default=1, least=1, most=10**16),
+        number_of(query, "page", default=1, least=1, most=MAX_PAGE),
         number_of(query, "pageSize", default=PAGE_SIZE, least=1, most=MAX_PAGE_SIZE),
     )
 
@@ -69,7 +76,7 @@ def number_of(query: Mapping[str, str], name: str, *, default: int, least: int, 
     return int(digits)
 
 
-def filter_of(query: Mapping[str, str], name: str, *, limit: int = 1000) -> str | None:
+def filter_of(query: Mapping[str, str], name: str, *, limit: int = MAX_FILTER) -> str | None:
     """A text to filter by; None where it is absent or blank.
 
     Raises:

@@ -33,7 +33,7 @@ from coordinator.web.openapi.operation import (
     Parameter,
     documented,
 )
-from coordinator.web.pages import PAGES, filter_of, number_of, page_of
+from coordinator.web.pages import MAX_FILTER, PAGES, filter_of, number_of, page_of
 from coordinator.web.room_views import (
     GUEST_EXAMPLE,
     HOST_EXAMPLE,
@@ -52,6 +52,10 @@ PathText = FromPath[str]
 
 TAGS = ["rooms"]
 STAFF_ERRORS = (Unauthorized, TokenExpired)
+MAX_PART = 200
+"""Characters of `q`."""
+
+MAX_SEQ = 2**62
 
 
 class CreateRoomBody(Body):
@@ -175,7 +179,11 @@ LIST_ROOMS = Documentation(
     parameters=[
         *PAGES,
         Parameter("status", "状态筛选", {"type": "string", "enum": ["active", "ended"]}),
-        Parameter("q", "房间号或房间名称的一部分，不分大小写", {"type": "string"}),
+        Parameter(
+            "q",
+            "房间号或房间名称的一部分，不分大小写",
+            {"type": "string", "maxLength": MAX_PART},
+        ),
     ],
     answer=RoomListView,
     security=STAFF,
@@ -210,7 +218,7 @@ async def list_rooms(
     total, listed = await rooms.listed(
         caller,
         status=status,
-        part=filter_of(query, "q", limit=200),
+        part=filter_of(query, "q", limit=MAX_PART),
         page=page.number,
         page_size=page.size,
     )
@@ -225,7 +233,11 @@ async def list_rooms(
 
 ROOM_EVENTS = Documentation(
     parameters=[
-        Parameter("after", "只返回此 seq 之后的事件，默认 0", {"type": "integer", "minimum": 0}),
+        Parameter(
+            "after",
+            "只返回此 seq 之后的事件，默认 0",
+            {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
+        ),
         Parameter(
             "limit",
             "最多返回多少条，1 到 500，默认 100",
@@ -234,7 +246,7 @@ ROOM_EVENTS = Documentation(
         Parameter(
             "epoch",
             "after 所属的 epoch；与当前不同时从头返回，见答复中的 epoch",
-            {"type": "string"},
+            {"type": "string", "maxLength": MAX_FILTER},
         ),
     ],
     answer=EventsView,
@@ -277,7 +289,7 @@ async def room_events(
     """
     proof = await access.proof(bearer(request.headers.get("authorization")) or "")
     query = request.query_params
-    after = number_of(query, "after", default=0, least=0, most=2**62)
+    after = number_of(query, "after", default=0, least=0, most=MAX_SEQ)
     limit = number_of(query, "limit", default=100, least=1, most=500)
     part = await rooms.events(
         proof, room_id, after=after, epoch=filter_of(query, "epoch"), limit=limit

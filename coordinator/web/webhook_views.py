@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from coordinator.domain.errors import InvalidParams
 from coordinator.domain.events import ROOM, timestamp
+from coordinator.domain.webhook import TYPES
 from coordinator.services.webhooks import Status, TestAnswer
 from coordinator.store.webhook_repairs import Parked
-from coordinator.web.bodies import Body, optional, required
+from coordinator.web.bodies import Body, optional, required, shown_optional, shown_required
 from coordinator.web.views import View
 
 ALL = "all"
+_LONGEST_ID = 1000
 
 EXAMPLE = {
     "id": "wh_0123456789abcdef",
@@ -33,13 +36,23 @@ EXAMPLE = {
 SECRET_EXAMPLE = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-class AddBody(Body):
-    """`events`: the types that are wanted; absent or `["all"]` is all."""
+Types = Annotated[
+    list[Annotated[str, msgspec.Meta(extra_json_schema={"enum": [ALL, *TYPES]})]],
+    msgspec.Meta(extra_json_schema={"minItems": 1}),
+]
+"""Event types as they are documented."""
 
-    url: str
-    events: list[str] = msgspec.field(default_factory=lambda: [ALL])
-    tenant: str = ""
-    name: str = ""
+_URL = r"^https?://[^\s\x00-\x1f\x7f-\x9f]+$"
+_NAME = r"[\w.-]{1,100}"
+
+
+class AddBody(Body):
+    """`events`: the types that are wanted; absent, or `all` among them, is all."""
+
+    url: Annotated[str, shown_required(2000, _URL)]
+    events: Types = msgspec.field(default_factory=lambda: [ALL])
+    tenant: Annotated[str, shown_optional(64)] = ""
+    name: Annotated[str, shown_optional(100, f"^({_NAME})?$")] = ""
 
     def __post_init__(self) -> None:
         self.url = required("url", self.url, 2000)
@@ -56,9 +69,9 @@ class LenientAddBody(AddBody):
 class ChangeBody(Body):
     """What is absent stays. `enabled` false stops the sending, true goes on where it stopped."""
 
-    url: str | UnsetType = UNSET
-    events: list[str] | UnsetType = UNSET
-    name: str | UnsetType = UNSET
+    url: Annotated[str, shown_required(2000, _URL)] | UnsetType = UNSET
+    events: Types | UnsetType = UNSET
+    name: Annotated[str, shown_required(100, f"^{_NAME}$")] | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -77,14 +90,20 @@ class LenientChangeBody(ChangeBody):
 class ReplayBody(Body, rename={"since": "from"}):
     """Either of them: `from` a moment on (ISO 8601), or one room or interview as a whole."""
 
-    since: str = ""
-    room: str = ""
+    since: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] = ""
+    room: Annotated[str, shown_optional(_LONGEST_ID)] = ""
+
+    def __post_init__(self) -> None:
+        self.room = optional("room", self.room, _LONGEST_ID)
 
 
 class RetryBody(Body):
     """`room`: a room or an interview; absent = all that failed."""
 
-    room: str = ""
+    room: Annotated[str, shown_optional(_LONGEST_ID)] = ""
+
+    def __post_init__(self) -> None:
+        self.room = optional("room", self.room, _LONGEST_ID)
 
 
 class ParkedView(View, frozen=True, kw_only=True):
@@ -184,14 +203,14 @@ def _shown_parked(log: Parked) -> ParkedView:
 
 
 def wanted(events: list[str] | str) -> list[str] | None:
-    """The types, or None for all.
+    """The types, or None for all: `all` stands for every other one.
 
     Raises:
         InvalidParams: an empty list.
     """
     names = events.split(",") if isinstance(events, str) else events
     names = [name.strip() for name in names if name.strip()]
-    if names == [ALL]:
+    if ALL in names:
         return None
     if not names:
         raise InvalidParams.missing("events")

@@ -243,6 +243,7 @@ async def replay_webhook(
 
 RETRY = Documentation(
     body=RetryBody,
+    is_body_required=False,
     answer=RetriedView,
     security=STAFF,
     errors=[*ERRORS, NotFound],

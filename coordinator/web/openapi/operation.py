@@ -81,6 +81,7 @@ class Documentation:
 
     Attributes:
         body: the Struct that the body is read as; None where none is read.
+        is_body_required: False where no body is as good as `{}`.
         answer: the Struct that stands in `data`; None where there is no `data`.
         parameters: of the query and of headers, and those of the path that need a word.
         errors: what can fail here, beside 500 and 503.
@@ -90,6 +91,7 @@ class Documentation:
     """
 
     body: Any = None
+    is_body_required: bool = True
     answer: Any = None
     parameters: Sequence[Parameter] = ()
     errors: Sequence[type[CoordinatorError]] = ()
@@ -119,7 +121,7 @@ class Documentation:
         content: Schema = {"schema": schema_of(self.body)}
         if self.request_example is not None:
             content["example"] = self.request_example
-        return {"required": True, "content": {"application/json": content}}
+        return {"required": self.is_body_required, "content": {"application/json": content}}
 
     def responses(self) -> Schema:
         """The OpenAPI object of the answers: 200, and each status that can fail."""

@@ -1,7 +1,8 @@
 """JSON Schema of our Structs, with nothing left to look up: every `$ref` is put in its place.
 
 Both OpenAPI documents and the reading of Coze's bodies stand on it, so what is documented and what
-is read are one thing. Each schema has one plain `type`, as Coze's importer wants it.
+is read are one thing. Each schema has one plain `type`, as Coze's importer wants it, but for lists
+with unknown entries, which the open API has none of.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def _inlined(schema: Schema, components: dict[str, Schema]) -> Schema:
         match name:
             case "properties":
                 members[name] = {key: _inlined(inner, components) for key, inner in value.items()}
+            case "items" if isinstance(value, dict) and {"type": "null"} in value.get("anyOf", ()):
+                members[name] = _or_null(_inlined(value, components))
             case "items" | "additionalProperties" if isinstance(value, dict):
                 members[name] = _inlined(value, components)
             case "title" | "default" | "additionalProperties":
@@ -45,6 +48,11 @@ def _inlined(schema: Schema, components: dict[str, Schema]) -> Schema:
     if "enum" in members and "type" not in members:
         members["type"] = _TYPES[type(members["enum"][0])]
     return members
+
+
+def _or_null(schema: Schema) -> Schema:
+    """An entry of a list cannot be left out: one that is not known is null."""
+    return {**schema, "type": [schema["type"], "null"]}
 
 
 def _without_null(schema: Schema) -> Schema:
