@@ -81,6 +81,23 @@ async def test_a_gap_is_read_from_the_log_at_once(hub: Hub, log: Log) -> None:
     listener.was_told_all(8)
 
 
+async def test_what_is_held_of_somebody_erased_is_read_anew(hub: Hub, log: Log) -> None:
+    listener = await attached(hub)
+    hub.offer([log.append()], 0.0)
+    feed = the_feed(hub)
+    log.erasures += 1
+
+    await hub.catch_up.poll()
+    hub.offer([log.append()], 0.0)  # comes while the state is read
+    await soon(lambda: not feed.is_behind)
+
+    assert feed.state is not None
+    assert feed.state.erasures == 1
+    assert (feed.seq, len(feed.history)) == (7, 0)
+    listener.was_told_all(7)
+    assert (await attached(hub, since=5)).seqs == [6, 7]
+
+
 async def test_what_nobody_announced_is_found_by_the_poll(hub: Hub, log: Log) -> None:
     listener = await attached(hub)
     log.append()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from websockets.asyncio.client import connect
 
 from coordinator.data_cipher import DataCipher
 from coordinator.domain.people import Staff
@@ -19,6 +21,7 @@ from coordinator.store.database import Database
 from coordinator.store.people import People
 from coordinator.store.sealing import Sealing
 from tests.harness.node import CIPHER, Deployment
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
 from tests.open_api import KEYS
 
@@ -208,6 +211,82 @@ async def test_nothing_of_a_guest_is_left_and_the_log_keeps_its_seq(
     await Guest(a, "钱七").joins(room)  # the room goes on, whatever its node remembers
     assert (await a.room(room))["participantCount"] == 3
     assert other.user_id in {p["userId"] for p in (await a.room(room))["participants"]}
+
+
+@pytest.mark.parametrize("whom", ["guest", "host"])
+async def test_open_rooms_forget_who_is_erased_on_every_node(
+    deployment: Deployment, database: Database, a: Api, b: Api, whom: str
+) -> None:
+    """Snapshots, and what those who resume are told: on nodes that hold the room in memory."""
+    mark = secrets.token_hex(4)
+    host = await Host.hired(database, a)
+    room = f"room_{secrets.token_hex(6)}"
+    await a.post(
+        "/api/interview/create-room",
+        {"roomId": room, "roomName": f"王{mark}芳的房间", "hostName": f"王{mark}芳"}, host.token,
+    )  # fmt: skip
+    erased = await Guest(a, f"李{mark}明", f"求职者{mark}").joins(room)
+    other = await Guest(a, "赵六", None).joins(room)
+    stays = [await other.connects(at=node) for node in (a, b)]
+    lives = [await erased.connects(at=node) for node in (b, a)]
+    assert all(mark in live.texts[0] for live in stays)
+
+    for person in (host.user_id, erased.user_id) if whom == "host" else (erased.user_id,):
+        done = await asyncio.to_thread(deployment.run, "erase", person)  # pings are answered
+        assert done.returncode == 0, done.stderr
+    if whom == "guest":
+        mark = f"李{mark}"  # the host's own name has the same mark
+    async with asyncio.timeout(patient(FORGOTTEN_SECONDS)):
+        for node in (a, b):
+            while mark in await told_anew(other, node):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    lives[0].socket.transport.abort()
+    lives[1].socket.transport.abort()
+    for live in stays:
+        away = await live.sees("participant_away", user_id=erased.user_id)
+        assert away["participant"]["userName"] == "已删除"
+
+
+FORGOTTEN_SECONDS = 5.0
+
+
+async def told_anew(guest: Guest, node: Api) -> str:
+    """All that a node tells of a room to somebody who comes: the state, and every event."""
+    texts = ""
+    for how in ({}, {"since": 0}):
+        live = await guest.connects(at=node, **how)
+        await live.says(type="sync", since=0)
+        await live.says(type="ping")
+        await live.sees("pong")
+        texts += "".join(live.texts)
+        await live.hangs_up()
+    return texts
+
+
+async def test_a_live_interview_forgets_its_person(
+    deployment: Deployment, api: httpx.AsyncClient
+) -> None:
+    mark = secrets.token_hex(8)
+    outline = [{"id": "q1", "category": "专业", "question": f"{mark}？", "difficulty": "easy"}]
+    body = {"userId": f"sys_{mark}", "jobId": JOBS[0].id, "outline": outline}
+    record = (await api.post("/api/open/interviews", json=body)).json()["data"]
+
+    async def welcome() -> str:
+        url = str(api.base_url).replace("http", "ws", 1)
+        async with connect(
+            f"{url}/api/open/interviews/{record['id']}/live", proxy=None,
+            additional_headers={"X-API-Key": "wehan_open_api_key_2026"},
+        ) as socket:  # fmt: skip
+            return str(await socket.recv())
+
+    assert mark in await welcome()
+    done = await asyncio.to_thread(deployment.run, "erase", f"interview_{record['id']}")
+    assert done.returncode == 0, done.stderr
+
+    async with asyncio.timeout(patient(FORGOTTEN_SECONDS)):
+        while mark in await welcome():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_nothing_of_an_interviews_person_is_left(

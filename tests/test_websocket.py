@@ -108,7 +108,7 @@ class SlowLog:
     async def epoch_at(self, feed_id: str, seq: int, /) -> str:
         return ""
 
-    async def moved(self, known: Any, /) -> list[Moved]:
+    async def moved(self, known: Any, erasures: Any, /) -> list[Moved]:
         return []
 
     async def vanished(self, known: Any, /) -> set[str]:

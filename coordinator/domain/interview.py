@@ -253,11 +253,12 @@ class InterviewState:
 
     members: dict[str, Any]
     stale: bool = False
+    erasures: int = 0
 
     @classmethod
-    def of(cls, record: Record) -> InterviewState:
+    def of(cls, record: Record, *, erasures: int = 0) -> InterviewState:
         """The state that a stored record is."""
-        return cls(shown_live(record))
+        return cls(shown_live(record), erasures=erasures)
 
     def apply(self, event: Event) -> None:
         """Takes the next event in; nobody has to go by it."""

@@ -35,14 +35,23 @@ class Counts(NamedTuple):
 
 
 class Roster:
-    """Who is in the room now, by user id in order of joining, as snapshots show them."""
+    """Who is in the room now, by user id in order of joining, as snapshots show them.
 
-    __slots__ = ("online", "participants", "room")
+    Attributes:
+        erasures: how many times somebody had been erased from the room when it was read.
+    """
+
+    __slots__ = ("erasures", "online", "participants", "room")
 
     def __init__(
-        self, room: dict[str, Any], participants: Mapping[str, dict[str, Any]] | None = None
+        self,
+        room: dict[str, Any],
+        participants: Mapping[str, dict[str, Any]] | None = None,
+        *,
+        erasures: int = 0,
     ) -> None:
         self.room = room
+        self.erasures = erasures
         self.participants = Seats(participants)
         self.online = sum(map(_is_online, self.participants.values()))
 

@@ -2,7 +2,8 @@
 
 A feed that is behind its target has one reader, which loads its state or reads the events that it
 lacks, and tries again while somebody needs it. The poll compares the last event of every open feed
-with the log's end: every 3 s, every second while Redis is away.
+with the log's end: every 3 s, every second while Redis is away. It also finds the feeds from which
+somebody was erased: what is held of them is read anew.
 
 Where the database has become another history (a standby that was promoted, a restored backup), each
 feed is frozen until the log is found to have the last event that its clients were told: by seq,
@@ -221,14 +222,17 @@ class CatchUp:
         """Asks the log once for what open feeds have missed."""
         for kind, source in self._sources.items():
             known = [
-                (feed.key.id, feed.head)
+                (feed.key.id, feed.head, feed.state.erasures)
                 for feed in self._feeds
-                if feed.key.kind == kind and feed.head is not None and not feed.is_frozen
+                if feed.key.kind == kind
+                and feed.head is not None
+                and feed.state is not None
+                and not feed.is_frozen
             ]
             for start in range(0, len(known), POLL_CHUNK):
                 chunk, epoch = known[start : start + POLL_CHUNK], self._epoch()
-                before = dict(chunk)
-                moved = await source.moved(chunk)
+                before = {feed_id: head for feed_id, head, _ in chunk}
+                moved = await source.moved(list(before.items()), [each[2] for each in chunk])
                 if epoch != self._epoch():
                     return
                 for each in moved:
@@ -240,8 +244,13 @@ class CatchUp:
             return
         if not moved.stands or moved.last_seq is None or moved.last_seq < told:
             self._close_contradicted(feed)
-        elif moved.last_seq > feed.seq:
+            return
+        if moved.last_seq > feed.seq:
             feed.target = max(feed.target, moved.last_seq)
+        if feed.state is not None and feed.state.erasures != moved.erasures:
+            log.info("somebody_was_erased", feed=feed.key.id)
+            feed.doubt_state()
+        if feed.is_behind:
             self.soon(feed, delay=0.0)
 
 

@@ -31,7 +31,13 @@ REORDER_BUFFER = 2000
 
 
 class FeedState(Protocol):
-    """What applying events makes of a feed: a room's roster, an interview's record."""
+    """What applying events makes of a feed: a room's roster, an interview's record.
+
+    Attributes:
+        erasures: how many times somebody had been erased from it when it was read.
+    """
+
+    erasures: int
 
     def apply(self, event: Event) -> Departure | None:
         """Takes the next event in; whose connections it ends.
@@ -70,8 +76,12 @@ class FeedSource(Protocol):
     async def epoch_at(self, feed_id: str, seq: int, /) -> str | None:
         """The epoch of an event of the log; None where there is none."""
 
-    async def moved(self, known: Sequence[tuple[str, Head]], /) -> Sequence[Moved]:
-        """Of feeds given with the last event told here, those whose log ends elsewhere."""
+    async def moved(
+        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int], /
+    ) -> Sequence[Moved]:
+        """Of feeds given with the last event told here, and with the erasures that are known, those
+        whose log ends elsewhere or which had another erasure.
+        """
 
     async def vanished(self, known: Sequence[tuple[str, Head]], /) -> Set[str]:
         """Of feeds given with the last event told here, those whose log does not have it."""
@@ -88,8 +98,9 @@ class Feed:
         departures: events that end connections, not yet carried out.
         holds: attachings under way: a feed that is held or listened to stays open.
         is_missing: there is no such feed; found when it was to be read.
-        is_stale: an event was not understood: the state is to be read anew, and nobody is greeted
-            before. Everybody who listens is told the events all the same.
+        is_stale: the state is to be read anew, and nobody is greeted before: an event was not
+            understood, or somebody was erased. Everybody who listens is told the events all the
+            same.
         needs_review: the state was read anew: somebody who listens may have no place in it.
         is_frozen: the database has become another history: events only gather, and nobody is
             greeted, until it is known that the last event told is in it.
@@ -115,6 +126,8 @@ class Feed:
         self.recalling = asyncio.Lock()
         self._doubtful: list[Event] = []
         """While it is stale: the events since the one that was not understood."""
+        self._doubted_from = 0
+        """While it is stale: the seq that a state has to be of, at least, to end it."""
         self._counts: Counts | None = None
         self._snapshot: Snapshot | None = None
 
@@ -162,7 +175,7 @@ class Feed:
         """A state that was just read replaces this one; False where it is of another seq."""
         if seq != self.seq:
             return False
-        self.state, self._counts, self._snapshot = state, state.counts(), None
+        self._put(state)
         return True
 
     def renew(self, seq: int, state: FeedState) -> bool:
@@ -171,14 +184,26 @@ class Feed:
         if seq > self.seq:
             self.target = max(self.target, seq)
             return False
-        if seq < self._doubtful[0].seq:
+        if seq < self._doubted_from:
             return False
         for event in self._doubtful:
             if event.seq > seq:
                 state.apply(event)
-        self.state, self._counts, self._snapshot = state, state.counts(), None
+        self._put(state)
         self._doubtful, self.is_stale, self.needs_review = [], False, True
         return True
+
+    def _put(self, state: FeedState) -> None:
+        """Takes up another state; recent events may name whom it does not."""
+        assert self.seq is not None
+        if self.state is not None and self.state.erasures != state.erasures:
+            self.history.start_at(self.seq)
+        self.state, self._counts, self._snapshot = state, state.counts(), None
+
+    def doubt_state(self) -> None:
+        """Somebody was erased: what is held here of the feed is to be read anew."""
+        if not self.is_stale and self.seq is not None:
+            self.is_stale, self._doubtful, self._doubted_from = True, [], self.seq
 
     def offer(self, event: Event) -> bool:
         """Takes an event from anywhere, in any order; True where it was the next one."""
@@ -224,7 +249,7 @@ class Feed:
     def _doubt(self, event: Event, doubt: NotUnderstood) -> None:
         if not self.is_stale:
             log.warning("event_not_understood", feed=event.feed.id, what=str(doubt))
-            self.is_stale, self._doubtful = True, [event]
+            self.is_stale, self._doubtful, self._doubted_from = True, [event], event.seq
 
     def snapshot(self, *, counts_only: bool = False) -> Snapshot:
         """The state as `welcome` frames tell it; cached until the next event.

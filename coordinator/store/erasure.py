@@ -5,8 +5,8 @@ seq. Everything that says who it was goes: name, identity, phone, picture, WeCha
 report. Where a name must stand, `已删除` stands.
 
 Rooms are changed under the lock that their writers take, and their row is written, so that no node
-goes on with what it remembers of it. Nodes that have such a room open show the name in it until
-its last client has gone.
+goes on with what it remembers of it. `erasures` of the row counts: nodes that have such a room open
+find at their next poll (3 s) that it is another, and read anew what they show of it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FORGET_ANSWERS = """
 _INTERVIEW_ROW = """
     UPDATE interviews SET external_user_id = $2, resume_id = NULL, outline = '[]', answers = '[]',
         report = '{}', current_index = 0, fingerprint = $3, idempotency_key = NULL,
-        body_digest = NULL
+        body_digest = NULL, erasures = erasures + 1
     WHERE id = $1
 """
 _RESULTS = ("totalScore", "grade")
@@ -120,7 +120,8 @@ class Erasure:
         is_host = bool(number) and room["host_id"] == number
         known = names | ({room["host_name"]} if is_host else set())
         await connection.execute(
-            "UPDATE interview_rooms SET room_name = $2, host_name = $3 WHERE room_id = $1",
+            "UPDATE interview_rooms SET room_name = $2, host_name = $3, erasures = erasures + 1"
+            " WHERE room_id = $1",
             room_id, _without(room["room_name"], known), ERASED if is_host else room["host_name"],
         )  # fmt: skip
         await connection.execute(

@@ -18,11 +18,14 @@ class Moved:
         last_seq: the log's end; None where there is no such feed (any more).
         stands: the event that was told last is still in the log, so that the log went on after it.
             False: the database was set back, whatever `last_seq` says.
+        erasures: how many times somebody was taken out of it (`store/erasure.py`): a node that
+            knows of fewer holds what is to be forgotten.
     """
 
     feed_id: str
     last_seq: int | None
     stands: bool
+    erasures: int = 0
 
 
 def heads_columns(known: Sequence[tuple[str, Head]]) -> tuple[list[Any], ...]:

@@ -79,18 +79,18 @@ _UPDATE = """
 """
 
 _LOAD = f"""
-    SELECT {_COLUMNS}, last.epoch AS last_epoch FROM {_FROM}
+    SELECT {_COLUMNS}, i.erasures, last.epoch AS last_epoch FROM {_FROM}
     LEFT JOIN interview_events last ON last.interview_id = i.id AND last.seq = i.last_seq
     WHERE i.id = $1
 """
 
 # As in `store/rooms.py`.
 _MOVED = """
-    SELECT known.id, i.last_seq, e.seq IS NOT NULL AS stands
-    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
-        AS known (id, seq, epoch, at)
+    SELECT known.id, i.last_seq, e.seq IS NOT NULL AS stands, i.erasures
+    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[], $5::integer[])
+        AS known (id, seq, epoch, at, erasures)
     LEFT JOIN LATERAL (
-        SELECT last_seq, updated_at FROM interviews i WHERE i.id = known.id OFFSET 0
+        SELECT last_seq, updated_at, erasures FROM interviews i WHERE i.id = known.id OFFSET 0
     ) i ON true
     LEFT JOIN LATERAL (
         SELECT seq FROM interview_events e
@@ -100,6 +100,7 @@ _MOVED = """
     ) e ON true
     WHERE i.last_seq IS DISTINCT FROM known.seq
         OR date_trunc('milliseconds', i.updated_at) IS DISTINCT FROM known.at
+        OR i.erasures <> known.erasures
 """
 
 _STANDING = """
@@ -315,7 +316,7 @@ class StoredInterviews:
             return None
         record = _record(rows[0])
         head = Head(record.seq, rows[0]["last_epoch"] or "", timestamp(record.updated_at))
-        return head, InterviewState.of(record)
+        return head, InterviewState.of(record, erasures=rows[0]["erasures"])
 
     async def events_after(self, interview_id: str, seq: int, limit: int) -> list[Event]:
         """The log after `seq`, oldest first, at most `limit` events."""
@@ -330,10 +331,15 @@ class StoredInterviews:
             _event(interview_id, r, r["type"], msgspec.json.decode(r["payload"])) for r in rows
         ]
 
-    async def moved(self, known: Sequence[tuple[str, Head]]) -> list[Moved]:
+    async def moved(
+        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int] = ()
+    ) -> list[Moved]:
         """The poll, as `Rooms.moved`."""
-        rows = await self.database.fetch_told(_MOVED, *heads_columns(known), key="id")
-        return [Moved(row["id"], row["last_seq"], row["stands"]) for row in rows]
+        columns = (*heads_columns(known), list(erasures))
+        rows = await self.database.fetch_told(_MOVED, *columns, key="id")
+        return [
+            Moved(row["id"], row["last_seq"], row["stands"], row["erasures"] or 0) for row in rows
+        ]
 
     async def vanished(self, known: Sequence[tuple[str, Head]]) -> set[str]:
         """After a change of epoch, as `Rooms.vanished`."""

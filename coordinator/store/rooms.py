@@ -35,8 +35,8 @@ _ROOM_COLUMNS = """
 # OFFSET 0 keeps the planner from reading all participants once where few rooms hold most of them.
 _LOAD = """
     SELECT r.room_id, r.room_name, r.host_name, r.status, r.created_at, r.last_seq, r.last_at,
-           last.epoch AS last_epoch, p.user_id, p.user_name, p.role, p.identity, p.joined_at,
-           p.left_at, p.connection
+           r.erasures, last.epoch AS last_epoch, p.user_id, p.user_name, p.role, p.identity,
+           p.joined_at, p.left_at, p.connection
     FROM interview_rooms r
     LEFT JOIN room_events last ON last.room_id = r.room_id AND last.seq = r.last_seq
     LEFT JOIN LATERAL (
@@ -50,11 +50,12 @@ _LOAD = """
 # A room that has not moved costs its own row. `stands`: the event told last is still there.
 # OFFSET 0 keeps each look one step of an index: joined, a large table is read from end to end.
 _MOVED = """
-    SELECT known.id, r.last_seq, e.seq IS NOT NULL AS stands
-    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
-        AS known (id, seq, epoch, at)
+    SELECT known.id, r.last_seq, e.seq IS NOT NULL AS stands, r.erasures
+    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[], $5::integer[])
+        AS known (id, seq, epoch, at, erasures)
     LEFT JOIN LATERAL (
-        SELECT last_seq, last_at FROM interview_rooms r WHERE r.room_id = known.id OFFSET 0
+        SELECT last_seq, last_at, erasures FROM interview_rooms r
+        WHERE r.room_id = known.id OFFSET 0
     ) r ON true
     LEFT JOIN LATERAL (
         SELECT seq FROM room_events e
@@ -64,6 +65,7 @@ _MOVED = """
     ) e ON true
     WHERE r.last_seq IS DISTINCT FROM known.seq
         OR date_trunc('milliseconds', r.last_at) IS DISTINCT FROM known.at
+        OR r.erasures <> known.erasures
 """
 
 _STANDING = """
@@ -320,13 +322,22 @@ class Rooms:
             for r in rows
         ]  # fmt: skip
 
-    async def moved(self, known: Sequence[tuple[str, Head]]) -> list[Moved]:
-        """The poll: of rooms given with the last event that was told, those whose end is another.
+    async def moved(
+        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int] = ()
+    ) -> list[Moved]:
+        """The poll: of rooms given with the last event that was told, those whose end is another,
+        and those from which somebody was erased since.
+
+        Args:
+            erasures: how many each of them is known to have had; () = they are not asked for.
 
         Up to 1,000 at once; each that has not moved costs the reading of its row.
         """
-        rows = await self.database.fetch_told(_MOVED, *heads_columns(known), key="id")
-        return [Moved(row["id"], row["last_seq"], row["stands"]) for row in rows]
+        columns = (*heads_columns(known), list(erasures))
+        rows = await self.database.fetch_told(_MOVED, *columns, key="id")
+        return [
+            Moved(row["id"], row["last_seq"], row["stands"], row["erasures"] or 0) for row in rows
+        ]
 
     async def vanished(self, known: Sequence[tuple[str, Head]]) -> set[str]:
         """After a change of epoch: the rooms whose event that was told last is not in the log.
@@ -375,7 +386,7 @@ def _loaded(rows: list[Any]) -> tuple[Head, Roster]:
     people = [_attendance(row) for row in rows if row["user_id"] is not None]
     here = {p.user_id: person_view(p) for p in people}
     head = Head(first["last_seq"], first["last_epoch"] or "", timestamp(first["last_at"]))
-    return head, Roster(view, here)
+    return head, Roster(view, here, erasures=first["erasures"])
 
 
 def person_view(person: Attendance) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class InterviewRooms(Table, tablename="interview_rooms", db=ENGINE):
     creator before the statement, so that a repeat after a lost answer knows its own room. `version`
     is a random number of the last write: with the row's `xmin` it tells whether it is the row that
     a node remembers. `attended` says how many people were ever in an ended room whose people are no
-    longer kept.
+    longer kept. `erasures` counts how often somebody was erased from it.
     """
 
     id = Serial(primary_key=True)
@@ -77,6 +77,7 @@ class InterviewRooms(Table, tablename="interview_rooms", db=ENGINE):
     creation = UUID()
     attended = Integer(null=True, default=None)
     version = BigInt()
+    erasures = Integer()
 
 
 class InterviewParticipants(Table, tablename="interview_participants", db=ENGINE):
@@ -214,7 +215,8 @@ class InterviewsTable(Table, tablename="interviews", db=ENGINE):
     was made, for ever. `fingerprint` is a digest of what makes two calls to create it the same,
     `body_digest` of the whole body, where an `idempotency_key` came with it. `report` holds the
     members of the report that are set. `last_seq` is the log's end, `updated_at` the time of its
-    last event. `summary` is what lists show of the texts; the database fills it in.
+    last event. `summary` is what lists show of the texts; the database fills it in. `erasures`
+    counts how often its person was erased.
     """
 
     id = Varchar(64, primary_key=True)
@@ -237,6 +239,7 @@ class InterviewsTable(Table, tablename="interviews", db=ENGINE):
     created_at = Timestamptz()
     updated_at = Timestamptz()
     last_seq = BigInt()
+    erasures = Integer()
 
 
 class InterviewEvents(Table, tablename="interview_events", db=ENGINE):

@@ -30,8 +30,8 @@ def event(seq: int, kind: str = "change", **data: Any) -> Event:
 class Count:
     """The state of a log of nothing in particular: how many events there were."""
 
-    def __init__(self, seen: int = 0) -> None:
-        self.seen = seen
+    def __init__(self, seen: int = 0, erasures: int = 0) -> None:
+        self.seen, self.erasures = seen, erasures
 
     def apply(self, event: Event) -> Departure | None:
         assert event.seq == self.seen + 1, "a hole, or twice"
@@ -115,7 +115,7 @@ class Log:
     def __init__(self, length: int = 0, chance: random.Random | None = None) -> None:
         self.events = [event(seq) for seq in range(1, length + 1)]
         self.chance = chance
-        self.reads = 0
+        self.reads = self.erasures = 0
         self.epoch = ""
         self.is_away = self.is_calm = False
 
@@ -137,7 +137,7 @@ class Log:
         await self._wait()
         seq, head = len(self.events), self.end
         await self._wait()
-        return head, Count(seq)
+        return head, Count(seq, self.erasures)
 
     @property
     def end(self) -> Head:
@@ -162,12 +162,14 @@ class Log:
         await self._wait()
         return self.events[seq - 1].epoch if 0 < seq <= len(self.events) else None
 
-    async def moved(self, known: Sequence[tuple[str, Head]], /) -> list[Moved]:
+    async def moved(
+        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int], /
+    ) -> list[Moved]:
         gone = await self.vanished(known)
         return [
-            Moved(feed, len(self.events), feed not in gone)
-            for feed, head in known
-            if head != self.end
+            Moved(feed, len(self.events), feed not in gone, self.erasures)
+            for (feed, head), erasures_known in zip(known, erasures, strict=True)
+            if head != self.end or erasures_known != self.erasures
         ]
 
     async def vanished(self, known: Sequence[tuple[str, Head]], /) -> set[str]:

@@ -163,7 +163,9 @@ class RoomLogs:
         log = await self._log(feed_id) or []
         return log[seq - 1].epoch if 0 < seq <= len(log) else None
 
-    async def moved(self, known: Sequence[tuple[str, Head]], /) -> Sequence[Moved]:
+    async def moved(
+        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int], /
+    ) -> Sequence[Moved]:
         found = []
         for feed_id, told in known:
             log = await self._log(feed_id) or []
