@@ -108,10 +108,12 @@ async def test_heads_are_counted_one_by_one() -> None:
         b"GET /hot/1 HTTP/1.0\r\nhost: x\r\nHost: y\r\n\r\n",
         b"POST /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
         b"GET /live HTTP/1.0\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
         b"hello\r\n\r\n",
         b"GET /hot/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
     ],
-    ids=["no host", "two", "two of 1.0", "POST upgrade", "1.0 upgrade", "no HTTP", "two lengths"],
+    ids=["no host", "two", "two of 1.0", "POST upgrade", "1.0 upgrade",
+         "upgrade to nowhere", "no HTTP", "two lengths"],
 )
 async def test_what_is_no_request_of_http_1_1_is_400_and_the_end(request_bytes: bytes) -> None:
     async with serving() as (port, _, _):

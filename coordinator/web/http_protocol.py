@@ -322,7 +322,11 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self.unparsed = b""
 
     def handle_websocket_upgrade(self) -> None:
-        target = httptools.parse_url(self.url)  # also http://host/path (RFC 9112, section 3.2.2)
+        try:  # also http://host/path (RFC 9112, section 3.2.2)
+            target = httptools.parse_url(self.url)
+        except httptools.HttpParserInvalidURLError:
+            self.refuse(MALFORMED)
+            return
         path = unquote((target.path or b"/").decode("latin-1"))
         if not self.handler.matches(path):
             self.refuse(_NOT_FOUND)

@@ -54,16 +54,22 @@ def _prompt(scope: Any, body: bytes) -> Begun:
     return done, lambda size: {"path": "/prompt without a task", "size": size}
 
 
+def hot_app(behind: Any = None) -> FastPath:
+    """Two hot endpoints and a prompt one; what else is asked for goes to the application `behind`.
+    """
+    return FastPath(
+        behind, Meter(), posts={"/hot": _echo, "/prompt": _echo}, gets={"/hot/": _echo},
+        prompts={"/prompt": _prompt},
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def serving(
     accept: Callable[[LiveSocket], None] = lambda socket: None,
     connections: TcpConnections | None = None,
 ) -> AsyncIterator[tuple[int, ServerState, weakref.WeakSet[Any]]]:
     """A port, uvicorn's state of it, and the protocols that are alive."""
-    app = FastPath(
-        None, Meter(), posts={"/hot": _echo, "/prompt": _echo}, gets={"/hot/": _echo},
-        prompts={"/prompt": _prompt},
-    )  # fmt: skip
+    app = hot_app()
     seats = connections or TcpConnections(most=1000, per_address=0, trusted=())
     protocol = http_protocol(Handler(accept), seats, app.prompts)
     config = uvicorn.Config(
