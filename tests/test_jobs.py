@@ -131,6 +131,20 @@ def test_a_csv_file_without_its_columns_is_refused(tmp_path: Path, text: str) ->
     assert problems(written(tmp_path, "jobs.csv", text))[0].startswith("line 1: ")
 
 
+@pytest.mark.parametrize(
+    ("heads", "named"),
+    [
+        ("id,title,,enterpriseId,enterpriseName", "columns without a heading: 3"),
+        (",title, ,enterpriseId,enterpriseName",
+         "columns are missing: id (columns without a heading: 1, 3)"),
+        ("id,title,title,enterpriseId,enterpriseName", "columns stand twice: title"),
+    ],
+)  # fmt: skip
+def test_columns_without_a_heading_are_named(tmp_path: Path, heads: str, named: str) -> None:
+    text = f"{heads}\na,b,c,d,e\n"
+    assert problems(written(tmp_path, "jobs.csv", text)) == [f"line 1: {named}"]
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "No such file" in problems(tmp_path / "none.json")[0]
 

@@ -63,6 +63,29 @@ async def test_lists_are_newest_first_and_filtered(coze: httpx.AsyncClient, user
     }  # fmt: skip
 
 
+async def test_a_list_reads_no_more_than_it_shows(
+    coze: httpx.AsyncClient, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of half a megabyte each: what their list reads of Postgres is a few hundred bytes."""
+    texts = [answered(n, "x" * 60_000) for n in range(8)]
+    for _ in range(3):
+        made = await create(coze, user)
+        shown(await change(coze, made, answers=texts, suggestions="长" * 20_000))
+    sizes: list[int] = []
+    fetch = Database.fetch
+
+    async def weighed(self: Database, sql: str, *values: Any) -> list[Any]:
+        rows = await fetch(self, sql, *values)
+        sizes.extend(len(repr(tuple(row.values()))) for row in rows)
+        return rows
+
+    monkeypatch.setattr(Database, "fetch", weighed)
+
+    assert shown(await coze.get(INTERVIEWS, params={"userId": user}))["total"] == 3
+    assert len(sizes) >= 3
+    assert max(sizes) < 2000
+
+
 @pytest.mark.parametrize(
     "query",
     ["page=0", "page=-1", "page=abc", "page=1.0", "page=" + "9" * 30, "pageSize=0",
