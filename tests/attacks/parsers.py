@@ -20,6 +20,7 @@ import logging
 import socket
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -90,6 +91,7 @@ REQUESTS = st.one_of(
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
 
 
+@cache
 def frame(kind: int, *, is_last: bool, payload: bytes, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
     """A client's frame as RFC 6455 has it, its length in as few bytes as possible."""
     size = len(payload)
@@ -377,6 +379,7 @@ def _many(inputs: int) -> Callable[[Callable[[], None]], Callable[[], None]]:
 
 def _main(inputs: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    gc.freeze()  # what is there already is not looked at each time
     for name, attack in (("HTTP", attack_http), ("frames", attack_frames)):
         counts: list[int] = []
         attack(inputs, counts.append)
