@@ -152,7 +152,7 @@ async def test_a_token_that_proves_nothing_here_is_a_new_join(
             await a.post(JOIN, {"roomId": room, "userName": "n", "guestToken": token}, token)
         )
         assert joined["guestId"] not in (elsewhere.user_id, host.user_id)
-    assert len((await a.room(room))["participants"]) == 5
+    assert len((await a.room(room))["participants"]) == 6
 
 
 async def test_a_removed_guest_is_refused_also_with_an_expired_token(
