@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import CoordinatorError
@@ -37,8 +37,7 @@ class Command(ABC, Generic[A]):
         """Changes the room under its lock; the answer. Raises before it changes anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(NamedTuple):
     """The answer of a join: the guest as it is in the room, the seq of its join and its epoch."""
 
     user_id: str

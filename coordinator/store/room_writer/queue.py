@@ -261,9 +261,10 @@ class Writer:
         return busy, len(busy) == len(commands)
 
     def _is_covered(self, commands: Sequence[PendingCommand]) -> bool:
-        if any(pending.is_uncertain or pending.needs_lock for pending in commands):
-            return False
-        return self._cache.covers(pending.command for pending in commands)
+        for pending in commands:
+            if pending.is_uncertain or pending.needs_lock:
+                return False
+        return self._cache.covers([pending.command for pending in commands])
 
     # -- the two ways to write ----------------------------------------------------------------
 

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from coordinator.domain.room import Room
 from coordinator.store.room_writer.commands import Command
@@ -32,8 +31,7 @@ LAG_SECONDS = 0.05
 MOST_ROUND_TRIP_SECONDS = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class ClockReading:
+class ClockReading(NamedTuple):
     """What Postgres's clock said in an answer, and this process's when it asked and heard."""
 
     clock: datetime

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -111,8 +110,7 @@ def _assigned(columns: Iterable[str], source: str) -> str:
     return ", ".join(f"{name} = {source}.{name}" for name in columns)
 
 
-@dataclass(frozen=True, slots=True)
-class StatementShape:
+class StatementShape(NamedTuple):
     """Which write statement: what it is for, and which of its parts have rows.
 
     Attributes:
@@ -250,8 +248,7 @@ EMPTY_ENDED_ROOM = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """What an optimistic write depends on, beside the rooms' versions.
 
     Attributes:
@@ -267,8 +264,7 @@ class Condition:
 
     def values(self) -> list[Any]:
         """In the order of the statement's last parameters."""
-        found = (self.node_epoch, self.decided_at, self.lag, self.epoch)
-        return [value for value in found if value is not None]
+        return [value for value in self if value is not None]
 
 
 def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any]]:

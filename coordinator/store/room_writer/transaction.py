@@ -14,8 +14,8 @@ from typing import Any
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound
 from coordinator.domain.events import Event
-from coordinator.domain.room import Policy, Room
-from coordinator.store.room_writer import sql
+from coordinator.domain.room import Participant, Policy, Room
+from coordinator.store.room_writer import new_guest, sql
 from coordinator.store.room_writer.commands import Command, Join
 from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
 
@@ -179,8 +179,19 @@ class Transaction:
         node_epoch = next(iter(self._alive), None)
         epoch = self.epoch if self.is_pooled else None
         condition = sql.Condition(node_epoch, self._decided_at, self._lag, epoch)
-        if changed := self._changed():
+        changed = self._changed()
+        if (newcomer := self._lone_newcomer(changed)) is not None:
+            await self._write(*new_guest.write(changed[0], newcomer, condition))
+        elif changed:
             await self._write(*sql.write(changed, condition))
+
+    def _lone_newcomer(self, changed: list[Room]) -> Participant | None:
+        """The guest, where all that has happened is that a new one has joined."""
+        if len(self.commands) > 1 or not changed or type(self.commands[0].command) is not Join:
+            return None
+        (user_id,) = changed[0].touched
+        guest = changed[0].participants[user_id]
+        return guest if new_guest.is_newcomer(guest) else None
 
     async def write_locked(self) -> None:
         """Writes what was decided of the locked rooms; the caller commits."""
@@ -216,6 +227,8 @@ class Transaction:
             their commands, and those rooms that nothing has changed: nobody has compared their
             version, so the answer has to be found under lock, but they are still as remembered.
         """
+        if len(self.written) == len(self.rooms):
+            return [], []
         written = {room.room_id for room in self.written}
         left = [pending for pending in self.commands if pending.command.room_id not in written]
         for pending in left:
