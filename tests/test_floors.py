@@ -24,7 +24,7 @@ TOP = 5
 """`node` and `server`, beside the folders."""
 BESIDE = {
     "settings", "environment", "connection_url", "postgres_url", "redis_url", "logging", "metrics",
-    "redis", "redis_connection", "redis_servers", "data_cipher", "worker_metrics",
+    "redis", "redis_connection", "redis_servers", "data_cipher", "keyed_hash", "worker_metrics",
 }  # fmt: skip
 """Modules at the top that import nothing of the house but each other: any floor may use them."""
 

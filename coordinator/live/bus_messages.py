@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 
+from coordinator.keyed_hash import KeyedHash
+
 MAC_BYTES = 16
 OWN_REMEMBERED = 4096
 
@@ -85,7 +87,7 @@ class Signer:
     """Signs and verifies; remembers what it has signed, to know its own echo without a look."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._keys = [_derived(secret.encode()) for secret in secrets]
+        self._keys = [KeyedHash(_derived(secret.encode())) for secret in secrets]
         self._own: set[bytes] = set()
         self._own_in_order: deque[bytes] = deque()
 
@@ -149,5 +151,5 @@ def _derived(secret: bytes) -> bytes:
     return hmac.digest(extracted, b"coordinator bus\x01", "sha256")
 
 
-def _mac(key: bytes, channel: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, b"%b\x00%b" % (channel, body), "sha256")[:MAC_BYTES]
+def _mac(key: KeyedHash, channel: bytes, body: bytes) -> bytes:
+    return key.digest(b"%b\x00%b" % (channel, body))[:MAC_BYTES]
