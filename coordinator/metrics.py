@@ -31,17 +31,17 @@ class PlainCounter(Collector):
 
 
 class PlainCounterByLabel(Collector):
-    """The same for each value of one label: `counter.values["participant_joined"] += 1`."""
+    """The same for each value of its labels: `counter.values["participant_joined",] += 1`."""
 
-    def __init__(self, name: str, documentation: str, label: str) -> None:
-        self.values: defaultdict[str, int] = defaultdict(int)
-        self._name, self._documentation, self._label = name, documentation, label
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        self.values: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self._name, self._documentation, self._labels = name, documentation, labels
         REGISTRY.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
-        for value, count in self.values.items():
-            family.add_metric([value], count)
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, count in self.values.items():
+            family.add_metric(values, count)
         yield family
 
 
@@ -95,10 +95,14 @@ BUS_IGNORED = Counter(
     ["reason"],
 )
 REDIS_UP = Gauge("coordinator_redis_up", "1 while the bus carries this node's own probe")
-HTTP_REQUESTS = Counter(
-    "coordinator_http_requests_total", "HTTP requests answered", ["method", "status"]
+HTTP_REQUESTS = PlainCounterByLabel(
+    "coordinator_http_requests_total", "HTTP requests answered", "method", "status"
 )
-HTTP_SECONDS = Histogram("coordinator_http_request_seconds", "Time to answer an HTTP request")
+HTTP_SECONDS = PlainHistogram(
+    "coordinator_http_request_seconds",
+    "Time to answer an HTTP request",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+)
 REFUSED_CONNECTIONS = Counter(
     "coordinator_refused_connections_total",
     "TCP connections not accepted: too many of this node or of one address",

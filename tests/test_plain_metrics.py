@@ -44,7 +44,7 @@ def test_a_counter_by_label(made: list[Collector]) -> None:
     usual = Counter("y_total", "Things", ["type"], registry=None)
     made.append(plain)
     for kind in ("a", "b", "a"):
-        plain.values[kind] += 1
+        plain.values[kind,] += 1
         usual.labels(kind).inc()
 
     assert shown(plain) == shown(usual)

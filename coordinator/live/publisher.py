@@ -50,7 +50,7 @@ class Publisher:
         self._bus.publish(events, committed)
         self._also_tell(events)
         for event in events:
-            EVENTS.values[event.type] += 1
+            EVENTS.values[event.type,] += 1
             if event.type in LOGGED:
                 log.info(event.type, roomId=event.feed.id, seq=event.seq)
 

@@ -175,9 +175,9 @@ class RoomService:
 
     def join(
         self, *, room_id: str, user_name: str, identity: str | None, tokens: list[str],
-        address: str, join_key: str | None = None,
+        address: Callable[[], str], join_key: str | None = None,
     ) -> asyncio.Future[Joined]:  # fmt: skip
-        """A guest comes from a network address; its future is to be awaited.
+        """A guest comes from a network address (asked for where it counts); await its future.
 
         With a token of this room among `tokens` it is a return; so it is with a `join_key` that it
         has used in this room before, even while that call is still under way on another node.
@@ -193,7 +193,7 @@ class RoomService:
             return enter(Return, known)
         if join_key is None and not self._seat_limit.is_on:
             return enter(Join, new_guest_id())  # most go this way, and nothing need be asked first
-        return asyncio.create_task(self._join_after_asking(room_id, join_key, address, enter))
+        return asyncio.create_task(self._join_after_asking(room_id, join_key, address(), enter))
 
     def _enter(
         self, room_id: str, user_name: str, identity: str | None, kind: type[Return], user_id: str

@@ -97,6 +97,8 @@ def optional(member: str, text: str, limit: int, *, prose: bool = False) -> str:
     cleaned = text.strip()
     if len(cleaned) > limit:
         raise InvalidParams.wrong(member, f"不能超过{limit}个字符")
+    if cleaned.isprintable():  # most texts; looked at much faster
+        return cleaned
     if (_FORBIDDEN_IN_PROSE if prose else _FORBIDDEN).search(cleaned):
         raise InvalidParams.wrong(member, "含有不允许的字符")
     return cleaned

@@ -35,9 +35,14 @@ class JoinedWrites:
 
     def write_at_once(self, data: bytes) -> None:
         """What nothing will be joined to."""
-        self.flush()
+        if self._held:
+            self.flush()
         if not self.plain.is_closing():
             self.plain.write(data)
+
+    def is_closing(self) -> bool:
+        closing: bool = self.plain.is_closing()
+        return closing
 
     def close(self) -> None:
         self.flush()

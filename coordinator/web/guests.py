@@ -121,7 +121,7 @@ def _join(
         identity=body.identity or None,
         tokens=[token for token in presented if token],
         join_key=body.join_key or None,
-        address=counted_as(limits.address(scope)),
+        address=lambda: counted_as(limits.address(scope)),
     )
 
 

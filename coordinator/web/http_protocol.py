@@ -169,8 +169,8 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        if self.head is not None:
-            self._stop_at(self.head.add_target(len(url)))
+        if self.head is not None and (over := self.head.add_target(len(url))):
+            self._stop_at(over)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # As uvicorn does it: there are many, and a call more for each would show.
@@ -182,9 +182,10 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self._stop_at(over)
 
     def on_headers_complete(self) -> None:
-        if self.head is not None:
-            self._stop_at(self.head.whole(self.parser.get_http_version()))
-            self._stop_at(self.head.foreign(self.host_names))
+        head = self.head
+        if head is not None:
+            if wrong := head.whole(self.parser.get_http_version()) or head.foreign(self.host_names):
+                self._stop_at(wrong)
             self.head = None
         if self._is_wrong_upgrade():
             self._stop_at(NO_UPGRADE)
@@ -208,11 +209,10 @@ class CoordinatorProtocol(HttpToolsProtocol):
         extensions: dict[str, Any] = {ANSWER: self.answer}
         self.scope["extensions"] = extensions
 
-    def _stop_at(self, refusal: RefusedHead | None) -> None:
-        """Stops the parser, where there is something to refuse."""
-        if refusal is not None:
-            self.refusal = refusal
-            raise _Stop
+    def _stop_at(self, refusal: RefusedHead) -> None:
+        """Stops the parser."""
+        self.refusal = refusal
+        raise _Stop
 
     def on_body(self, body: bytes) -> None:
         if type(self.cycle) is PromptRequest:
