@@ -41,6 +41,13 @@ def command(*parts: bytes | str | int) -> bytes:
     return b"".join(lines)
 
 
+def publish(verb: bytes, channel: bytes, message: bytes) -> bytes:
+    """`command(verb, channel, message)`, made in one go: there are thousands a second."""
+    return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        len(verb), verb, len(channel), channel, len(message), message,
+    )  # fmt: skip
+
+
 class ConnectionFailed(OSError):
     """The server refused, answered wrongly, or the connection is gone; the message says which."""
 

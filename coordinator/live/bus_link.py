@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from coordinator.redis_connection import RedisConnection, command, connect
+from coordinator.redis_connection import RedisConnection, connect, publish
 from coordinator.redis_servers import Address, require_master
 from coordinator.redis_url import RedisTarget
 
@@ -89,7 +89,7 @@ class BusLink:
     def publish(self, channel: bytes, message: bytes) -> None:
         """Sends a message; lost where the link is down."""
         if self._connection is not None:
-            self._connection.send(command(self._verbs[2], channel, message))
+            self._connection.send(publish(self._verbs[2], channel, message))
 
     async def listen(self, channels: Iterable[bytes]) -> None:
         """Hears channels from when this returns; where the link is down, from when it is made.

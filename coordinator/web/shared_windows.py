@@ -1,8 +1,8 @@
 """Sliding windows that all nodes count together, without asking Redis before each request.
 
 A node admits a caller by itself as long as what it knows of all nodes' requests leaves room, and as
-long as it has told Redis of all but a few of its own (its share). Every 50 ms it tells Redis of its
-new ones and hears of the others'; at its share it asks first, and waits.
+long as it has told Redis of all but a few of its own (its share). Every 200 ms it tells Redis of
+its new ones and hears of the others'; at its share it asks first, and waits.
 
     L  requests per window        N  nodes        u  share: a tenth of L, divided by the others
 
@@ -30,7 +30,9 @@ from typing import Any
 
 from coordinator.redis import AWAY, REDIS_SECONDS, RedisClient
 
-SETTLE_SECONDS = 0.05
+SETTLE_SECONDS = 0.2
+"""How soon the others hear of a request. Longer is cheaper, and does not change what gets in: that
+is what the share is for."""
 SHARE = 0.1
 """Of the limit: what all nodes together may admit without having told each other."""
 NEW_SECONDS = 10.0
