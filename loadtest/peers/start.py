@@ -85,7 +85,7 @@ def _peer(
     with contextlib.ExitStack() as undo:
         folder = Path(tempfile.mkdtemp(prefix="coordinator-peer-"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        redis = undo.enter_context(EmbeddedRedis(folder / "redis"))
+        redis = undo.enter_context(EmbeddedRedis(folder / "redis", port=free_port()))
         assert redis.process is not None
         pin(cores.others, redis.process.pid)
         parties = Parties(redis=[redis.process.pid])
