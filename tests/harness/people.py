@@ -353,7 +353,6 @@ def new_room_id() -> str:
 
 
 def new_room() -> dict[str, str]:
-    """A body of create-room."""
     return {"roomId": new_room_id(), "roomName": "n", "hostName": "h"}
 
 
