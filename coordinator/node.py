@@ -179,7 +179,11 @@ class Node:
             ),
             "deployment": Deployment(store.node_reports),
             "epochs": store.database.epochs,
-            "console_pages": ConsolePages(settings.public_base_url, bool(settings.wx_console_page)),
+            "console_pages": ConsolePages(
+                base_url=settings.public_base_url,
+                has_wechat=bool(settings.wx_console_page),
+                has_codes=settings.wechat_ready,
+            ),
             "limits": limits,
             "rooms": room_service,
             "zego": _zego(settings),

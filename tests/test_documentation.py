@@ -115,6 +115,14 @@ def test_a_page_loads_only_files_that_are_served_from_here(node: Node, path: str
         assert httpx.get(node.url + loaded).status_code == 200, loaded
 
 
+@pytest.mark.parametrize("path", ["/schema", "/schema/live", "/schema/assets/swagger-ui.css"])
+def test_head_is_answered_without_the_page(node: Node, path: str) -> None:
+    head = httpx.head(node.url + path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == httpx.get(node.url + path).headers["content-type"]
+
+
 def test_swagger_ui_is_the_one_that_reads_openapi_3_1(node: Node) -> None:
     page = httpx.get(node.url + "/schema").text
     script = httpx.get(node.url + "/schema/assets/swagger-ui-bundle.js")

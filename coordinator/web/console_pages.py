@@ -78,10 +78,12 @@ class ConsolePages:
     Attributes:
         base_url: where people reach it; "" = wherever the page itself came from.
         has_wechat: whether the mini-program can confirm a sign-in.
+        has_codes: whether WeChat can be asked for codes of the mini-program.
     """
 
     base_url: str
     has_wechat: bool
+    has_codes: bool
     _pages: dict[str, StaticFile] = field(default_factory=dict)
 
     def page(self, name: str) -> StaticFile:
@@ -90,6 +92,7 @@ class ConsolePages:
             html = (
                 _TEMPLATE.replace("{version}", VERSION)
                 .replace("{wechat}", "yes" if self.has_wechat else "no")
+                .replace("{codes}", "yes" if self.has_codes else "no")
                 .replace("{base}", escape(self.base_url))
                 .replace("{page}", name)
             )

@@ -11,7 +11,8 @@ from playwright.async_api import expect
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.harness.node import data
-from tests.harness.people import Api, Host
+from tests.harness.people import Api, Host, bearer
+from tests.harness.receiver import Receiver
 
 KEY = "test-key-of-the-browsers-tests"
 HEADERS = {"X-API-Key": KEY}
@@ -78,6 +79,31 @@ async def test_an_interview_is_watched_from_its_first_answer_to_its_printed_repo
     await api.aclose()
 
 
+async def test_a_long_report_is_still_one_page(
+    opens: Opens, database: Database, admin: Host, open_node: Any
+) -> None:
+    api = Api(open_node)
+    jobs = data(await api.http.get("/api/open/jobs", headers=HEADERS))["list"]
+    body = {"userId": "话多的候选人", "jobId": jobs[0]["id"], "outline": []}
+    made = data(await api.http.post("/api/open/interviews", json=body, headers=HEADERS))
+    await change(
+        api, made["id"], status="COMPLETED", totalScore=82.5, grade="A", recommendation="通过",
+        dimensions=[{"name": f"维度 {n}", "score": 20, "maxScore": 25} for n in range(8)],
+        highlights=[{"question": QUESTIONS[2], "answer": "首屏从 4.2 秒降到 1.1 秒。" * 20,
+                     "score": 9, "comment": "定位问题有条理，能说清取舍。"} for _ in range(5)],
+        improvements=[{"area": "原理深度", "suggestion": "补充 Fiber 调度的细节。"}] * 5,
+        suggestions="基础扎实，沟通清楚，**建议进入下一轮**。\n\n" + "- 关注系统设计与稳定性\n" * 8,
+    )  # fmt: skip
+    desk = await opens(open_node.url)
+    await desk.signs_in(database, admin, f"/console/interviews/{made['id']}")
+    await expect(desk.page.locator(".report")).to_have_attribute("data-length", "long")
+
+    pdf = await desk.page.pdf(prefer_css_page_size=True)
+
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+    await api.aclose()
+
+
 async def test_the_documentation_tries_a_call_out_with_the_session_of_the_console(
     opens: Opens, database: Database, admin: Host, room: str
 ) -> None:
@@ -111,3 +137,27 @@ async def test_the_deployment_shows_every_node_and_what_it_does(
         await expect(card).to_contain_text("Redis 正常")
         await expect(card).to_contain_text("Postgres 正常")
         await expect(card.get_by_role("img")).to_have_count(4)
+
+
+async def test_the_deployment_shows_how_webhooks_fare(
+    opens: Opens, database: Database, admin: Host, a: Api
+) -> None:
+    async with Receiver() as back_end:
+        body = {"url": back_end.url, "name": "crm"}
+        added = data(await a.post("/api/webhooks", body, admin.token))
+        desk = await opens()
+        await desk.signs_in(database, admin, "/console/deployment")
+        row = desk.page.locator("tbody tr", has_text=back_end.url)
+        await expect(row).to_contain_text("crm")
+        await expect(row.locator(".pill")).to_have_text("正常")
+
+        path = f"/api/webhooks/{added['id']}"
+        change = {"enabled": False}
+        data(await a.http.request("PATCH", path, json=change, headers=bearer(admin.token)))
+        await desk.page.reload()
+        await expect(row.locator(".pill")).to_contain_text("已停用")
+
+        await a.http.request("DELETE", path, headers=bearer(admin.token))
+        await desk.page.reload()
+        await expect(desk.page.locator(".node").first).to_be_visible()
+        await expect(row).to_have_count(0)

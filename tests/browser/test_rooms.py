@@ -11,6 +11,7 @@ from pathlib import Path
 
 from playwright.async_api import expect
 
+from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.browser.desk import Desk
@@ -54,6 +55,7 @@ async def test_a_room_from_its_creation_to_its_replay(
     await expect(row).to_have_attribute("data-state", "away")
     await expect(row.locator(".state")).to_have_text(re.compile(r"暂离 · \d+ 秒"))
     await expect(guest.page.locator(".connection")).to_have_attribute("data-status", "offline")
+    await expect(guest.page.locator(".people")).to_have_css("opacity", "0.55")
     await guest.context.set_offline(False)
     await expect(row).to_have_attribute("data-state", "online")
     await guest.page.reload()
@@ -64,6 +66,8 @@ async def test_a_room_from_its_creation_to_its_replay(
     await desk.page.get_by_role("dialog").get_by_role("button", name="结束房间").click()
     await expect(guest.page.get_by_role("alert")).to_have_text("房间已结束，谢谢参加。")
     await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "ended")
+    await expect(desk.page.get_by_role("heading", name="参加过的人")).to_be_visible()
+    await expect(desk.page.locator(".person[data-state=left]")).to_have_count(2)
 
     await desk.button("回放").click()
     slider = desk.page.get_by_role("slider")
@@ -71,6 +75,7 @@ async def test_a_room_from_its_creation_to_its_replay(
     await slider.fill("2")
     await expect(desk.page.locator(".person")).to_have_count(2)
     await expect(desk.person("李明")).to_have_attribute("data-state", "none")
+    await expect(desk.page.get_by_role("heading", name="房间里的人")).to_be_visible()
     await slider.press("ArrowRight")
     await expect(desk.person("李明")).to_have_attribute("data-state", "online")
     await slider.press("End")
@@ -82,6 +87,45 @@ async def test_a_room_from_its_creation_to_its_replay(
     rows = list(csv.DictReader(io.StringIO((await downloaded(desk, "CSV")).lstrip("\ufeff"))))
     assert [row["type"] for row in rows] == [event["type"] for event in log]
     assert rows[1]["userName"] == "李明"
+
+
+async def test_an_invitation_leads_to_a_browser_or_to_the_mini_program(
+    opens: Opens, database: Database, deployment: Deployment
+) -> None:
+    with WechatStandin() as wechat:
+        api = Api(
+            await asyncio.to_thread(
+                deployment.node, WX_API_BASE=wechat.url, WX_APPID=wechat.appid,
+                WX_SECRET=wechat.secret,
+            )
+        )  # fmt: skip
+        host = await Host.hired(database, api)
+        room_id = await host.creates()
+        desk = await opens(api.node.url)
+        await desk.signs_in(database, host, f"/console/rooms/{room_id}")
+        await desk.button("二维码").click()
+        code = desk.page.get_by_role("dialog").get_by_role("img")
+        await expect(code).to_have_attribute("src", f"/join/{room_id}/qr.svg")
+
+        await desk.button("小程序").click()
+        await expect(code).to_have_attribute("alt", "小程序码")
+        await expect(code).to_have_attribute("src", re.compile("^data:image/png;base64,"))
+        assert wechat.bodies[-1]["scene"] == f"roomId={room_id}"
+
+        await desk.button("浏览器").click()
+        await expect(code).to_have_attribute("src", f"/join/{room_id}/qr.svg")
+        await api.aclose()
+
+
+async def test_without_wechat_an_invitation_offers_no_code_of_a_mini_program(
+    opens: Opens, database: Database, host: Host, room: str
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    await desk.button("二维码").click()
+
+    await expect(desk.page.get_by_role("dialog").get_by_role("img")).to_be_visible()
+    assert not await desk.button("小程序").count()
 
 
 async def test_a_guest_is_put_out_and_told_so(

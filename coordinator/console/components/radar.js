@@ -3,8 +3,8 @@
 import { svg } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 
-const [WIDTH, HEIGHT, RADIUS] = [440, 330, 112];
-const LABEL = 8;
+const [WIDTH, RADIUS, TOP] = [440, 112, 160];
+const [LABEL, LINE] = [8, 17]; // letters of a name, the height of a line
 
 /** @param dimensions `[{ name, score, maxScore? }]` */
 export function radar(dimensions) {
@@ -16,13 +16,15 @@ export function radar(dimensions) {
 }
 
 function web(parts, picture) {
-  const [x, y] = [WIDTH / 2, HEIGHT / 2];
+  const [x, y] = [WIDTH / 2, TOP];
   const at = (index, share) => {
     const angle = (index / parts.length) * 2 * Math.PI - Math.PI / 2;
     return [x + Math.cos(angle) * RADIUS * share, y + Math.sin(angle) * RADIUS * share];
   };
   const ring = (share) => parts.map((_, index) => at(index, share).map((n) => n.toFixed(1)).join(",")).join(" ");
-  return svg("svg", { ...picture, viewBox: `0 0 ${WIDTH} ${HEIGHT}` },
+  const labels = parts.map((part, index) => label(part, at(index, 1.14), [x, y]));
+  const height = Math.max(...labels.map(({ bottom }) => bottom));
+  return svg("svg", { ...picture, viewBox: `0 0 ${WIDTH} ${height.toFixed(0)}` },
     [0.25, 0.5, 0.75, 1].map((share) => svg("polygon", { class: "ring", points: ring(share) })),
     parts.map((_, index) => {
       const [x2, y2] = at(index, 1);
@@ -33,14 +35,17 @@ function web(parts, picture) {
       const [cx, cy] = at(index, share);
       return svg("circle", { class: "point", cx, cy, r: 3 });
     }),
-    parts.map((part, index) => label(part, ...at(index, 1.14), x)));
+    labels.map(({ element }) => element));
 }
 
-function label({ name, score, maxScore }, x, y, middle) {
+/** A name and its score beside the tip at `[x, y]`, further out the higher or lower it lies. */
+function label({ name, score, maxScore }, [x, y], [middle, centre]) {
   const anchor = Math.abs(x - middle) < 12 ? "middle" : x < middle ? "end" : "start";
-  return svg("text", { x, y, "text-anchor": anchor },
+  const top = y - 3 + ((y - centre) / RADIUS) * 12;
+  const element = svg("text", { x, y: top.toFixed(1), "text-anchor": anchor },
     svg("tspan", { x }, short(name)),
-    svg("tspan", { x, dy: 17, class: "score" }, `${score}${maxScore ? " / " + maxScore : ""}`));
+    svg("tspan", { x, dy: LINE, class: "score" }, `${score}${maxScore ? " / " + maxScore : ""}`));
+  return { element, bottom: top + LINE * 1.5 };
 }
 
 function bars(parts, picture) {

@@ -9,7 +9,17 @@ import { radar } from "./radar.js";
 export const hasReport = (record) =>
   record.totalScore !== undefined || (record.dimensions || []).length > 0 || !!record.suggestions;
 
+/** Letters up to which a report fits on a page of paper in letters of that size (`style.css`). */
+const LENGTHS = [[900, "short"], [2200, "long"], [Infinity, "longest"]];
+
 export function report(record) {
+  const article = written(record);
+  const letters = article.textContent.length;
+  article.dataset.length = LENGTHS.find(([most]) => letters <= most)[1];
+  return article;
+}
+
+function written(record) {
   const dimensions = record.dimensions || [];
   return h("article", { class: "report" },
     h("div", { class: "verdict" }, [

@@ -29,7 +29,9 @@ export class RoomHead {
     this.name = h("bdi", {}, roomId);
     this.status = h("span", { class: "pill" });
     this.about = h("p", { class: "about quiet" });
-    this.counts = h("span", { class: "counts" });
+    this.numbers = { online: h("span", {}), away: h("span", {}), none: h("span", {}) };
+    this.counts = h("span", { class: "counts" }, Object.entries(this.numbers).map(([state, number]) =>
+      h("span", { "data-state": state }, h("span", { class: "dot", "aria-hidden": "true" }), number)));
     this.roomId = roomId;
     this.element = h("div", { class: "roomhead" },
       h("h1", {}, this.name, this.status),
@@ -50,6 +52,7 @@ export class RoomHead {
     }
     const count = { online: 0, away: 0, none: 0 };
     for (const { connection } of participants) count[connection]++;
-    setText(this.counts, room.status === "ended" ? "" : t("room.counts", count));
+    this.counts.hidden = room.status === "ended";
+    for (const state of Object.keys(this.numbers)) setText(this.numbers[state], t("room.count." + state, { number: count[state] }));
   }
 }

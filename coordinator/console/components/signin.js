@@ -12,7 +12,7 @@ export function signIn(main, { why, hasWechat }) {
   main.append(
     h("section", { class: "card narrow" },
       h("h1", {}, t("signin.title")),
-      why ? h("p", { class: "problem", role: "alert" }, has(why) ? t(why) : why) : null,
+      why ? h("p", { class: why === "signin.out" ? "quiet" : "problem", role: "alert" }, has(why) ? t(why) : why) : null,
       hasWechat ? place : null,
       h("p", {}, t("signin.link")),
       h("pre", { tabindex: "0" }, "coordinator console user_001")),

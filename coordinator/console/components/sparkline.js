@@ -35,6 +35,7 @@ export class Sparkline {
       line += `${from === null ? "M" : "L"}${x},${y}`;
       area += `${from === null ? "M" : "L"}${x},${y}`;
       if (from === null) from = x;
+      if (values.length === 1) line += "h.01"; // a point
     });
     if (from !== null) area += `V${HEIGHT}H${from}Z`;
     setAttribute(this.line, "d", line);

@@ -123,7 +123,8 @@ function nodeCard(node) {
     seen(postgres, "deployment.postgres", next.postgres, next.postgresMs);
     for (const { member, unit, place, value, spark } of parts) {
       setText(value, next[member] === null || next[member] === undefined ? "—" : figure(next[member]) + unit);
-      spark.show(next.history.map((sample) => sample[place + 1]), SAMPLES);
+      const newest = next[member] === undefined ? null : next[member];
+      spark.show([...next.history.map((sample) => sample[place + 1]), newest], SAMPLES + 1);
     }
   };
   update(node);

@@ -6,7 +6,7 @@ import { markdown } from "../components/markdown.js";
 import { hasReport, report } from "../components/report.js";
 import { Connection } from "../components/roomhead.js";
 import { h, KeyedList, setAttribute, setText } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { has, t } from "../lib/i18n.js";
 import { api, call, end } from "../lib/session.js";
 import { say, setTitle, staffPage, tell } from "../lib/shell.js";
 import { clockTime, dayTime } from "../lib/time.js";
@@ -138,7 +138,7 @@ function questions({ outline, answers, currentIndex, status }) {
     if (!outline[index] && !answer) continue;
     all.push({
       index,
-      about: [planned.category, planned.difficulty].filter(Boolean).join(" · "),
+      about: [planned.category, difficulty(planned.difficulty)].filter(Boolean).join(" · "),
       question: (answer && answer.question) || planned.question || "",
       answer: answer && answer.answer,
       at: answer && answer.timestamp,
@@ -146,6 +146,10 @@ function questions({ outline, answers, currentIndex, status }) {
     });
   }
   return all;
+}
+
+function difficulty(level) {
+  return has("difficulty." + level) ? t("difficulty." + level) : level;
 }
 
 function question(asked) {

@@ -114,7 +114,8 @@ class JoinPage {
     const leave = h("button", { class: "danger wide", type: "button", onclick: () => this.leave(leave) }, t("join.leave"));
     this.place.replaceChildren(
       h("section", { class: "card" },
-        h("p", { class: "line" }, connection.element, h("span", { class: "quiet" }, sentence("join.as", { name: name(userName) }))),
+        h("p", { class: "line" }, connection.element),
+        h("p", { class: "quiet" }, sentence("join.as", { name: name(userName) })),
         h("h2", {}, t("room.people")),
         people.element),
       leave);

@@ -249,6 +249,7 @@ class RoomPage {
       this.replayPlace.replaceChildren(this.replay.element);
       this.buttons.replay.textContent = t("room.replay.stop");
       this.main.classList.add("past");
+      this.peopleHeading.textContent = t("room.people");
       this.connection.show({ status: "replay" });
       this.replay.go(events.length);
       this.replay.slider.focus();
@@ -278,6 +279,7 @@ class RoomPage {
     this.timeline.toEnd();
     this.leavers.replace(events);
     const isOver = this.main.classList.contains("over");
+    if (isOver) this.peopleHeading.textContent = t("room.attended");
     this.connection.show(isOver ? { status: "ended" } : this.room.state);
     if (this.latest.room) this.show(this.latest);
   }

@@ -106,7 +106,7 @@ class RoomsPage {
     const status = h("span", { class: "pill" });
     const people = h("td", { class: "number" });
     const title = h("a", { href: "/console/rooms/" + encodeURIComponent(room.roomId) }, name(room.roomName, room.roomId));
-    const invite = h("button", { class: "quiet small", type: "button", "aria-label": `${t("rooms.invite")} ${room.roomName}`, onclick: () => openInvitation(current.roomId, current.roomName) }, t("rooms.invite"));
+    const invite = h("button", { class: "small", type: "button", "aria-label": `${t("rooms.invite")} ${room.roomName}`, onclick: () => openInvitation(current.roomId, current.roomName) }, t("rooms.invite"));
     const element = h("tr", {},
       h("td", { class: "title" }, title, h("code", {}, room.roomId)),
       h("td", {}, status),

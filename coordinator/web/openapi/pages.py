@@ -63,6 +63,12 @@ class Swagger(OpenAPIRenderPlugin):
         return _page("schema").plain
 
 
+@route("/", http_method=[HttpMethod.HEAD])
+async def schema_head(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """What GET would answer, which `Swagger` does, without the page."""
+    return _page("schema").answer(request.scope, HEADERS)
+
+
 @route("/assets/{name:str}", http_method=GET_AND_HEAD)
 async def swagger_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     """A file of Swagger UI."""
@@ -92,7 +98,7 @@ def router(guards: Sequence[Any]) -> Router:
     """Where Litestar mounts its document, with these pages around it."""
     return Router(
         "/schema",
-        route_handlers=[swagger_file, live_protocol],
+        route_handlers=[schema_head, swagger_file, live_protocol],
         include_in_schema=False,
         guards=guards,
         after_request=_without_a_404_of_its_own,
