@@ -182,6 +182,28 @@ test("a guest whose program was ended by the system is the same guest", async ()
   await until(() => again.data.over === "您已被移出房间", "removed");
 });
 
+test("pages that are left before they are there leave nothing behind, and two taps join once", async () => {
+  const guest = phone("none");
+  const page = guest.open("pages/interview/guest/guest", { roomId });
+  await until(() => page.data.roomName, "the room's name");
+  page.onName({ detail: { value: "孙丽" } });
+  await Promise.all([page.onJoin(), page.onJoin()]);
+  await until(() => page.data.status === "live", "live");
+  same(page.data.people.filter(({ userName }) => userName === "孙丽").map(({ words }) => words), ["在线"]);
+  assert.equal(guest.weChat.open.length, 1);
+  page.onUnload();
+
+  const again = launch(guest.weChat).open("pages/interview/guest/guest", { roomId });
+  again.onUnload(); // still asking for the room
+  const other = phone(`${who}.3`);
+  other.open("pages/interview/host/host", { roomId }).onUnload(); // still signing in
+  await wait(1000);
+  for (const { weChat } of [guest, other]) {
+    assert.equal(weChat.open.length, 0);
+    assert.equal(weChat.listening, 0);
+  }
+});
+
 test("the host talks, ends, and everybody is told", async () => {
   const guest = phone("none");
   const page = guest.open("pages/interview/guest/guest", { roomId });

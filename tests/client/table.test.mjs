@@ -333,6 +333,22 @@ describe("resume", () => {
     made.close();
   });
 
+  test("a resumption keeps what was there: the room, everybody in it, and who one is", async () => {
+    const made = await live();
+    const { room, participants, self } = made.state;
+    platform.socket.end(1006);
+    await time.advance(600);
+    platform.socket.opens();
+    platform.socket.says(resumed(3, { self: undefined, epoch: undefined }));
+    assert.equal(made.state.room, room);
+    assert.deepEqual(made.state.participants, participants);
+    assert.equal(made.state.participants[0], participants[0]);
+    assert.equal(made.state.self, self);
+    assert.equal(made.state.epoch, "e1");
+    assert.deepEqual(made.heard.resets, []);
+    made.close();
+  });
+
   test("a doubled event is dropped, a gap is asked for", async () => {
     const made = await live();
     platform.socket.says(joined(4, 2));
@@ -421,6 +437,16 @@ describe("what is not known", () => {
     platform.socket.says(welcome({ seq: 5, participants: [guest(7)] }));
     assert.deepEqual(made.state.participants, [guest(7)]);
     assert.deepEqual(made.heard.resets, []);
+    made.close();
+  });
+
+  test("an event of another type about somebody changes nobody until the roster is read", async () => {
+    const made = await live();
+    const before = made.state.participants;
+    platform.socket.says(presence("participant_waved", 4, 1));
+    assert.deepEqual(made.state.participants, before);
+    await time.advance(600);
+    assert.deepEqual(platform.socket.sent, [{ type: "sync" }]);
     made.close();
   });
 
