@@ -24,7 +24,7 @@ import httpx
 from rich.console import Console
 
 from tests.chaos.faults import Harm, carry_out
-from tests.chaos.plan import plan
+from tests.chaos.plan import Fault, plan
 from tests.chaos.site import Site
 from tests.harness.cluster import Cluster
 from tests.harness.node_runtime import FOLDER, NODE, install_packages
@@ -51,10 +51,15 @@ class Proof:
 
 
 async def prove(
-    *, seed: int, seconds: float, clients: int, rooms: int, screen: Screen, nodes: int = 3
-) -> Proof:
-    """One run: chaos, calm, and every client compared with the log."""
-    faults = plan(seed, seconds, nodes)
+    *, seed: int, seconds: float, clients: int, rooms: int, screen: Screen, nodes: int = 3,
+    faults: list[Fault] | None = None,
+) -> Proof:  # fmt: skip
+    """One run: chaos, calm, and every client compared with the log.
+
+    Args:
+        faults: what happens, in place of the plan of the seed.
+    """
+    faults = plan(seed, seconds, nodes) if faults is None else faults
     proof = Proof(seed, Counter(fault.kind for fault in faults), clients)
     async with Site(nodes=nodes, grace=GRACE) as cluster:
         host = _Host(cluster)
