@@ -517,8 +517,23 @@ describe("the roster", () => {
       presence("participant_left", 7, 2, { reason: "left" }),
       joined(8, 2),
     ];
-    for (const event of log) platform.socket.says(event);
+    const rosters = log.map((event) => {
+      platform.socket.says(event);
+      return made.state.participants.map(({ userId, connection }) => `${userId} ${connection}`).join(", ");
+    });
+    assert.deepEqual(rosters, [
+      "user_001 online",
+      "user_001 online, guest_1 none",
+      "user_001 online, guest_1 none, guest_2 none",
+      "user_001 online, guest_1 online, guest_2 none",
+      "user_001 online, guest_1 away, guest_2 none",
+      "user_001 online, guest_1 online, guest_2 none",
+      "user_001 online, guest_1 online",
+      "user_001 online, guest_1 online, guest_2 none",
+    ]);
     assert.deepEqual(made.state.participants, [HOST, guest(1), guest(2, "none")]);
+    await time.settle();
+    assert.deepEqual(platform.socket.sent, [], "nothing in it was unknown");
     assert.deepEqual([made.state.participantCount, made.state.onlineCount], [3, 2]);
     platform.socket.says({
       type: "room_ended", roomId: "room_1", seq: 9, at: "", endedAt: "y", by: "user_001", reason: "ended",
@@ -527,6 +542,17 @@ describe("the roster", () => {
     assert.deepEqual(made.state.room, { ...about, status: "ended", endedAt: "y" });
     assert.deepEqual(made.heard.events.map(({ seq }) => seq), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     made.close();
+  });
+
+  test("what is told of somebody who is not there makes the roster be read anew", async () => {
+    for (const type of ["participant_left", "participant_away"]) {
+      const made = await live();
+      platform.socket.says(presence(type, 4, 9));
+      assert.deepEqual(made.state.participants, [HOST, guest(1)]);
+      await time.advance(600);
+      assert.deepEqual(platform.socket.sent, [{ type: "sync" }], type);
+      made.close();
+    }
   });
 
   test("a state never changes, and entries that did not change are the same", async () => {
@@ -540,6 +566,9 @@ describe("the roster", () => {
     assert.equal(after.participants[0], before.participants[0]);
     platform.socket.says({ type: "ping", seq: 4, epoch: "e1", now: "" });
     assert.equal(made.state, after);
+    platform.tell("network", false);
+    assert.notEqual(made.state, after);
+    assert.equal(made.state.participants, after.participants, "the same people are the same list");
     for (const value of [after, after.participants, after.participants[0]]) assert.ok(Object.isFrozen(value));
     made.close();
   });
