@@ -727,6 +727,67 @@ describe("the device", () => {
     made.close();
   });
 
+  test("back, it is live once the probe is answered: nothing else proves it", async () => {
+    const made = await live();
+    platform.tell("background");
+    platform.tell("foreground");
+    platform.socket.says({ type: "ping", seq: 3, epoch: "e1", now: "" });
+    assert.equal(made.state.status, "connecting");
+    platform.socket.says({ type: "pong", seq: 3, epoch: "e1", now: "" });
+    assert.equal(made.state.status, "live");
+    await time.advance(6_000);
+    assert.equal(platform.sockets.length, 1);
+    made.close();
+  });
+
+  test("an end that is told in the background is one: 4010 stops", async () => {
+    const made = await live();
+    platform.tell("background");
+    platform.socket.bye(4010);
+    await time.settle();
+    assert.equal(made.state.status, "stopped");
+    assert.deepEqual(made.heard.stops, [{ code: 4010, reason: "reason 4010" }]);
+    made.connect();
+    await time.settle();
+    assert.equal(platform.sockets.length, 2, "whoever asks again is not hidden any more");
+    made.close();
+  });
+
+  test("offline before it connects: it waits for the network", async () => {
+    platform.listen = (tell) => {
+      platform.listeners.add(tell);
+      tell("network", false);
+      return () => platform.listeners.delete(tell);
+    };
+    const made = await room();
+    await time.advance(60_000);
+    assert.equal(made.state.status, "offline");
+    assert.equal(platform.sockets.length, 0);
+    platform.tell("network", true);
+    await time.advance(1_001);
+    assert.equal(platform.sockets.length, 1);
+    made.close();
+  });
+
+  test("another network, or somebody who looks again: a live socket is probed, a hidden one is not", async () => {
+    for (const news of [["network", true], ["poke"], ["foreground"]]) {
+      platform = new FakePlatform();
+      const made = await live();
+      platform.tell(...news);
+      assert.deepEqual(platform.socket.sent, [{ type: "ping" }], news[0]);
+      await time.advance(5_600);
+      assert.equal(platform.sockets.length, 2, "no answer: another connection");
+      made.close();
+      if (news[0] === "foreground") continue;
+      platform = new FakePlatform();
+      const hidden = await live();
+      platform.tell("background");
+      platform.tell(...news);
+      assert.deepEqual(platform.socket.sent, [{ type: "away" }], news[0]);
+      hidden.close();
+    }
+  });
+
   test("back, and the socket is dead without a word: 5 s", async () => {
     const made = await live();
     platform.tell("background");
@@ -832,6 +893,24 @@ describe("leaving and closing", () => {
     assert.deepEqual(JSON.parse(body), { roomId: "room_1", guestId: "guest_1", guestToken: "t.o.k" });
     assert.deepEqual(made.heard.stops, [{ code: 1000, reason: "left" }]);
     assert.equal(platform.sockets.length, 1);
+  });
+
+  test("while a leave by REST is under way nothing connects, and what was connecting is given up", async () => {
+    const made = await live();
+    platform.socket.end(1006);
+    await time.advance(600);
+    assert.equal(platform.sockets.length, 2);
+    let answer;
+    platform.answers = () => new Promise((resolve) => (answer = resolve));
+    const done = made.leave();
+    assert.ok(platform.socket.wasClosed);
+    platform.tell("network", false);
+    platform.tell("network", true);
+    await time.advance(5_000);
+    assert.equal(platform.sockets.length, 2);
+    answer({ status: 200, header: () => null, body: '{"success":true}' });
+    await done;
+    assert.equal(made.state.status, "stopped");
   });
 
   test("neither socket nor REST: at the next connect", async () => {
