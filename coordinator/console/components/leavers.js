@@ -9,6 +9,7 @@ const MOST = 200;
 export class Leavers {
   constructor() {
     this.people = new Map(); // userId -> { participant, at, reason }, the last to leave at the end
+    this.isToDraw = false;
     this.list = h("ul", { class: "leavers" });
     this.empty = h("p", { class: "empty" }, t("room.left.none"));
     this.element = h("div", { class: "scroll short", tabindex: "0", role: "group", "aria-label": t("room.left") }, this.list, this.empty);
@@ -17,19 +18,30 @@ export class Leavers {
 
   take(events) {
     for (const { type, participant, at, reason } of events) {
-      if (type === "participant_joined") this.people.delete(participant.userId);
-      if (type !== "participant_left") continue;
-      this.people.delete(participant.userId);
-      this.people.set(participant.userId, { userId: participant.userId, userName: participant.userName, at, reason });
+      if (type !== "participant_joined" && type !== "participant_left") continue;
+      const { userId, userName } = participant;
+      this.people.delete(userId);
+      if (type === "participant_left") this.people.set(userId, { userId, userName, at, reason });
       if (this.people.size > MOST) this.people.delete(this.people.keys().next().value);
+      this.drawSoon();
     }
-    this.draw();
+  }
+
+  /** Once a frame, however many come and go in it. */
+  drawSoon() {
+    if (this.isToDraw) return;
+    this.isToDraw = true;
+    requestAnimationFrame(() => {
+      this.isToDraw = false;
+      this.draw();
+    });
   }
 
   /** Only what these events say. */
   replace(events) {
     this.people.clear();
     this.take(events);
+    this.drawSoon();
   }
 
   draw() {

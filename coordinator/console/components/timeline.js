@@ -5,7 +5,7 @@
  * last `ROWS` events; those before them are read again when somebody wants them.
  */
 
-import { h, name } from "../lib/dom.js";
+import { h, name, setText } from "../lib/dom.js";
 import { sentence, t, has } from "../lib/i18n.js";
 import { clockTime, fullTime } from "../lib/time.js";
 
@@ -20,6 +20,8 @@ export class Timeline {
     this.list = h("ol", { class: "timeline", "aria-label": t("room.log") });
     this.element = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("room.log"), onscroll: () => this.scrolled() }, this.more, this.list);
     this.isFollowing = true;
+    this.isToFollow = false;
+    this.at = 0; // where it was scrolled to
     this.selected = null;
     this.rows = new Map(); // seq -> element, in order
   }
@@ -28,7 +30,17 @@ export class Timeline {
     this.list.append(...events.map((event) => this.row(event)));
     if (this.isFollowing && this.rows.size > ROWS + SLACK) this.trim();
     this.tellMore();
-    if (this.isFollowing) this.toEnd();
+    if (this.isFollowing) this.follow();
+  }
+
+  /** To the end, once a frame: each time the browser would have to lay out the list. */
+  follow() {
+    if (this.isToFollow) return;
+    this.isToFollow = true;
+    requestAnimationFrame(() => {
+      this.isToFollow = false;
+      if (this.isFollowing) this.toEnd();
+    });
   }
 
   /** Marks the row of a seq, and brings it into view. */
@@ -43,11 +55,15 @@ export class Timeline {
   toEnd() {
     this.isFollowing = true;
     this.element.scrollTop = this.element.scrollHeight;
+    this.at = this.element.scrollTop;
   }
 
+  /** Whoever scrolls up reads there; rows that came meanwhile are no scrolling up. */
   scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.element;
-    this.isFollowing = scrollHeight - scrollTop - clientHeight < 40;
+    if (scrollHeight - scrollTop - clientHeight < 40) this.isFollowing = true;
+    else if (scrollTop < this.at) this.isFollowing = false;
+    this.at = scrollTop;
   }
 
   trim() {
@@ -56,12 +72,13 @@ export class Timeline {
       row.remove();
       this.rows.delete(seq);
     }
+    this.at = 0; // the browser moves what is left up
   }
 
   tellMore() {
     const first = this.first();
     this.more.hidden = !first || first <= 1;
-    if (!this.more.hidden) this.more.textContent = t("room.log.earlier", { count: first - 1 });
+    if (!this.more.hidden) setText(this.more, t("room.log.earlier", { count: first - 1 }));
   }
 
   first() {
