@@ -316,6 +316,15 @@ describe("tokens", () => {
     made.close();
   });
 
+  test("what getToken brings must be a text: anything else is no token, and is asked for again", async () => {
+    const brought = [undefined, "", 7, "good"];
+    const made = await room({ token: undefined, getToken: () => brought.shift() });
+    for (let turn = 0; turn < 40 && brought.length; turn++) await time.advance(1_000);
+    assert.equal(platform.sockets.length, 1);
+    assert.deepEqual(platform.socket.options.protocols, ["room.v1", "bearer.good"]);
+    made.close();
+  });
+
   test("no token and nobody to ask stops", async () => {
     const made = await room({ token: undefined });
     await time.settle();
@@ -954,8 +963,13 @@ describe("leaving and closing", () => {
     platform.socket.bye(4006);
     await assert.rejects(done);
     const other = await live();
-    other.leave();
+    const pending = other.leave();
     other.close();
+    await assert.rejects(pending, /closed/);
+    await assert.rejects(other.leave(), /closed/);
+    const third = await live();
+    third.leave(); // nobody waits for it
+    third.close();
     await time.settle();
   });
 
