@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +79,38 @@ async def test_an_interview_is_watched_from_its_first_answer_to_its_printed_repo
     async with desk.page.expect_download() as coming:
         await desk.button("Markdown").click()
     assert (await coming.value).suggested_filename == f"{made['id']}.md"
+    async with desk.page.expect_download() as coming:
+        await desk.button("JSON").click()
+    path = await (await coming.value).path()
+    record = json.loads(await asyncio.to_thread(Path(path).read_text, encoding="utf-8"))
+    assert record["totalScore"] == 82.5
+    await api.aclose()
+
+
+async def test_interviews_are_found_by_their_status_and_job(
+    opens: Opens, database: Database, admin: Host, open_node: Any
+) -> None:
+    api = Api(open_node)
+    jobs = data(await api.http.get("/api/open/jobs", headers=HEADERS))["list"]
+    for number, job in enumerate(jobs[:2]):
+        body = {"userId": f"找得到的 {number}", "jobId": job["id"], "outline": []}
+        made = data(await api.http.post("/api/open/interviews", json=body, headers=HEADERS))
+        if number:
+            await change(api, made["id"], status="CANCELLED")
+    desk = await opens(open_node.url)
+    await desk.signs_in(database, admin, "/console/interviews")
+    rows = desk.page.locator("tbody tr")
+    first, second = (rows.filter(has_text=f"找得到的 {number}") for number in range(2))
+    await expect(second).to_have_count(1)
+
+    await desk.page.get_by_label("岗位").select_option(jobs[0]["id"])
+    await expect(second).to_have_count(0)
+    await expect(first).to_have_count(1)
+
+    await desk.page.get_by_label("岗位").select_option("")
+    await desk.button("已取消").click()
+    await expect(first).to_have_count(0)
+    await expect(second).to_have_count(1)
     await api.aclose()
 
 

@@ -117,6 +117,20 @@ async def test_an_invitation_leads_to_a_browser_or_to_the_mini_program(
         await api.aclose()
 
 
+async def test_the_invitation_is_copied_by_one_button(
+    opens: Opens, database: Database, host: Host, room: str
+) -> None:
+    desk = await opens()
+    await desk.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+
+    await desk.button("复制邀请链接").click()
+
+    await expect(desk.page.locator(".note")).to_have_text("已复制")
+    copied = await desk.page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"{desk.url}/join/{room}"
+
+
 async def test_without_wechat_an_invitation_offers_no_code_of_a_mini_program(
     opens: Opens, database: Database, host: Host, room: str
 ) -> None:
@@ -160,17 +174,22 @@ async def test_a_guest_leaves_and_a_reload_is_no_return(opens: Opens, room: str)
 async def test_looking_on_is_on_no_roster_and_taking_part_is(
     opens: Opens, database: Database, host: Host, room: str, a: Api
 ) -> None:
-    desk = await opens()
+    desk, guest = await opens(), await opens()
     await desk.signs_in(database, host, f"/console/rooms/{room}")
     await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
     assert [p["connection"] for p in (await a.room(room))["participants"]] == ["none"]
+    await guest.joins(room, "李明")
+    host_state = guest.page.locator(".host-state")
+    await expect(host_state).to_contain_text("等待主持人")
 
     await desk.button("参加").click()
     await expect(desk.person("张经理")).to_have_attribute("data-state", "online")
+    await expect(host_state).to_contain_text("主持人在线")
 
     await desk.button("退出参加").click()
-    await expect(desk.page.locator(".person")).to_have_count(0)
+    await expect(desk.person("张经理")).to_have_count(0)
     await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "live")
+    await expect(host_state).to_contain_text("主持人不在房间里")
 
 
 async def test_a_full_an_ended_and_an_unknown_room_say_so(
