@@ -23,6 +23,7 @@ from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.live.feed import Feed, FeedSource
+from coordinator.live.loop import waited
 from coordinator.live.open_feeds import OpenFeeds
 from coordinator.metrics import GAPS_REPAIRED
 from coordinator.store.heads import Moved
@@ -204,12 +205,7 @@ class CatchUp:
         """Polls the log's ends of the open feeds, until cancelled. Survives every error."""
         while True:
             pace = DEGRADED_POLL_SECONDS if self._is_degraded() else POLL_SECONDS
-            try:
-                async with asyncio.timeout(pace):
-                    await self._poll_now.wait()
-            except TimeoutError:
-                pass
-            self._poll_now.clear()
+            await waited(self._poll_now, at_most=pace)
             try:
                 self._feeds.close_idle(self._readers.__contains__)
                 await self.poll()

@@ -37,12 +37,7 @@ class Loop:
         """Until cancelled."""
         while True:
             pause = self.seconds if self.trouble is None else min(self.seconds, RETRY_SECONDS)
-            try:
-                async with asyncio.timeout(pause):
-                    await self._is_wanted.wait()
-            except TimeoutError:
-                pass
-            self._is_wanted.clear()
+            await waited(self._is_wanted, at_most=pause)
             await self.pass_once()
 
     def soon(self) -> None:
@@ -74,6 +69,19 @@ class Loop:
                 log.error("loop_failed", loop=self.name, exc_info=error)
         self.trouble = cause
         self.troubled_at = time.monotonic()
+
+
+async def waited(event: asyncio.Event, *, at_most: float) -> None:
+    """Returns when an event is set, or after so many seconds; it is not set then.
+
+    An alarm sets it, so that nothing is raised where the time is over: loops wait all the time.
+    """
+    alarm = asyncio.get_running_loop().call_later(at_most, event.set)
+    try:
+        await event.wait()
+    finally:
+        alarm.cancel()
+    event.clear()
 
 
 def in_words(error: BaseException) -> str:

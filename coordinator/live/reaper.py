@@ -27,7 +27,7 @@ from coordinator.domain.room import Lifespan
 from coordinator.domain.room_rules import MAX_CONNECTIONS
 from coordinator.live.judge import Judge
 from coordinator.live.lease import LEASE, Lease
-from coordinator.live.loop import Loop
+from coordinator.live.loop import Loop, waited
 from coordinator.live.shifts import Shifts
 from coordinator.metrics import PRESENCE_EXPIRED
 from coordinator.store.nodes import Nodes, StoredConnection
@@ -167,12 +167,7 @@ class Reconciler:
     async def run(self) -> None:
         """Every 5 s, and at once when a lease that had run out is held again; until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(RECONCILE_SECONDS):
-                    await self._lease.was_regained.wait()
-            except TimeoutError:
-                pass
-            self._lease.was_regained.clear()
+            await waited(self._lease.was_regained, at_most=RECONCILE_SECONDS)
             await self._loop.pass_once()
 
     async def reconcile(self) -> None:

@@ -61,7 +61,7 @@ def show(console: Console, history: History) -> None:
 def main() -> int:
     arguments, console = parser().parse_args(), Console()
     if arguments.scale:
-        scale.show(console)
+        scale.show(Console(width=200))
         return 0
     began, broken, events, deliveries = time.monotonic(), 0, 0, 0
     live = partial(histories_of, is_traced=arguments.trace)

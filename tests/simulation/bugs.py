@@ -18,6 +18,7 @@ from coordinator.live.catch_up import CatchUp
 from coordinator.live.feed import Feed
 from coordinator.live.history import History
 from coordinator.live.hub import Hub
+from coordinator.live.reaper import Reaper, Reconciler
 from coordinator.live.subscribers import Subscribers
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -145,7 +146,33 @@ def who_returned_expires_all_the_same(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rules, "expire", expire)
 
 
+def a_dead_node_keeps_its_lease(patch: pytest.MonkeyPatch) -> None:
+    async def reap(reaper: Reaper) -> None:
+        return None
+
+    patch.setattr(Reaper, "reap", reap)
+
+
+def no_deadline_is_carried_out(patch: pytest.MonkeyPatch) -> None:
+    async def enforce(reaper: Reaper) -> None:
+        return None
+
+    patch.setattr(Reaper, "enforce_deadlines", enforce)
+
+
+def nobody_reconciles(patch: pytest.MonkeyPatch) -> None:
+    """Disconnects that could not be written stay unwritten."""
+
+    async def reconcile(reconciler: Reconciler) -> None:
+        return None
+
+    patch.setattr(Reconciler, "reconcile", reconcile)
+
+
 BUGS: tuple[Plant, ...] = (
+    a_dead_node_keeps_its_lease,
+    no_deadline_is_carried_out,
+    nobody_reconciles,
     a_gap_is_delivered,
     a_doubled_message_is_delivered_twice,
     a_direct_write_does_not_flush,

@@ -124,19 +124,23 @@ class RoomLogs:
 
     Args:
         notices: told the epoch that each answer is of, before it is used: what is read is fenced.
+        is_cut_off: whether this node cannot reach the database.
     """
 
     kind = ROOM
 
-    def __init__(self, database: Database, notices: Callable[[str], None]) -> None:
+    def __init__(
+        self, database: Database, notices: Callable[[str], None], is_cut_off: Callable[[], bool]
+    ) -> None:
         self._database = database
         self._notices = notices
+        self._is_cut_off = is_cut_off
 
     async def _log(self, feed_id: str) -> list[Event] | None:
         """The log of one moment: the answer travels after it was read."""
         database = self._database
         await asyncio.sleep(database.chance.uniform(0, SLOWEST_READ / 2))
-        if database.is_away:
+        if database.is_away or self._is_cut_off():
             raise Unavailable
         stored = database.rooms.get(feed_id)
         log, epoch = None if stored is None else list(stored.log), database.epoch

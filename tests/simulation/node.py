@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from coordinator.domain.close_codes import CloseCode
-from coordinator.domain.errors import CoordinatorError, Unavailable
+from coordinator.domain.errors import CoordinatorError, LeaseLost, Unavailable
 from coordinator.domain.events import ROOM, Event, FeedKey
+from coordinator.domain.room import Lifespan
 from coordinator.domain.roster import Counts
 from coordinator.live.feed import Feed
 from coordinator.live.hub import Hub
+from coordinator.live.judge import Judge
+from coordinator.live.lease import Lease
+from coordinator.live.reaper import Reaper, Reconciler
+from coordinator.live.shifts import Shifts
 from coordinator.store.room_writer.commands import Command, Connect, Disconnect
 from tests.harness.wire import frames
-from tests.simulation.database import Database, RoomLogs
+from tests.simulation.database import GRACE, Database, RoomLogs
+from tests.simulation.leases import (
+    LeaseTable,
+    Road,
+    SimulatedDuties,
+    SimulatedNodes,
+    SimulatedWriter,
+)
 from tests.simulation.virtual_time import begin
 
-RECONCILE_SECONDS = 5.0
 PING_SECONDS = 4.0
 SLOWEST_NETWORK = 0.02
 NOTICES_HISTORY_WITHIN = 4.0
@@ -98,31 +108,86 @@ class Connection:
 
 
 class Node:
-    """One node: `name` owns the rows of its connections."""
+    """One node: the real lease, shifts, reaper and reconciler around a real hub.
 
-    def __init__(self, name: str, database: Database, chance: random.Random) -> None:
+    Attributes:
+        road: its way to the database.
+        was_cut_off: it alone could not reach the database for a while.
+    """
+
+    def __init__(self, name: str, database: Database, leases: LeaseTable) -> None:
         self.name = name
         self.database = database
-        self.chance = chance
+        self.chance = database.chance
         self.epoch = database.epoch
         self.is_up = True
         self.bus_is_up = True
+        self.was_cut_off = False
+        self.road = Road(database, leases)
         self.publish: Callable[[str, Sequence[Event]], None] = lambda epoch, events: None
         self.connections: dict[Connection, None] = {}  # in order: a seed is one history
         self.hub = Hub(
-            [RoomLogs(database, self._notice)],
+            [RoomLogs(database, self._notice, lambda: self.road.is_cut)],
             epoch=lambda: self.epoch,
             is_degraded=lambda: not self.bus_is_up,
         )
-        self._tasks = [
-            begin(loop())
-            for loop in (self.hub.run, self._reconcile, self._ping, self._watch_history)
-        ]
+        nodes, writer = SimulatedNodes(self.road, self._notice), SimulatedWriter(self.carry_out)
+        self.judge = Judge()
+        self.lease = Lease(nodes, self, name=name)
+        shifts = Shifts(SimulatedDuties(self.road), self.lease, self.judge)
+        self._reaper = Reaper(
+            self.lease, nodes, writer, shifts, self.judge, grace=GRACE,
+            lifespan=Lifespan(None, None, None),
+        )  # fmt: skip
+        self._reconciler = Reconciler(self.lease, nodes, writer, self)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Takes its lease, as soon as the database lets it, and begins."""
+        while True:
+            try:
+                await self.lease.enter()
+                break
+            except Unavailable:
+                await asyncio.sleep(0.3)
+        loops = (
+            self.hub.run, self.lease.run, self._reaper.run, self._reconciler.run, self._ping,
+            self._watch_history,
+        )  # fmt: skip
+        self._tasks = [begin(loop()) for loop in loops]
+
+    # -- its connections, as lease and reconciler need them
+
+    def count(self) -> int:
+        return len(self.connections)
+
+    def close_all(self, code: CloseCode) -> None:
+        for connection in list(self.connections):
+            connection.close(code)
+
+    def claimed(self) -> set[str]:
+        return {each.session_id for each in self.connections}
+
+    def confirmed(self) -> dict[str, tuple[str, str]]:
+        return {
+            each.session_id: (each.room_id, each.user_id or "")
+            for each in self.connections
+            if each.has_row
+        }
+
+    def close_session(self, session_id: str, code: CloseCode) -> None:
+        for connection in list(self.connections):
+            if connection.session_id == session_id:
+                connection.close(code)
 
     # -- commands
 
     async def carry_out(self, command: Command[Any]) -> Any:
         """Through the database; its events go to this hub at once, to the others by the bus."""
+        if self.road.is_cut or not self.is_up:
+            raise Unavailable
+        if isinstance(command, Connect) and command.node_epoch not in self.road.leases.nodes:
+            raise LeaseLost
         answer, events = await self.database.carry_out(command)
         if events:
             self._notice(events[0].epoch)
@@ -154,12 +219,12 @@ class Node:
             connected = await self.carry_out(
                 Connect(
                     room_id=connection.room_id, user_id=connection.user_id,
-                    session_id=connection.session_id, node_epoch=self.name,
+                    session_id=connection.session_id, node_epoch=self.lease.node_epoch,
                 )
             )  # fmt: skip
             connection.has_row = True
             for session in connected.replaced:
-                self._close_session(session, CloseCode.REPLACED)
+                self.close_session(session, CloseCode.REPLACED)
             connection.connect_seq = connected.seq
             if not connection.is_open:
                 await self._drop(connection)
@@ -172,6 +237,8 @@ class Node:
                 self.hub.resume.detach(connection.feed, connection)
         except Unavailable:
             connection.close(CloseCode.SERVER_ERROR)
+        except LeaseLost:
+            connection.close(CloseCode.CANNOT_CONTINUE)
         except CoordinatorError:
             connection.close(CloseCode.NOT_ALLOWED)
 
@@ -192,42 +259,7 @@ class Node:
                 )
             )  # fmt: skip
 
-    def _close_session(self, session_id: str, code: CloseCode) -> None:
-        for connection in list(self.connections):
-            if connection.session_id == session_id:
-                connection.close(code)
-
-    def adopt(self, name: str) -> None:
-        """Drops what a dead node has left, as any node's reaper does."""
-        for room_id, stored in self.database.rooms.items():
-            for session, (user, owner) in list(stored.rows.items()):
-                if owner == name:
-                    gone = Connection(self, room_id, user, session, lambda frame: None)
-                    begin(self._drop(gone))
-
     # -- what goes on by itself
-
-    async def _reconcile(self) -> None:
-        """Rows without sockets are dropped, sockets without rows closed."""
-        while True:
-            await asyncio.sleep(RECONCILE_SECONDS)
-            if self.database.is_away:
-                continue
-            mine = {
-                session: (room_id, user)
-                for room_id, stored in self.database.rooms.items()
-                for session, (user, node) in stored.rows.items()
-                if node == self.name
-            }
-            here = {each.session_id for each in self.connections}
-            for connection in list(self.connections):
-                if connection.has_row and connection.session_id not in mine:
-                    connection.has_row = False
-                    connection.close(CloseCode.CANNOT_CONTINUE)
-            for session, (room_id, user) in mine.items():
-                if session not in here:
-                    gone = Connection(self, room_id, user, session, lambda frame: None)
-                    await self._drop(gone)
 
     async def _ping(self) -> None:
         while True:
@@ -238,7 +270,7 @@ class Node:
     async def _watch_history(self) -> None:
         while True:
             await asyncio.sleep(self.chance.uniform(0.1, NOTICES_HISTORY_WITHIN))
-            if not self.database.is_away:
+            if not self.database.is_away and not self.road.is_cut:
                 self._notice(self.database.epoch)
 
     def _notice(self, epoch: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,17 +18,22 @@ import structlog
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.events import Event
 from coordinator.live import broadcast
-from coordinator.store.room_writer.commands import Command, End, Expire, Join, Leave, Remove
+from coordinator.store.room_writer.commands import Command, End, Join, Leave, Remove
 from tests.simulation import virtual_time
 from tests.simulation.client import Client
 from tests.simulation.database import START, Database, StoredRoom, replayed
+from tests.simulation.leases import LeaseTable
 from tests.simulation.node import Node
 from tests.simulation.virtual_time import begin
 
 BUSY_SECONDS = 8.0
-QUIET_SECONDS = 24.0
-"""A lease, the grace, a poll, a look for another history, and reconciling twice."""
-LEASE_SECONDS = 4.0
+LONGEST_CUT = 12.0
+QUIET_SECONDS = 36.0
+"""The longest cut; a lease, and the time in which nobody is judged after an outage; the grace, a
+poll, a look for another history, and reconciling twice."""
+LOOK_SECONDS, RIGHT_LOOKS = 3.0, 3
+"""Who was told wrongly, or is put out later, is so within that: a grace and a reconciling."""
+BEACON_SECONDS = 1.0
 
 
 @dataclass
@@ -48,6 +54,7 @@ class World:
         self.chance = random.Random(seed)
         self.database = Database(self.chance)
         self.history = History(seed)
+        self.leases = LeaseTable()
         self.nodes: list[Node] = []
         self.clients: list[Client] = []
         self.loses = self.chance.choice((0.0, 0.1, 0.5, 1.0))
@@ -55,21 +62,37 @@ class World:
 
     async def live(self) -> History:
         for _ in range(self.chance.randint(2, 3)):
-            self._start_node()
+            await self._start_node().start()
         rooms = [f"room{n}" for n in range(self.chance.randint(1, 2))]
         for room_id in rooms:
             self.nodes[0].tell(await self.database.create(room_id))
             self._add_client(room_id, "host")
-        begin(self._judge())
+        begin(self._beacons())
         for room_id in rooms:
             for _ in range(self.chance.randint(1, 3)):
                 begin(self._visits(room_id))
         begin(self._break_things())
         await asyncio.sleep(BUSY_SECONDS)
         self._mend()
-        await asyncio.sleep(QUIET_SECONDS)
-        self._verdict()
+        await self._settle()
+        self.history.broken += self._verdict()
         return self.history
+
+    async def _settle(self) -> None:
+        """Until everything has been right for a while; for as long as promises take at most."""
+        looks = 0
+        for _ in range(round(QUIET_SECONDS / LOOK_SECONDS)):
+            await asyncio.sleep(LOOK_SECONDS)
+            looks = 0 if self._verdict() or not self._is_calm() else looks + 1
+            if looks == RIGHT_LOOKS:
+                return
+
+    def _is_calm(self) -> bool:
+        """No node is cut off, and no dead one is still taken for alive."""
+        living = self._living()
+        return len(self.leases.nodes) == len(living) and not any(
+            node.road.is_cut for node in living
+        )
 
     def note(self, what: str) -> None:
         self.history.trace.append(f"{asyncio.get_running_loop().time():8.3f} {what}")
@@ -80,11 +103,12 @@ class World:
 
     # -- nodes and the bus
 
-    def _start_node(self) -> None:
+    def _start_node(self) -> Node:
         self._names += 1
-        node = Node(f"node{self._names}", self.database, self.chance)
+        node = Node(f"node{self._names}", self.database, self.leases)
         node.publish = lambda epoch, events: self._carry(node, epoch, events)
         self.nodes.append(node)
+        return node
 
     def _carry(self, sender: Node, epoch: str, events: Sequence[Event]) -> None:
         """The bus: each other node hears a message never, once or twice, sooner or later."""
@@ -101,28 +125,20 @@ class World:
     def _living(self) -> list[Node]:
         return [node for node in self.nodes if node.is_up]
 
-    async def _judge(self) -> None:
-        """Leases and deadlines: what any node's reaper does, through the real commands."""
+    async def _beacons(self) -> None:
+        """The judge's word every second, as `BusHealth` takes it."""
         while True:
-            await asyncio.sleep(0.5)
-            nodes = self._living()
-            if self.database.is_away or not nodes:
-                continue
-            candidates = self.database.overdue()
-            await asyncio.sleep(self.chance.choice((0.0, 0.3)))
-            for room_id, user_id in candidates:
-                await self._try(nodes[0], Expire(room_id=room_id, user_id=user_id))
+            await asyncio.sleep(BEACON_SECONDS)
+            for judge in self._living():
+                if judge.judge.is_me and judge.bus_is_up and judge.lease.reaches_postgres:
+                    self._hear_judge(judge)
 
-    async def _reap(self, node: Node) -> None:
-        """A dead node's lease runs out; what it held is dropped by another."""
-        await asyncio.sleep(self.chance.uniform(1, LEASE_SECONDS))
-        for _ in range(50):
-            await asyncio.sleep(0.2)
-            living = self._living()
-            if living and not self.database.is_away:
-                node.is_up = False
-                living[0].adopt(node.name)
-                return
+    def _hear_judge(self, judge: Node) -> None:
+        for node in self._living():
+            if node is not judge and node.bus_is_up:
+                node.judge.heard_at = asyncio.get_running_loop().time()
+                node.judge.is_me &= node.lease.reaches_postgres
+                node.lease.note_that_others_reach_postgres()
 
     async def _try(self, node: Node, command: Command[Any]) -> Any:
         try:
@@ -173,7 +189,7 @@ class World:
             await asyncio.sleep(self.chance.uniform(0.2, 3))
             fault = self.chance.choice(
                 (self._kill_node, self._redis_away, self._postgres_away, self._fail_over,
-                 self._everybody_drops, self._end_a_room)
+                 self._everybody_drops, self._end_a_room, self._cut_off)
             )  # fmt: skip
             self.note(fault.__name__)
             await fault()
@@ -183,8 +199,16 @@ class World:
         if len(living) > 1:
             victim = self.chance.choice(living)
             await victim.die()
-            begin(self._reap(victim))
-            self._start_node()
+            begin(self._start_node().start())
+
+    async def _cut_off(self) -> None:
+        """One node alone does not reach the database."""
+        begin(self._cut_for_a_while(self.chance.choice(self._living())))
+
+    async def _cut_for_a_while(self, node: Node) -> None:
+        node.road.is_cut = node.was_cut_off = True
+        await asyncio.sleep(self.chance.uniform(0.5, LONGEST_CUT))
+        node.road.is_cut = False
 
     async def _redis_away(self) -> None:
         for node in self.nodes:
@@ -221,14 +245,23 @@ class World:
 
     # -- the verdict
 
-    def _verdict(self) -> None:
-        broken = self.history.broken
+    def _verdict(self) -> list[str]:
+        """What is not as it must be in the end."""
+        broken: list[str] = []
+        self.history.events = self.history.deliveries = 0
         for client in self.clients:
             broken += client.broken
             self.history.deliveries += len(client.events)
+        living = {node.lease.node_epoch for node in self._living()}
+        here = set[str]().union(*(node.claimed() for node in self._living()))
         for room_id, stored in self.database.rooms.items():
             self.history.events += len(stored.log)
+            dead = [user for user, owner in stored.rows.values() if owner not in living]
+            broken += [f"{room_id}: {user} is connected to a dead node" for user in dead]
+            gone = [session for session in stored.rows if session not in here]
+            broken += [f"{room_id}: a row without a connection: {session}" for session in gone]
             broken += [f"{room_id}: {what}" for what in self._judge_room(room_id, stored)]
+        return broken
 
     def _judge_room(self, room_id: str, stored: StoredRoom) -> list[str]:
         log = stored.log
@@ -298,7 +331,7 @@ def absences_in_spite_of_a_connection(log: Sequence[Event], client: Client) -> l
         at = (datetime.fromisoformat(event.at) - START).total_seconds()
         for stay in client.stays:
             stands = stay.welcomed < at - 0.1 and (stay.ended is None or stay.ended > at + 0.5)
-            if stands and stay.node.is_up:
+            if stands and stay.node.is_up and not stay.node.was_cut_off:
                 found.append(f"{user} is away at seq {event.seq} in spite of a connection")
     return found
 
@@ -318,6 +351,8 @@ def history_of(seed: int) -> History:
     """The history of a seed, the same at every run."""
 
     async def story() -> History:
+        patch.setattr(time, "monotonic", asyncio.get_running_loop().time)
+        random.seed(seed)
         world = World(seed)
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: world.history.broken.append(
