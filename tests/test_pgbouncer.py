@@ -19,6 +19,7 @@ from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from coordinator.store.interviews import StoredInterviews
 from coordinator.store.migrations import migrate
+from coordinator.store.room_pages import RoomPages
 from coordinator.store.room_writer.commands import Join, Leave
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
@@ -150,6 +151,8 @@ async def test_a_pooler_that_moves_to_another_server_writes_nothing_of_the_old_h
     heard: list[str] = []
     pooled.epochs.on_change(heard.append)
     before = await pooled.epochs.check()
+    other = Database(pooler.url, pooler="transaction")
+    await other.open()
     writer = Writer(pooled, POLICY, lambda events, replaced: None)
     task = asyncio.create_task(writer.run())
 
@@ -181,10 +184,16 @@ async def test_a_pooler_that_moves_to_another_server_writes_nothing_of_the_old_h
         assert joined.seq == 4
         assert head is not None
         assert await Rooms(pooled).vanished([(room, head)]) == set()
+        with pytest.raises(Unavailable):  # it has not looked since: not shown as the old history
+            await RoomPages(other).first(room, kept_since=None)
+        page = await RoomPages(other).first(room, kept_since=None)
+        assert page is not None
+        assert page.count == 4
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await pooler.moves_to("coordinator")
         await pooled.close()
+        await other.close()
         await operator.execute("DROP DATABASE clone WITH (FORCE)")
         await operator.close()

@@ -3,7 +3,8 @@
 Postgres writes the JSON of the people, and the answer takes it as it is: a page of 500 costs the
 loop what a page of one costs. A room with few people shares its query with other rooms that are
 asked for at the same time; a room with many, and one that has ended, is read by itself, so that
-nobody waits for somebody else's crowd.
+nobody waits for somebody else's crowd. Behind a pooler each page proves its history, as everything
+does that is told.
 """
 
 from __future__ import annotations
@@ -116,11 +117,13 @@ class RoomPages:
         Args:
             kept_since: of a room that ended before nobody is shown any more; None shows all.
         """
-        row = await self._database.fetchrow(_ONE_ROOM, room_id, kept_since, limit, offset)
-        return row and _page(row)
+        rows = await self._database.fetch_told(
+            _ONE_ROOM, room_id, kept_since, limit, offset, key="room_id"
+        )
+        return _page(rows[0]) if rows else None
 
     async def _read_small(self, room_ids: list[str]) -> dict[str, Any]:
-        rows = await self._database.fetch(_SMALL_ROOMS, room_ids)
+        rows = await self._database.fetch_told(_SMALL_ROOMS, room_ids, key="room_id")
         return {row["room_id"]: row for row in rows}
 
     async def unconnected(self, room_id: str) -> list[str]:
