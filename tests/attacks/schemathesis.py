@@ -13,26 +13,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import structlog
 
-from coordinator.standins.seed import seed
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
-from coordinator.store.migrations import migrate
-from tests.harness.node import Deployment, Node
+from tests.attacks.servers import deployed
+from tests.harness.node import Node
 from tests.harness.people import Api, Host
 from tests.open_api import KEY, KEYS
 
@@ -133,26 +128,6 @@ def settings_of(standin: WechatStandin) -> dict[str, str]:
         "WX_API_BASE": standin.url, "WX_CONSOLE_PAGE": "pages/console/confirm",
         "ZEGO_APP_ID": "123456789", "ZEGO_SERVER_SECRET": "0" * 32,
     }  # fmt: skip
-
-
-@contextlib.asynccontextmanager
-async def deployed() -> AsyncIterator[tuple[Deployment, Database, Path]]:
-    """Servers of this run's own, with every migration and the documents' data."""
-    folder = Path(tempfile.mkdtemp(prefix="coordinator-attack-"))
-    try:
-        with EmbeddedPostgres(folder / "postgres", options=("fsync=off",)) as postgres, \
-                EmbeddedRedis(folder / "redis") as redis:  # fmt: skip
-            database = Database(postgres.url)
-            await migrate(database)
-            await database.open()
-            try:
-                await seed(database)
-                with Deployment(postgres.url, redis.url) as deployment:
-                    yield deployment, database, folder
-            finally:
-                await database.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _main(examples: int, seconds: int | None, path: str) -> int:

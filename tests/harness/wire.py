@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 NAME = "load-"
 """Every name that a load test gives to a guest: `load-<number>-<nanoseconds when it was sent>`."""
 
