@@ -1,7 +1,7 @@
 """Load tests that an operator runs: `python -m loadtest presence` and so on.
 
     __main__    the command line: one sub-command per scenario
-    presence fanout storm rest idle webhooks compare     the scenarios, one file each
+    presence fanout storm wave rest idle webhooks compare     the scenarios, one file each
     deployment  what is tested: given URLs, or nodes that are started here and ended afterwards
     measure     what scenarios share: a run, places to watch from, one measured window
     http        drives a server with requests, as fast as answers come or at an even pace

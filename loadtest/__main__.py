@@ -25,6 +25,7 @@ from loadtest.report import page
 from loadtest.rest import rest
 from loadtest.screen import show
 from loadtest.storm import storm
+from loadtest.wave import wave
 from loadtest.webhooks import webhooks
 from tests.harness.http_lines import Answered
 from tests.harness.node import NodeError
@@ -85,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
     one = command(storm, "a join storm, and everybody's return after a node's death")
     one.add_argument("--joins", type=int, default=5000)
     one.add_argument("--connected", type=int, default=1000)
+    one = command(wave, "everybody in one large room comes back at once")
+    one.add_argument("--people", type=int, default=10_000)
     one = command(rest, "the documented endpoints, one by one")
     one.add_argument("--seconds", type=float, default=2, help="for each line")
     one.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 16, 64])

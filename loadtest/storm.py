@@ -96,7 +96,7 @@ async def _all_return(
             back = await watchers.reopen(survivors, in_flight=256)
             seconds = time.monotonic() - died
             refusals(back, len(places))
-            heard = await watchers.until(await _log_ends(run, lines, rooms), seconds=20)
+            heard = await watchers.until(await log_ends(run, lines, rooms), seconds=20)
         await watchers.leave()
     what = "return after a node's death" if len(deployment.nodes) > 1 else "return after a cut"
     result.broken += [f"{what}: {n} × {why}" for why, n in heard.wrong.items()]
@@ -128,7 +128,8 @@ async def _missed(run: Run, lines: Lines, rooms: list[str]) -> None:
         await lines.ask("POST", "/api/interview/guest/join", body)
 
 
-async def _log_ends(run: Run, lines: Lines, rooms: list[str]) -> dict[str, int]:
+async def log_ends(run: Run, lines: Lines, rooms: list[str]) -> dict[str, int]:
+    """The last seq of each room's log."""
     return {room: (await _log(run, lines, room, limit=1))["lastSeq"] for room in rooms}
 
 

@@ -325,6 +325,13 @@ class TestRuns:
         assert found["broken"] == []
         assert len(found["checked"]) == 2  # type: ignore[arg-type]
 
+    def test_everybody_in_a_large_room_comes_back(self, tmp_path: Path) -> None:
+        found = self.run(tmp_path, "wave", "--people", "60")
+        assert found["broken"] == []
+        assert found["checked"] == [
+            "everybody came back and was told of every later return, in order"
+        ]
+
     def test_idle_connections_are_weighed(self, tmp_path: Path) -> None:
         found = self.run(tmp_path, "idle", "--connections", "200", "--seconds", "1")
         names = {figure["name"] for figure in found["figures"]}  # type: ignore[attr-defined]
