@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from piccolo.columns import Varchar
+from piccolo.columns import ForeignKey, Varchar
 
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
@@ -46,7 +46,7 @@ async def test_columns_types_lengths_and_nulls_are_the_same(database: Database, 
     known = {
         column._meta.db_column_name: (
             _kind(column.column_type),
-            column.length if isinstance(column, Varchar) else None,
+            _length(column),
             column._meta.null,
         )
         for column in table._meta.columns
@@ -60,6 +60,13 @@ async def test_the_migrations_make_no_other_tables(database: Database) -> None:
     )
     known = {table._meta.tablename for table in TABLES}
     assert {row["table_name"] for row in rows} == known | {"migration"}
+
+
+def _length(column: Any) -> int | None:
+    """How many characters a column holds; a foreign key has the length of what it points to."""
+    if isinstance(column, ForeignKey):
+        column = column._foreign_key_meta.resolved_target_column
+    return column.length if isinstance(column, Varchar) else None
 
 
 def _kind(name: str) -> str:

@@ -2,6 +2,7 @@
 
 Codes and tickets are looked up by their digest, SHA-256 in hex: the table holds nothing that could
 be used. Each is used by one statement, so that of many who try at once, on any node, one wins.
+Where that statement is a CTE, or skips what is locked, it is SQL by hand.
 """
 
 from __future__ import annotations
@@ -10,10 +11,19 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from piccolo.querystring import QueryString
+
 from coordinator.store.database import Database
+from coordinator.store.engine import NOW
+from coordinator.store.tables import ConsoleCodes, ConsoleTickets, RevokedSessions
 
 _PURGED_AT_ONCE = 100
 """Rows past their time that one new row takes along: the tables stay as small as their use."""
+
+
+_SECONDS_LEFT = QueryString(
+    "ceil(extract(epoch FROM expires_at - clock_timestamp()))::int", alias="seconds_left"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +53,11 @@ class ConsoleSessions:
     ) -> None:
         """A code that signs a user in."""
         await self._purge("console_codes", "digest")
-        await self._database.execute(
-            """
-            INSERT INTO console_codes (digest, user_id, is_reusable, expires_at)
-            VALUES ($1, $2, $3, clock_timestamp() + $4::interval)
-            """,
-            _digest(code), user_id, is_reusable, lifetime,
+        row = ConsoleCodes(
+            digest=_digest(code), user_id=user_id, is_reusable=is_reusable,
+            expires_at=_in(lifetime),
         )  # fmt: skip
+        await self._database.run(ConsoleCodes.insert(row))
 
     async def use_code(self, code: str) -> int | None:
         """The `users.id` that a code signs in, or None; a code of one use is used up by it."""
@@ -74,14 +82,11 @@ class ConsoleSessions:
     ) -> None:  # fmt: skip
         """A browser asks to be signed in; `match` is what its page shows."""
         await self._purge("console_tickets", "digest")
-        await self._database.execute(
-            """
-            INSERT INTO console_tickets
-                (digest, scan_digest, match, browser, address, expires_at)
-            VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::interval)
-            """,
-            _digest(ticket), _digest(scan_ticket), match, browser, address, lifetime,
+        row = ConsoleTickets(
+            digest=_digest(ticket), scan_digest=_digest(scan_ticket), match=match,
+            browser=browser, address=address, expires_at=_in(lifetime),
         )  # fmt: skip
+        await self._database.run(ConsoleTickets.insert(row))
 
     async def take_ticket(self, ticket: str) -> TicketState | None:
         """How it stands with a ticket; None where it is unknown, used or past its time.
@@ -105,15 +110,11 @@ class ConsoleSessions:
 
     async def scan(self, scan_ticket: str) -> Scan | None:
         """Who asks behind a picture; None where the ticket is unknown, used or past its time."""
-        row = await self._database.fetchrow(
-            """
-            SELECT browser, address,
-                ceil(extract(epoch FROM expires_at - clock_timestamp()))::int AS seconds_left
-            FROM console_tickets WHERE scan_digest = $1 AND expires_at > clock_timestamp()
-            """,
-            _digest(scan_ticket),
-        )
-        return None if row is None else Scan(row["browser"], row["address"], row["seconds_left"])
+        asked = ConsoleTickets.select(
+            ConsoleTickets.browser, ConsoleTickets.address, _SECONDS_LEFT
+        ).where(ConsoleTickets.scan_digest == _digest(scan_ticket))
+        rows = await self._database.run(asked.where(ConsoleTickets.expires_at > NOW))
+        return Scan(**rows[0]) if rows else None
 
     async def confirm(self, scan_ticket: str, match: str, user_id: int) -> bool | None:
         """Signs the asking browser in as a user: True. Safe to repeat by the same user.
@@ -121,37 +122,26 @@ class ConsoleSessions:
         False where `match` is another than its page shows: the ticket is gone then. None where
         there is no such ticket, or somebody else has confirmed it.
         """
-        confirmed = await self._database.fetchval(
-            """
-            UPDATE console_tickets SET user_id = $3
-            WHERE scan_digest = $1 AND match = $2 AND expires_at > clock_timestamp()
-            AND (user_id IS NULL OR user_id = $3)
-            RETURNING true
-            """,
-            _digest(scan_ticket), match, user_id,
-        )  # fmt: skip
+        tickets = ConsoleTickets
+        scanned = (tickets.scan_digest == _digest(scan_ticket)) & (tickets.expires_at > NOW)
+        confirmed = await self._database.run(
+            tickets.update({tickets.user_id: user_id})
+            .where(scanned, tickets.match == match)
+            .where(tickets.user_id.is_null() | (tickets.user_id == user_id))
+            .returning(tickets.digest)
+        )
         if confirmed:
             return True
-        ended = await self._database.fetchval(
-            """
-            DELETE FROM console_tickets
-            WHERE scan_digest = $1 AND match <> $2 AND expires_at > clock_timestamp()
-            RETURNING true
-            """,
-            _digest(scan_ticket), match,
-        )  # fmt: skip
+        ended = await self._database.run(
+            tickets.delete().where(scanned, tickets.match != match).returning(tickets.digest)
+        )
         return False if ended else None
 
     async def revoke(self, jti: str, expires_at: datetime) -> None:
         """Ends a session whose tokens would be good until `expires_at`. Idempotent."""
         await self._purge("revoked_sessions", "jti")
-        await self._database.execute(
-            """
-            INSERT INTO revoked_sessions (jti, expires_at) VALUES ($1, $2)
-            ON CONFLICT (jti) DO NOTHING
-            """,
-            jti, expires_at,
-        )  # fmt: skip
+        revoking = RevokedSessions.insert(RevokedSessions(jti=jti, expires_at=expires_at))
+        await self._database.run(revoking.on_conflict(RevokedSessions.jti, action="DO NOTHING"))
 
     async def _purge(self, table: str, key: str) -> None:
         """Deletes some rows past their time; rows that somebody else deletes are left to it."""
@@ -162,6 +152,11 @@ class ConsoleSessions:
                 LIMIT {_PURGED_AT_ONCE} FOR UPDATE SKIP LOCKED)
             """
         )
+
+
+def _in(lifetime: timedelta) -> QueryString:
+    """So long from now, by Postgres's clock."""
+    return QueryString("clock_timestamp() + {}::interval", lifetime)
 
 
 def _digest(secret: str) -> str:

@@ -20,13 +20,11 @@ from typing import Any, TypeVar
 
 import asyncpg
 import structlog
-from piccolo.query import Query
 
 from coordinator.domain.errors import Unavailable
 from coordinator.postgres_url import parse_postgres_url
 from coordinator.store import outages
 from coordinator.store.connect import Connector
-from coordinator.store.engine import ENGINE
 from coordinator.store.epochs import Epochs
 from coordinator.store.line import PATIENCE_SECONDS, Line, Queries
 
@@ -276,12 +274,6 @@ class Database(Queries):
         finally:
             if connection is not None:
                 await pool.release(connection)
-
-    async def run(self, query: Query[Any, Any]) -> Any:
-        """Runs one of Piccolo's queries; its answer as Piccolo gives it."""
-        async with self.connection() as connection:
-            with ENGINE.on(connection):
-                return await query.run()
 
     async def fetch_told(self, sql: str, *values: Any, key: str) -> list[Any]:
         """Rows that clients are told, from a history that is proven to be `epochs.current`.

@@ -2,6 +2,8 @@
 
     kind     holder    held_until       generation
     reap     3f9c…     in 1.5 s         how often it has changed hands
+
+SQL by hand: an upsert with a condition, and every node asks twice a second.
 """
 
 from __future__ import annotations

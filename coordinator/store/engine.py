@@ -1,7 +1,7 @@
 """Piccolo's engine: one for all tables, which runs each query on the connection lent to it.
 
 Piccolo finds an engine by the table's class only, and there may be several `Database`s in one
-process. So the installed engine holds none: `Database.run` lends it a connection for one query
+process. So the installed engine holds none: `Queries.run` lends it a connection for one query
 (a context variable: other tasks do not see it). Piccolo's own commands lend nothing; then it
 connects to `DATABASE_URL`, each time anew.
 """
@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from piccolo.engine.postgres import PostgresEngine
+from piccolo.query import Query
 from piccolo.querystring import QueryString
 
 from coordinator.postgres_url import parse_postgres_url
@@ -72,3 +73,13 @@ async def _begun_by_the_lender() -> AsyncIterator[None]:
 
 
 ENGINE = LendingEngine(config={})
+
+
+async def run_on(connection: Any, query: Query[Any, Any]) -> Any:
+    """Runs one of Piccolo's queries on this connection; its answer as Piccolo gives it."""
+    with ENGINE.on(connection):
+        return await query.run()
+
+
+NOW = QueryString("clock_timestamp()")
+"""Postgres's clock, as a value in Piccolo's queries: the node's own decides nothing."""

@@ -17,35 +17,55 @@ import secrets
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from piccolo.columns.combination import WhereRaw
+from piccolo.querystring import QueryString
+
 from coordinator.data_cipher import DataCipher
 from coordinator.domain.ids import staff_id
 from coordinator.store.database import Database
+from coordinator.store.engine import run_on
 from coordinator.store.people import People
+from coordinator.store.tables import (
+    ConsoleCodes,
+    ConsoleTickets,
+    InterviewEvents,
+    InterviewParticipants,
+    InterviewRooms,
+    InterviewsTable,
+    RoomEvents,
+    Users,
+    WebhookFeedsTable,
+)
 
 ERASED = "已删除"
 SHORTEST_NAME = 2
 """Shorter names are not looked for in the names of rooms: one letter stands in many words."""
 
+# SQL by hand: Piccolo has no UNION.
 _ROOMS = """
     SELECT room_id FROM interview_participants WHERE user_id = $1
     UNION SELECT room_id FROM room_events WHERE strpos(payload::text, $1) > 0
     UNION SELECT room_id FROM interview_rooms WHERE host_id = $2
     ORDER BY room_id
 """
-_NAMES = "SELECT DISTINCT user_name FROM interview_participants WHERE user_id = $1"
-_EVENTS = """
-    SELECT seq, payload FROM room_events
-    WHERE room_id = $1 AND (strpos(payload::text, $2) > 0 OR type = 'room_created') ORDER BY seq
-"""
-_FORGET_ANSWERS = """
-    UPDATE webhook_feeds SET last_answer = NULL WHERE kind = $1 AND feed_id = ANY($2)
-"""
-_INTERVIEW_ROW = """
-    UPDATE interviews SET external_user_id = $2, resume_id = NULL, outline = '[]', answers = '[]',
-        report = '{}', current_index = 0, fingerprint = $3, idempotency_key = NULL,
-        body_digest = NULL, erasures = erasures + 1
-    WHERE id = $1
-"""
+_NAMES_SOMEBODY = "strpos(payload::text, {}) > 0"
+_HOSTED = (
+    InterviewRooms.room_id, InterviewRooms.room_name, InterviewRooms.host_name,
+    InterviewRooms.status, InterviewRooms.created_at, InterviewRooms.ended_at,
+)  # fmt: skip
+_ATTENDED = (
+    InterviewParticipants.room_id, InterviewParticipants.user_name, InterviewParticipants.role,
+    InterviewParticipants.identity, InterviewParticipants.joined_at,
+    InterviewParticipants.left_at, InterviewParticipants.connection,
+    InterviewParticipants.removed,
+)  # fmt: skip
+_INTERVIEW = (
+    InterviewsTable.id, InterviewsTable.external_user_id, InterviewsTable.job_id,
+    InterviewsTable.enterprise_id, InterviewsTable.status, InterviewsTable.outline,
+    InterviewsTable.current_index, InterviewsTable.answers, InterviewsTable.report,
+    InterviewsTable.resume_id, InterviewsTable.created_by, InterviewsTable.created_at,
+    InterviewsTable.updated_at,
+)  # fmt: skip
 _RESULTS = ("totalScore", "grade")
 """Members of an interview's events that judge a person."""
 
@@ -67,10 +87,7 @@ class Erasure:
         """
         async with self._plain() as connection:
             rooms = [row["room_id"] for row in await connection.fetch(_ROOMS, user_id, number)]
-            names = {row["user_name"] for row in await connection.fetch(_NAMES, user_id)}
-            if number:
-                row = await connection.fetchrow("SELECT name FROM users WHERE id = $1", number)
-                names |= {row["name"]} if row is not None and row["name"] else set()
+            names = await _names(connection, user_id, number)
             events = 0
             for room_id in rooms:
                 async with connection.transaction():
@@ -78,83 +95,81 @@ class Erasure:
             done = {"rooms": len(rooms), "events": events}
             if number:
                 done["users"] = await self._erase_user(connection, number)
-            await connection.execute(_FORGET_ANSWERS, "room", rooms)
+            await _forget_answers(connection, "room", rooms)
         return done
 
     async def erase_interview(self, interview_id: str) -> bool:
         """An interview: whose it was, its questions, answers and report. False: there is none."""
         async with self._plain() as connection, connection.transaction():
-            if not await connection.fetchval(
-                "SELECT true FROM interviews WHERE id = $1 FOR UPDATE", interview_id
+            erasing = InterviewsTable.update(_erased_interview())
+            if not await run_on(
+                connection,
+                erasing.where(InterviewsTable.id == interview_id).returning(InterviewsTable.id),
             ):
                 return False
-            # A fingerprint of its own: the same call again makes a new record.
-            await connection.execute(
-                _INTERVIEW_ROW, interview_id, ERASED, f"erased:{secrets.token_hex(12)}"
-            )
-            for row in await connection.fetch(
-                "SELECT seq, payload FROM interview_events WHERE interview_id = $1", interview_id
-            ):
+            log = InterviewEvents
+            told = log.select(log.seq, log.payload).where(log.interview_id == interview_id)
+            for row in await run_on(connection, told):
                 payload = _loaded(row["payload"])
-                for member in _RESULTS:
-                    payload.pop(member, None)
-                await connection.execute(
-                    "UPDATE interview_events SET payload = $3::json"
-                    " WHERE interview_id = $1 AND seq = $2",
-                    interview_id, row["seq"], _dumped(payload),
-                )  # fmt: skip
-            await connection.execute(_FORGET_ANSWERS, "interview", [interview_id])
+                kept = {name: payload[name] for name in payload if name not in _RESULTS}
+                writing = log.update({log.payload: _dumped(kept)}).where(
+                    log.interview_id == interview_id, log.seq == row["seq"]
+                )
+                await run_on(connection, writing)
+            await _forget_answers(connection, "interview", [interview_id])
             return True
 
     async def _erase_in_room(
         self, connection: Any, room_id: str, user_id: str, number: int, names: set[str]
     ) -> int:
         """How many events were changed; the room is written, whatever is changed in it."""
-        room = await connection.fetchrow(
-            "SELECT room_name, host_id, host_name FROM interview_rooms"
-            " WHERE room_id = $1 FOR UPDATE",
-            room_id,
-        )
-        if room is None:
+        rooms, people, log = InterviewRooms, InterviewParticipants, RoomEvents
+        locked = rooms.select(rooms.room_name, rooms.host_id, rooms.host_name).lock_rows("UPDATE")
+        found = await run_on(connection, locked.where(rooms.room_id == room_id))
+        if not found:
             return 0
+        room = found[0]
         is_host = bool(number) and room["host_id"] == number
         known = names | ({room["host_name"]} if is_host else set())
-        await connection.execute(
-            "UPDATE interview_rooms SET room_name = $2, host_name = $3, erasures = erasures + 1"
-            " WHERE room_id = $1",
-            room_id, _without(room["room_name"], known), ERASED if is_host else room["host_name"],
-        )  # fmt: skip
-        await connection.execute(
-            "UPDATE interview_participants SET user_name = $3, identity = NULL, joined_from = NULL"
-            " WHERE room_id = $1 AND user_id = $2",
-            room_id, user_id, ERASED,
-        )  # fmt: skip
+        names_left: dict[Any, Any] = {
+            rooms.room_name: _without(room["room_name"], known),
+            rooms.host_name: ERASED if is_host else room["host_name"],
+            rooms.erasures: rooms.erasures + 1,
+        }
+        await run_on(connection, rooms.update(names_left).where(rooms.room_id == room_id))
+        nobody: dict[Any, Any] = {
+            people.user_name: ERASED, people.identity: None, people.joined_from: None,
+        }  # fmt: skip
+        await run_on(
+            connection,
+            people.update(nobody).where(people.room_id == room_id, people.user_id == user_id),
+        )
         changed = 0
-        for row in await connection.fetch(_EVENTS, room_id, user_id):
+        told = log.select(log.seq, log.payload).where(log.room_id == room_id).order_by(log.seq)
+        names_them = WhereRaw(_NAMES_SOMEBODY, user_id) | (log.type == "room_created")
+        for row in await run_on(connection, told.where(names_them)):
             payload = _loaded(row["payload"])
             erased = _erased(payload, user_id, known, is_host=is_host)
             if erased != payload:
                 changed += 1
-                await connection.execute(
-                    "UPDATE room_events SET payload = $3::json WHERE room_id = $1 AND seq = $2",
-                    room_id, row["seq"], _dumped(erased),
-                )  # fmt: skip
+                writing = log.update({log.payload: _dumped(erased)})
+                await run_on(
+                    connection, writing.where(log.room_id == room_id, log.seq == row["seq"])
+                )
         return changed
 
     async def _erase_user(self, connection: Any, number: int) -> int:
         async with connection.transaction():
-            await connection.execute("DELETE FROM console_codes WHERE user_id = $1", number)
-            await connection.execute("DELETE FROM console_tickets WHERE user_id = $1", number)
-            tag: str = await connection.execute(
-                """
-                UPDATE users SET openid = $2, name = $3, avatar = NULL, phone = NULL,
-                    phone_encrypted = NULL, disabled_at = coalesce(disabled_at, now()),
-                    updated_at = now()
-                WHERE id = $1
-                """,
-                number, f"erased:{secrets.token_hex(12)}", ERASED,
-            )  # fmt: skip
-        return int(tag.rpartition(" ")[2])
+            for table in (ConsoleCodes, ConsoleTickets):
+                await run_on(connection, table.delete().where(table.user_id == number))
+            nobody: dict[Any, Any] = {
+                Users.openid: f"erased:{secrets.token_hex(12)}", Users.name: ERASED,
+                Users.avatar: None, Users.phone: None, Users.phone_encrypted: None,
+                Users.disabled_at: QueryString("coalesce(disabled_at, now())"),
+                Users.updated_at: QueryString("now()"),
+            }  # fmt: skip
+            erasing = Users.update(nobody).where(Users.id == number).returning(Users.id)
+            return len(await run_on(connection, erasing))
 
     # -- telling --------------------------------------------------------------------------------
 
@@ -165,29 +180,22 @@ class Erasure:
             told: dict[str, Any] = {"userId": user_id}
             if number:
                 told["user"] = await self._user(number)
+            people, log = InterviewParticipants, RoomEvents
+            hosted = InterviewRooms.select(*_HOSTED).where(InterviewRooms.host_id == number)
             told["hosted"] = _rows(
-                await connection.fetch(
-                    "SELECT room_id, room_name, host_name, status, created_at, ended_at"
-                    " FROM interview_rooms WHERE host_id = $1 ORDER BY room_id",
-                    number,
-                )
+                await run_on(connection, hosted.order_by(InterviewRooms.room_id))
             )
+            attended = people.select(*_ATTENDED).where(people.user_id == user_id)
             told["participations"] = _rows(
-                await connection.fetch(
-                    "SELECT room_id, user_name, role, identity, joined_at, left_at, connection,"
-                    " removed FROM interview_participants WHERE user_id = $1 ORDER BY room_id",
-                    user_id,
-                )
+                await run_on(connection, attended.order_by(people.room_id))
+            )
+            events = log.select(log.room_id, log.seq, log.type, log.at, log.payload).where(
+                WhereRaw("room_id = ANY({})", rooms), WhereRaw(_NAMES_SOMEBODY, user_id)
             )
             told["events"] = [
                 {"roomId": row["room_id"], "seq": row["seq"], "type": row["type"],
                  "at": row["at"].isoformat(), "data": _loaded(row["payload"])}
-                for row in await connection.fetch(
-                    "SELECT room_id, seq, type, at, payload FROM room_events"
-                    " WHERE room_id = ANY($1) AND strpos(payload::text, $2) > 0"
-                    " ORDER BY room_id, seq",
-                    rooms, user_id,
-                )
+                for row in await run_on(connection, events.order_by(log.room_id, log.seq))
             ]  # fmt: skip
         return told
 
@@ -204,20 +212,14 @@ class Erasure:
     async def export_interview(self, interview_id: str) -> dict[str, Any] | None:
         """All that is kept of an interview; None: there is none."""
         async with self._plain() as connection:
-            row = await connection.fetchrow(
-                "SELECT id, external_user_id, job_id, enterprise_id, status, outline,"
-                " current_index, answers, report, resume_id, created_by, created_at, updated_at"
-                " FROM interviews WHERE id = $1",
-                interview_id,
-            )
-            if row is None:
+            one = InterviewsTable.select(*_INTERVIEW).where(InterviewsTable.id == interview_id)
+            found = await run_on(connection, one)
+            if not found:
                 return None
-            events = await connection.fetch(
-                "SELECT seq, type, at, payload FROM interview_events WHERE interview_id = $1"
-                " ORDER BY seq",
-                interview_id,
-            )
-        return {**_rows([row])[0], "events": _rows(events)}
+            log = InterviewEvents
+            told = log.select(log.seq, log.type, log.at, log.payload).order_by(log.seq)
+            events = await run_on(connection, told.where(log.interview_id == interview_id))
+        return {**_rows(found)[0], "events": _rows(events)}
 
     @contextlib.asynccontextmanager
     async def _plain(self) -> AsyncIterator[Any]:
@@ -226,6 +228,34 @@ class Erasure:
             yield connection
         finally:
             connection.terminate()
+
+
+async def _names(connection: Any, user_id: str, number: int) -> set[str]:
+    """The names that a person has had in rooms, and has as staff."""
+    people = InterviewParticipants
+    had = people.select(people.user_name).distinct().where(people.user_id == user_id)
+    names = {row["user_name"] for row in await run_on(connection, had)}
+    staff = await run_on(connection, Users.select(Users.name).where(Users.id == number))
+    return names | {row["name"] for row in staff if row["name"]}
+
+
+async def _forget_answers(connection: Any, kind: str, feed_ids: list[str]) -> None:
+    """What webhooks answered to events of these logs may name somebody."""
+    feeds = WebhookFeedsTable
+    forgetting = feeds.update({feeds.last_answer: None}).where(feeds.kind == kind)
+    await run_on(connection, forgetting.where(WhereRaw("feed_id = ANY({})", feed_ids)))
+
+
+def _erased_interview() -> dict[Any, Any]:
+    """The columns of an interview without whose it was; one write of it waits for its lock."""
+    table = InterviewsTable
+    return {
+        table.external_user_id: ERASED, table.resume_id: None, table.outline: "[]",
+        table.answers: "[]", table.report: "{}", table.current_index: 0,
+        # A fingerprint of its own: the same call again makes a new record.
+        table.fingerprint: f"erased:{secrets.token_hex(12)}", table.idempotency_key: None,
+        table.body_digest: None, table.erasures: table.erasures + 1,
+    }  # fmt: skip
 
 
 def _erased(

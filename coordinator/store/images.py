@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from piccolo.columns.combination import Where
+from piccolo.querystring import QueryString
+
 from coordinator.store.database import Database
+from coordinator.store.engine import NOW
 from coordinator.store.tables import QrImages
 
 KEEP = timedelta(days=90)
@@ -17,11 +21,8 @@ ROWS = 200
 """Pictures that one step deletes at most."""
 
 _SHOWN = (QrImages.name, QrImages.image)
-_SELECT = """
-    SELECT name, image, asked_at < clock_timestamp() - interval '1 day' AS was_long_ago
-    FROM qr_images WHERE {key} = $1
-"""
-_BY_DIGEST, _BY_NAME = _SELECT.format(key="digest"), _SELECT.format(key="name")
+_WAS_LONG_AGO = QueryString("asked_at < clock_timestamp() - interval '1 day'", alias="was_long_ago")
+# SQL by hand: SKIP LOCKED inside a DELETE.
 _DELETE = f"""
     DELETE FROM qr_images WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM qr_images WHERE asked_at < (SELECT clock_timestamp()) - $1::interval
@@ -45,21 +46,19 @@ class Images:
 
     async def by_digest(self, digest: str) -> StoredImage | None:
         """The picture of an order that was carried out before."""
-        return await self._one(_BY_DIGEST, digest)
+        return await self._one(QrImages.digest == digest)
 
     async def by_name(self, name: str) -> StoredImage | None:
         """The picture behind a file name."""
-        return await self._one(_BY_NAME, name)
+        return await self._one(QrImages.name == name)
 
-    async def _one(self, select: str, value: str) -> StoredImage | None:
-        row = await self.database.fetchrow(select, value)
-        if row is None:
+    async def _one(self, wanted: Where) -> StoredImage | None:
+        rows = await self.database.run(QrImages.select(*_SHOWN, _WAS_LONG_AGO).where(wanted))
+        if not rows:
             return None
-        if row["was_long_ago"]:  # written once a day at most
-            await self.database.execute(
-                "UPDATE qr_images SET asked_at = clock_timestamp() WHERE name = $1", row["name"]
-            )
-        return StoredImage(row["name"], row["image"])
+        if rows[0]["was_long_ago"]:  # written once a day at most
+            await self.database.run(QrImages.update({QrImages.asked_at: NOW}).where(wanted))
+        return StoredImage(rows[0]["name"], rows[0]["image"])
 
     async def step(self) -> bool:
         """Deletes some of what nobody has asked for in `KEEP`; True where there may be more."""

@@ -3,7 +3,7 @@
 Writing happens inside a transaction of the caller (`Database.transaction`), who holds the row:
 `StoredInterviews.locked` waits for it. `at` of an event is read from Postgres's clock after that
 wait, and is at least a millisecond later than that of the one before, so `updatedAt` always moves
-on.
+on. SQL by hand: what writes is a CTE (row and event in one statement), its reads are the feeds'.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from coordinator.domain.interview import progress as progress_of
 from coordinator.domain.job import Enterprise
 from coordinator.store.database import Database
 from coordinator.store.heads import Moved, heads_columns
+from coordinator.store.tables import InterviewsTable
 
 _COLUMNS = """
     i.id, i.external_user_id, i.job_id, i.status, i.outline, i.current_index, i.answers, i.report,
@@ -36,11 +37,17 @@ _COLUMNS = """
     j.title, e.id AS enterprise_id, e.name AS enterprise_name
 """
 
-_FROM = """
-    interviews i JOIN jobs j ON j.id = i.job_id JOIN enterprises e ON e.id = i.enterprise_id
-"""
+_FROM = "interviews i JOIN jobs j ON j.id = i.job_id JOIN enterprises e ON e.id = i.enterprise_id"
 
 _MINE = "($1::varchar IS NULL OR i.enterprise_id = $1)"
+
+_LISTED = (
+    InterviewsTable.id, InterviewsTable.external_user_id, InterviewsTable.job_id,
+    InterviewsTable.status, InterviewsTable.current_index, InterviewsTable.summary,
+    InterviewsTable.created_at, InterviewsTable.updated_at, InterviewsTable.enterprise_id,
+    InterviewsTable.job_id._.title.as_alias("title"),
+    InterviewsTable.enterprise_id._.name.as_alias("enterprise_name"),
+)  # fmt: skip
 
 REPEAT_SECONDS = 120.0
 """How long a call to create counts as a repeat of an equal one."""
@@ -160,9 +167,8 @@ class StoredInterviews:
 
     async def record(self, interview_id: str, *, enterprise: str | None) -> Record | None:
         """The interview, or None where there is none that the tenant may see."""
-        row = await self.database.fetchrow(
-            f"SELECT {_COLUMNS} FROM {_FROM} WHERE {_MINE} AND i.id = $2", enterprise, interview_id
-        )
+        one = f"SELECT {_COLUMNS} FROM {_FROM} WHERE {_MINE} AND i.id = $2"
+        row = await self.database.fetchrow(one, enterprise, interview_id)
         return None if row is None else _record(row)
 
     async def listed(
@@ -176,23 +182,18 @@ class StoredInterviews:
         offset: int,
     ) -> tuple[int, list[Listed]]:
         """How many interviews match, and one page of them, newest first. None matches all."""
-        where = f"""{_MINE} AND ($2::varchar IS NULL OR i.external_user_id = $2)
-            AND ($3::varchar IS NULL OR i.job_id = $3) AND ($4::varchar IS NULL OR i.status = $4)"""
-        filters = (enterprise, user_id, job_id, status)
-        total = await self.database.fetchval(
-            f"SELECT count(*) FROM interviews i WHERE {where}",
-            *filters,
-        )
-        rows = await self.database.fetch(
-            f"""
-            SELECT i.id, i.external_user_id, i.job_id, i.status, i.current_index, i.summary,
-                i.created_at, i.updated_at,
-                j.title, e.id AS enterprise_id, e.name AS enterprise_name
-            FROM {_FROM} WHERE {where}
-            ORDER BY i.created_at DESC, i.number DESC LIMIT $5 OFFSET $6
-            """,
-            *filters, limit, offset,
-        )  # fmt: skip
+        filters = {
+            InterviewsTable.enterprise_id: enterprise,
+            InterviewsTable.external_user_id: user_id,
+            InterviewsTable.job_id: job_id,
+            InterviewsTable.status: status,
+        }
+        # Only what is asked for stands in the statement, so that its index is used.
+        wanted = [column == value for column, value in filters.items() if value is not None]
+        total = await self.database.run(InterviewsTable.count().where(*wanted))
+        page = InterviewsTable.select(*_LISTED).where(*wanted).limit(limit).offset(offset)
+        newest = (InterviewsTable.created_at, InterviewsTable.number)
+        rows = await self.database.run(page.order_by(*newest, ascending=False))
         return total, [_listed(row) for row in rows]
 
     # -- changing, inside a transaction of the caller -----------------------------------------
@@ -360,9 +361,8 @@ class StoredInterviews:
 
     async def head(self, interview_id: str) -> int | None:
         """The log's last seq; None = no such interview."""
-        seq: int | None = await self.database.fetchval(
-            "SELECT last_seq FROM interviews WHERE id = $1", interview_id
-        )
+        select = "SELECT last_seq FROM interviews WHERE id = $1"
+        seq: int | None = await self.database.fetchval(select, interview_id)
         return seq
 
 
@@ -376,9 +376,8 @@ def _event(interview_id: str, row: Any, kind: str, told: dict[str, Any]) -> Even
 
 
 def _brief(row: Any) -> JobBrief:
-    return JobBrief(
-        row["job_id"], row["title"], Enterprise(row["enterprise_id"], row["enterprise_name"])
-    )
+    enterprise = Enterprise(row["enterprise_id"], row["enterprise_name"])
+    return JobBrief(row["job_id"], row["title"], enterprise)
 
 
 def _record(row: Any) -> Record:

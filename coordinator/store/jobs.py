@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from piccolo.columns.combination import Where, WhereRaw
 
 from coordinator.domain.job import Enterprise, Job
 from coordinator.store.database import Database
+from coordinator.store.tables import Enterprises, JobsTable
 
-_COLUMNS = """
-    j.id, j.title, j.description, j.requirements, j.skills, j.salary_min, j.salary_max, j.location,
-    e.id AS enterprise_id, e.name AS enterprise_name
-"""
-
-_MINE = "($1::varchar IS NULL OR j.enterprise_id = $1)"
+_SHOWN = (
+    JobsTable.id, JobsTable.title, JobsTable.description, JobsTable.requirements, JobsTable.skills,
+    JobsTable.salary_min, JobsTable.salary_max, JobsTable.location, JobsTable.enterprise_id,
+    JobsTable.enterprise_id._.name.as_alias("enterprise_name"),
+)  # fmt: skip
 
 
 class JobMoved(Exception):
@@ -41,41 +42,38 @@ class Jobs:
 
     async def job(self, job_id: str, *, enterprise: str | None) -> Job | None:
         """The job, or None where there is none that the tenant may see."""
-        row = await self.database.fetchrow(
-            f"""
-            SELECT {_COLUMNS} FROM jobs j JOIN enterprises e ON e.id = j.enterprise_id
-            WHERE {_MINE} AND j.id = $2
-            """,
-            enterprise, job_id,
-        )  # fmt: skip
-        return None if row is None else _job(row)
+        asked = JobsTable.select(*_SHOWN).where(JobsTable.id == job_id)
+        rows = await self.database.run(asked.where(*_seen_by(enterprise)))
+        return _job(rows[0]) if rows else None
 
     async def enterprises(self, ids: Sequence[str]) -> set[str]:
         """Which of these enterprises there are."""
-        rows = await self.database.fetch("SELECT id FROM enterprises WHERE id = ANY($1)", ids)
+        known = Enterprises.select(Enterprises.id).where(WhereRaw("id = ANY({})", ids))
+        rows = await self.database.run(known)
         return {row["id"] for row in rows}
 
     async def listed(
         self, *, enterprise: str | None, limit: int, offset: int
     ) -> tuple[int, list[Job]]:
         """How many jobs there are, and one page of them, newest first."""
-        total = await self.database.fetchval(
-            f"SELECT count(*) FROM jobs j WHERE {_MINE}", enterprise
-        )
-        rows = await self.database.fetch(
-            f"""
-            SELECT {_COLUMNS} FROM jobs j JOIN enterprises e ON e.id = j.enterprise_id
-            WHERE {_MINE} ORDER BY j.created_at DESC, j.number DESC LIMIT $2 OFFSET $3
-            """,
-            enterprise, limit, offset,
-        )  # fmt: skip
+        mine = _seen_by(enterprise)
+        total = await self.database.run(JobsTable.count().where(*mine))
+        page = JobsTable.select(*_SHOWN).where(*mine).limit(limit).offset(offset)
+        newest = (JobsTable.created_at, JobsTable.number)
+        rows = await self.database.run(page.order_by(*newest, ascending=False))
         return total, [_job(row) for row in rows]
+
+
+def _seen_by(enterprise: str | None) -> list[Where]:
+    """The condition on the jobs that a tenant may see; None for all of them."""
+    return [] if enterprise is None else [JobsTable.enterprise_id == enterprise]
 
 
 async def write_jobs(connection: Any, jobs: Sequence[Job]) -> None:
     """Adds jobs with their enterprises, or brings them to what is given; no id comes twice.
 
-    Runs inside a transaction. Jobs are numbered in the order given.
+    Runs inside a transaction. Jobs are numbered in the order given. SQL by hand: any number of jobs
+    is one statement (`unnest`), and Piccolo's inserts would set the times by the node's clock.
 
     Raises:
         JobMoved: a job with interviews would go to another enterprise.

@@ -1,4 +1,4 @@
-"""Asking Postgres: the four ways to ask, and a line, one connection kept for one purpose."""
+"""Asking Postgres: by SQL, by Piccolo, and a line, one connection kept for one purpose."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from piccolo.query import Query
+
 from coordinator.store import outages
+from coordinator.store.engine import run_on
 
 PATIENCE_SECONDS = 4.5
 """How long a caller waits for a connection and for its queries, together."""
 
 
 class Queries(ABC):
-    """One prepared statement on a connection of its own choice. Raises `Unavailable`."""
+    """One statement on a connection of its own choice. Raises `Unavailable`."""
 
     @abstractmethod
     def connection(self) -> AbstractAsyncContextManager[Any]:
@@ -43,6 +46,11 @@ class Queries(ABC):
         async with self.connection() as connection:
             tag: str = await connection.execute(sql, *values)
             return tag
+
+    async def run(self, query: Query[Any, Any]) -> Any:
+        """Runs one of Piccolo's queries; its answer as Piccolo gives it."""
+        async with self.connection() as connection:
+            return await run_on(connection, query)
 
 
 class Exchange(Protocol):

@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from piccolo.querystring import QueryString
+
 from coordinator.store.database import Database
+from coordinator.store.engine import NOW
+from coordinator.store.tables import NodeReportsTable
 
 KEPT = timedelta(minutes=10)
 """How long the report of a node without a lease is kept: so long it is told to be missing."""
@@ -44,29 +48,28 @@ class NodeReports:
 
     async def write(self, node_epoch: str, name: str, report: str, history: str | None) -> None:
         """This node's report of now; `history` None leaves that as it is."""
-        await self._database.execute(
-            """
-            INSERT INTO node_reports AS r (node_epoch, name, reported_at, report, history)
-            VALUES ($1, $2, clock_timestamp(), $3::json, coalesce($4::json, '[]'))
-            ON CONFLICT (node_epoch) DO UPDATE SET
-                reported_at = clock_timestamp(), report = excluded.report,
-                history = coalesce($4::json, r.history)
-            """,
-            node_epoch, name[:100], report, history,
+        said = NodeReportsTable(
+            node_epoch=node_epoch, name=name[:100], reported_at=NOW, report=report,
+            history="[]" if history is None else history,
         )  # fmt: skip
+        changed = [NodeReportsTable.reported_at, NodeReportsTable.report]
+        if history is not None:
+            changed.append(NodeReportsTable.history)
+        await self._database.run(
+            NodeReportsTable.insert(said).on_conflict(
+                NodeReportsTable.node_epoch, action="DO UPDATE", values=changed
+            )
+        )
 
     async def remove(self, node_epoch: str) -> None:
         """A node ends in order, and nobody will miss it. Old reports of others go along."""
-        await self._database.execute(
-            """
-            DELETE FROM node_reports
-            WHERE node_epoch = $1 OR reported_at < clock_timestamp() - $2::interval
-            """,
-            node_epoch, KEPT,
-        )  # fmt: skip
+        own = NodeReportsTable.node_epoch == node_epoch
+        old = NodeReportsTable.reported_at < QueryString("clock_timestamp() - {}::interval", KEPT)
+        await self._database.run(NodeReportsTable.delete().where(own | old))
 
     async def holding_a_lease(self) -> list[NodeReport]:
         """Every node that holds a lease, by name."""
+        # SQL by hand, as in `missing`: no foreign key lies between these tables to join along.
         rows = await self._database.fetch(
             """
             SELECT n.boot, n.name, n.held_since, r.reported_at, r.report, r.history

@@ -2,6 +2,10 @@
 
 One clock decides, Postgres's. What is read here are candidates only: whoever acts on them does it
 through the writer, where the rule decides again under the room's lock.
+
+SQL by hand is what Piccolo cannot say: an upsert whose values are expressions, SKIP LOCKED inside a
+DELETE, a recursive walk through an index, lists of pairs; and where a partial index is to be used,
+whose condition must stand in the statement as a literal.
 """
 
 from __future__ import annotations
@@ -10,8 +14,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from piccolo.query import Select
+from piccolo.querystring import QueryString
+
 from coordinator.domain.room import Lifespan
 from coordinator.store.database import Database
+from coordinator.store.engine import NOW
+from coordinator.store.tables import Connections, DeploymentTable, NodesTable
 
 SPEAKS = 2
 """What this version says on the bus; 1 = JSON without a signature."""
@@ -49,10 +58,6 @@ OVERDUE = f"""
     ORDER BY leave_at LIMIT $3
 """
 
-
-OWN = """
-    SELECT id, room_id, user_id FROM connections WHERE boot = $1 AND id > $2 ORDER BY id LIMIT $3
-"""
 PAGE = 500
 """Of a node's connections, in one statement."""
 
@@ -125,30 +130,24 @@ class Nodes:
 
     async def leave(self, node_epoch: str) -> None:
         """A run of a node ends in order."""
-        await self._lease.execute("DELETE FROM nodes WHERE boot = $1", node_epoch)
+        await self._lease.run(NodesTable.delete().where(NodesTable.boot == node_epoch))
 
     async def holders(self) -> dict[str, Holder]:
         """The nodes whose lease is good, and how each uses the bus."""
-        rows = await self._lease.fetch(
-            "SELECT boot, speaks, channels FROM nodes WHERE lease_until > clock_timestamp()"
-        )
+        holding = NodesTable.select(NodesTable.boot, NodesTable.speaks, NodesTable.channels)
+        rows = await self._lease.run(holding.where(NodesTable.lease_until > NOW))
         return {row["boot"]: Holder(row["speaks"], row["channels"]) for row in rows}
 
     async def is_somebody_deaf(self, seconds: timedelta) -> bool:
         """True where a node with a good lease has not heard the judge for so long."""
-        return bool(
-            await self._judge.fetchval(
-                """
-                SELECT EXISTS (SELECT FROM nodes WHERE lease_until > clock_timestamp()
-                               AND deaf_since < clock_timestamp() - $1::interval)
-                """,
-                seconds,
-            )
-        )
+        since = QueryString("clock_timestamp() - {}::interval", seconds)
+        deaf = (NodesTable.lease_until > NOW) & (NodesTable.deaf_since < since)
+        return bool(await self._judge.run(NodesTable.exists().where(deaf)))
 
     async def channels(self) -> int:
         """Over how many channels of the bus the feeds of this deployment are spread."""
-        return int(await self._judge.fetchval("SELECT channels FROM deployment"))
+        rows = await self._judge.run(DeploymentTable.select(DeploymentTable.channels))
+        return int(rows[0]["channels"])
 
     async def reap_dead(self, node_epoch: str, lease: timedelta) -> list[str]:
         """Deletes the rows of nodes whose lease ran out while this one was watching.
@@ -185,7 +184,7 @@ class Nodes:
         found: list[StoredConnection] = []
         while len(found) % PAGE == 0:
             after = found[-1].session_id if found else ""
-            page = await self._judge.fetch(OWN, node_epoch, after, PAGE)
+            page = await self._judge.run(owned_by(node_epoch, after, PAGE))
             if not page:
                 break
             found += _connections(page)
@@ -222,6 +221,14 @@ class Nodes:
                 rows = await self._judge.fetch(overdue_rooms_by(since), most, limit)
                 found |= {row["room_id"] for row in rows}
         return sorted(found)
+
+
+def owned_by(node_epoch: str, after: str, most: int) -> Select[Connections]:
+    """A page of the connections that a run of a node owns, by session id; by an index."""
+    page = Connections.select(Connections.id, Connections.room_id, Connections.user_id).where(
+        Connections.boot == node_epoch, Connections.id > after
+    )
+    return page.order_by(Connections.id).limit(most)
 
 
 def overdue_rooms_by(since: str) -> str:

@@ -52,6 +52,7 @@ class People:
         return await self._read_staff(asked)
 
     async def _read_staff(self, asked: list[tuple[int, str]]) -> dict[tuple[int, str], Staff]:
+        # SQL by hand: each request of staff waits for it, and many askers are one statement.
         numbers, sessions = zip(*asked, strict=True)
         rows = await self.database.fetch(
             f"""
@@ -81,6 +82,7 @@ class People:
         Safe to repeat. One who is there already is given as it is, also where it is disabled.
         """
         # DO UPDATE rather than DO NOTHING: it waits for the winner of a race and returns its row.
+        # SQL by hand, as in `add`: Piccolo's inserts set the columns that keep their default, too.
         return self._member(
             await self.database.fetchrow(
                 f"""

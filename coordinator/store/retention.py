@@ -13,6 +13,8 @@ Whoever still needs a log says so here: `ROOM_IS_NEEDED` and `INTERVIEW_IS_NEEDE
 `r` (interview_rooms) and `i` (interviews), and while one is true nothing of it is deleted. Webhooks
 need what they have not been told; where they are disabled, or the log is parked, for no longer than
 WEBHOOK_KEEP_DAYS.
+
+SQL by hand: the walks compare rows of values, and every DELETE skips what is locked.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from piccolo.columns.combination import Where, WhereRaw
+from piccolo.querystring import QueryString
 
 from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import RoomExists, Unavailable
@@ -22,6 +24,7 @@ from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
 from coordinator.store.heads import Moved, heads_columns
 from coordinator.store.room_writer.sql import payload
+from coordinator.store.tables import InterviewRooms
 
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
@@ -126,6 +129,21 @@ _CREATE = """
     )
     SELECT count(*) = 1 FROM made
 """
+
+
+_LISTED = (
+    InterviewRooms.room_id, InterviewRooms.room_name, InterviewRooms.host_name,
+    InterviewRooms.status, InterviewRooms.created_at,
+)  # fmt: skip
+_PEOPLE = QueryString(
+    """
+    CASE WHEN status = 'active' THEN present ELSE coalesce(attended, (
+        SELECT count(*) FROM interview_participants p WHERE p.room_id = interview_rooms.room_id))
+    END
+    """,
+    alias="people",
+)
+_HOLDS_PART = "strpos(lower(room_id || chr(10) || room_name), lower({})) > 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,39 +278,19 @@ class Rooms:
             host: only rooms of this host; None = of all.
             part: only rooms whose id or name holds it, in capital or small letters; None = all.
         """
-        wanted = {
-            "host_id = {}": host,
-            "status = {}": status,
-            "strpos(lower(room_id || chr(10) || room_name), lower({})) > 0": part,
-        }
         # Only what is asked for stands in the statement, so that its index is used.
-        asked = {rule: value for rule, value in wanted.items() if value is not None}
-        conditions = [rule.format(f"${place}") for place, rule in enumerate(asked, start=1)]
-        where = " AND ".join(conditions) or "true"
-        total = await self.database.fetchval(
-            f"SELECT count(*) FROM interview_rooms WHERE {where}", *asked.values()
-        )
-        rows = await self.database.fetch(
-            f"""
-            SELECT room_id, room_name, host_name, status, created_at,
-                CASE WHEN status = 'active' THEN present ELSE coalesce(attended,
-                    (SELECT count(*) FROM interview_participants p WHERE p.room_id = r.room_id))
-                END AS people
-            FROM interview_rooms r WHERE {where}
-            ORDER BY created_at DESC, id DESC
-            LIMIT ${len(asked) + 1} OFFSET ${len(asked) + 2}
-            """,
-            *asked.values(),
-            limit,
-            offset,
-        )
-        return total, [
-            ListedRoom(
-                r["room_id"], r["room_name"], r["host_name"], r["status"], r["people"],
-                r["created_at"],
-            )
-            for r in rows
-        ]  # fmt: skip
+        wanted: list[Where | WhereRaw] = []
+        if host is not None:
+            wanted.append(InterviewRooms.host_id == host)
+        if status is not None:
+            wanted.append(InterviewRooms.status == status)
+        if part is not None:
+            wanted.append(WhereRaw(_HOLDS_PART, part))
+        total = await self.database.run(InterviewRooms.count().where(*wanted))
+        page = InterviewRooms.select(*_LISTED, _PEOPLE).where(*wanted).limit(limit).offset(offset)
+        newest = (InterviewRooms.created_at, InterviewRooms.id)
+        rows = await self.database.run(page.order_by(*newest, ascending=False))
+        return total, [ListedRoom(**row) for row in rows]
 
     async def load(self, room_id: str) -> tuple[Head, Roster] | None:
         """The feed's state and the event that it reflects, of one moment; None = no such room."""

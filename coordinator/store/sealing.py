@@ -4,6 +4,8 @@
 
 A plain phone number was written by a version that knew no encryption. It is emptied when no node
 of that version holds a lease: until then it would not find the number.
+
+SQL by hand: one statement for whichever column it is, and NOT EXISTS within it.
 """
 
 from __future__ import annotations

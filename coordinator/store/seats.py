@@ -1,4 +1,7 @@
-"""Where the guests of a room came from, as far as they have not connected: for one limit alone."""
+"""Where the guests of a room came from, as far as they have not connected: for one limit alone.
+
+SQL by hand: every join under that limit waits for it.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from piccolo.columns import (
     BigSerial,
     Boolean,
     Bytea,
+    ForeignKey,
     Integer,
     Serial,
     SmallInt,
@@ -196,7 +197,7 @@ class JobsTable(Table, tablename="jobs", db=ENGINE):
 
     id = Varchar(64, primary_key=True)
     number = BigSerial()
-    enterprise_id = Varchar(64)
+    enterprise_id = ForeignKey(Enterprises)
     title = Varchar(200)
     description = Text(null=True, default=None)
     requirements = Text(null=True, default=None)
@@ -222,8 +223,8 @@ class InterviewsTable(Table, tablename="interviews", db=ENGINE):
     id = Varchar(64, primary_key=True)
     number = BigSerial()
     external_user_id = Varchar(255)
-    job_id = Varchar(64)
-    enterprise_id = Varchar(64, null=True, default=None)
+    job_id = ForeignKey(JobsTable)
+    enterprise_id = ForeignKey(Enterprises, null=True, default=None)
     status = Varchar(20)
     outline = JSON()
     current_index = BigInt()

@@ -4,6 +4,8 @@ A log's events commit in the order of their seq, since each writer holds the row
 interview: a position per log can miss none, however late a transaction commits. Logs that are
 behind are found by a look at their heads: at those that a hint names, and, in case a hint was lost,
 at all of them, so many at a time (`scan_…`).
+
+SQL by hand: what senders read and write for every event, and walks by rows of values.
 """
 
 from __future__ import annotations

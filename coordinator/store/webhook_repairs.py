@@ -2,6 +2,7 @@
 
 Whoever moves positions holds the endpoint's lease meanwhile (`Endpoints.seize`), so that no sender
 writes its own over them. Many rows are changed a few at a time.
+SQL by hand: one CTE finds a step's rows, moves them and tells the last.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ One node at a time sends to a webhook: it holds the lease (8 s, renewed every 2.
 a `generation`; whatever a sender writes is tied to its own, so that one that was frozen or cut off
 writes nothing over its successor's positions. An operator's change ends the lease: the next sender
 starts from what is stored.
+
+SQL by hand: each statement gives the row back with the database's clock and epoch of that moment,
+and Piccolo's RETURNING has columns of the table alone.
 """
 
 from __future__ import annotations
