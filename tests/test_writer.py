@@ -7,7 +7,6 @@ room's log has no hole, its rows are what the log tells, and its limits hold.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,19 +24,14 @@ from coordinator.domain.room import Policy
 from coordinator.domain.roster import Roster
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
-from coordinator.store.room_writer import room_cache
 from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
     Command,
     Connect,
     Disconnect,
     End,
-    Expire,
     Join,
     Leave,
-    LeaveById,
-    Remove,
-    Return,
     UndoJoin,
 )
 from coordinator.store.room_writer.queue import Writer
@@ -382,66 +376,3 @@ async def test_versions_are_not_remembered_across_connections(
     await lane.joins(room, "a")
 
     assert "BEGIN" in lane.database.queries
-
-
-# -- all of it, in any order ---------------------------------------------------------------------
-
-
-def _anything(chance: random.Random, lane: Lane, room: str, sessions: list[Any]) -> Command[Any]:
-    user_id = f"guest_{chance.randrange(12)}"
-    kind = chance.choices(
-        (Return, Connect, Disconnect, LeaveById, Leave, Remove, Expire, End),
-        (30, 25, 20, 8, 8, 2, 3, 0.3),
-    )[0]
-    if kind is Return:
-        return Return(room_id=room, user_id=user_id, user_name="n", identity=None)
-    if kind is Connect:
-        session = new_session_id()
-        sessions.append((room, user_id, session))
-        return Connect(room_id=room, user_id=user_id, session_id=session, node_epoch=lane.boot)
-    if kind is Disconnect and sessions:
-        its_room, its_user, session = sessions.pop(chance.randrange(len(sessions)))
-        return Disconnect(room_id=its_room, user_id=its_user, session_id=session)
-    if kind is LeaveById:
-        return LeaveById(room_id=room, user_id=user_id, proven=True, proof_required=False)
-    if kind is Remove:
-        return Remove(room_id=room, user_id=user_id)
-    if kind is Expire:
-        return Expire(room_id=room, user_id=user_id)
-    if kind is End:
-        return End(room_id=room, by="user_001")
-    return Leave(room_id=room, user_id=user_id)
-
-
-@pytest.mark.parametrize("forgetful", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-async def test_whatever_two_nodes_do_to_the_same_rooms_the_truth_is_one(
-    database: Database, lanes: tuple[Lane, Lane], seed: int, forgetful: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    if forgetful:
-        monkeypatch.setattr(room_cache, "MOST", 14)
-        monkeypatch.setattr(room_cache, "MOST_PEOPLE", 4)
-    chance = random.Random(seed)
-    rooms = [await created(database) for _ in range(6)]
-    sessions: list[Any] = []
-    for _ in range(60):
-        at_once = []
-        for lane in chance.choice((lanes, lanes[:1], lanes[1:])):
-            commands = [
-                _anything(chance, lane, chance.choice(rooms), sessions)
-                for _ in range(chance.randrange(1, 12))
-            ]
-            at_once.append(lane.does(*commands))
-        for answers in await asyncio.gather(*at_once):
-            for answer in answers:
-                assert not isinstance(answer, Exception) or isinstance(answer, CoordinatorError)
-
-    announced: dict[str, list[int]] = {room: [] for room in rooms}
-    for lane in lanes:
-        assert lane.writer._cache._size <= room_cache.MOST
-        for event in lane.events:
-            announced[event.feed.id].append(event.seq)
-    for room in rooms:
-        events = await is_consistent(database, room)
-        assert sorted(announced[room]) == [event.seq for event in events[1:]], "each told once"

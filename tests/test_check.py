@@ -1,0 +1,284 @@
+"""`coordinator check`, and what `migrate` and `serve` say of a Postgres or Redis that is unfit."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from coordinator.postgres_url import parse_postgres_url
+from coordinator.standins.server_user import server_user
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from tests.harness.node import Deployment
+from tests.harness.valkeys import Cluster, Sentinels, ended
+from tests.test_commands import answers, at, made
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a database or role, for one test."""
+    return f"coordinator_{secrets.token_hex(4)}"
+
+
+@pytest.mark.parametrize("command", ["migrate", "check", "serve"])
+async def test_a_missing_database_is_one_sentence(
+    deployment: Deployment, name: str, command: str
+) -> None:
+    status, out, err = await answers(
+        deployment, command, DATABASE_URL=at(deployment.database_url, path=f"/{name}"), PORT="0"
+    )
+
+    assert status == 1
+    lines = [line for line in (out + err).splitlines() if "does not exist" in line]
+    assert len(lines) == 1
+    assert name in lines[0]
+
+
+async def test_check_goes_on_behind_a_postgres_that_is_away(deployment: Deployment) -> None:
+    status, out, _ = await answers(
+        deployment, "check", DATABASE_URL="postgresql://u:the-password@127.0.0.1:1/d"
+    )
+
+    failed = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1
+    assert failed == ["FAIL  postgres: it cannot be reached: nobody listens there"]
+    assert "ok    redis pub/sub: round trip" in out.splitlines()
+    assert "the-password" not in out
+
+
+async def test_rights_that_are_missing_on_schema_public_are_named(
+    deployment: Deployment, name: str
+) -> None:
+    """Since PostgreSQL 15 only the owner of a database may create in it."""
+    make = (f"CREATE ROLE {name} LOGIN PASSWORD 'word'", f"CREATE DATABASE {name}")
+    undo = (f"DROP DATABASE {name} WITH (FORCE)", f"DROP ROLE {name}")
+    async with made(*make, undo=undo):
+        url = f"{at(deployment.database_url, path=f'/{name}')}"
+        separator = "&" if urlsplit(url).query else "?"
+        status, _, err = await answers(
+            deployment, "migrate", DATABASE_URL=f"{url}{separator}user={name}&password=word"
+        )
+
+    assert status == 1
+    assert "schema public" in err
+    assert "GRANT CREATE" in err
+    assert err.count("\n") == 1
+
+
+async def test_rights_that_are_missing_on_tables_fail_the_check(
+    deployment: Deployment, name: str
+) -> None:
+    database = urlsplit(deployment.database_url).path.lstrip("/")
+    connection = await asyncpg.connect(deployment.database_url)
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'word'")
+    await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    await connection.execute(f"GRANT UPDATE ON deployment TO {name}")
+    try:
+        separator = "&" if urlsplit(deployment.database_url).query else "?"
+        url = f"{deployment.database_url}{separator}user={name}&password=word&dbname={database}"
+        status, out, _ = await answers(deployment, "check", DATABASE_URL=url)
+    finally:
+        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        await connection.close()
+
+    (line,) = [line for line in out.splitlines() if line.startswith("FAIL")]
+    assert status == 1
+    assert line.startswith("FAIL  postgres rights: ")
+    assert "interview_rooms" in line
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+async def test_a_database_whose_encoding_holds_no_names_is_refused(
+    deployment: Deployment, name: str, command: str
+) -> None:
+    make = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"
+    async with made(make, undo=(f"DROP DATABASE {name} WITH (FORCE)",)):
+        status, out, err = await answers(
+            deployment, command, DATABASE_URL=at(deployment.database_url, path=f"/{name}"), PORT="0"
+        )
+
+    assert status == 1
+    assert len([line for line in (out + err).splitlines() if "SQL_ASCII" in line]) == 1
+
+
+async def test_a_read_only_postgres_fails_the_check(deployment: Deployment) -> None:
+    separator = "&" if urlsplit(deployment.database_url).query else "?"
+    option = f"{separator}options=-c%20default_transaction_read_only%3Don"
+
+    status, out, _ = await answers(
+        deployment, "check", DATABASE_URL=deployment.database_url + option
+    )
+
+    assert status == 1
+    assert "it is read-only" in out
+
+
+async def test_a_wrong_password_is_one_sentence_and_not_shown(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with EmbeddedPostgres(tmp_path, port=free_port(), options=("fsync=off",)) as server:
+        rules = server.data / "pg_hba.conf"
+        rules.write_text(rules.read_text().replace(" trust", " scram-sha-256"))
+        connection = await asyncpg.connect(
+            f"postgresql:///postgres?host={tmp_path}/run&port={server.port}&user=postgres"
+        )
+        await connection.execute("CREATE ROLE app LOGIN PASSWORD 'the-right-one'")
+        await connection.fetch("SELECT pg_reload_conf()")
+        await connection.close()
+        url = f"postgresql://app:the-wrong-one@127.0.0.1:{server.port}/coordinator"
+        told = [await answers(deployment, command, DATABASE_URL=url, PORT="0")
+                for command in ("check", "migrate", "serve")]  # fmt: skip
+
+    for status, out, err in told:
+        lines = [line for line in (out + err).splitlines() if "the login is refused" in line]
+        assert status == 1
+        assert len(lines) == 1
+        assert "the-wrong-one" not in out + err
+
+
+# -- PgBouncer -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pgbouncer(deployment: Deployment, request: pytest.FixtureRequest) -> Iterator[str]:
+    """PgBouncer in the mode of the test's parameter, before the tests' PostgreSQL."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (apt-get install pgbouncer)")
+    target, port = parse_postgres_url(deployment.database_url), free_port()
+    host, server_port = target.hosts[0]
+    folder = Path(tempfile.mkdtemp(prefix="coordinator-pgbouncer-"))
+    password = f" password={target.password}" if target.password else ""
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{target.database} = host={host} port={server_port} user={target.user}"
+        f"{password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        f"auth_type = any\npool_mode = {request.param}\nunix_socket_dir =\n"
+        "ignore_startup_parameters = extra_float_digits,lock_timeout,statement_timeout,"
+        "idle_in_transaction_session_timeout,options\n"
+    )
+    folder.chmod(0o755)
+    process = subprocess.Popen(
+        [program, "-q", str(folder / "pgbouncer.ini")], preexec_fn=server_user().become()
+    )
+    yield f"postgresql://{target.user}@127.0.0.1:{port}/{target.database}"
+    process.terminate()
+    process.wait(10)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("pgbouncer", ["transaction"], indirect=True)
+async def test_a_pooler_in_transaction_mode_is_found(
+    deployment: Deployment, pgbouncer: str
+) -> None:
+    status, out, _ = await answers(deployment, "check", DATABASE_URL=pgbouncer)
+
+    assert status == 1
+    assert "set DATABASE_POOLER=transaction" in out
+
+
+@pytest.mark.parametrize("pgbouncer", ["session"], indirect=True)
+async def test_a_pooler_in_session_mode_is_as_good_as_none(
+    deployment: Deployment, pgbouncer: str
+) -> None:
+    _, out, _ = await answers(deployment, "check", DATABASE_URL=pgbouncer)
+
+    assert "ok    postgres pooler: in session mode" in out.splitlines()
+
+
+# -- Redis ---------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+    """A Redis that the test may spoil."""
+    with EmbeddedRedis(tmp_path) as server:
+        yield server
+
+
+async def configured(server: EmbeddedRedis, *command: str) -> None:
+    client = Redis.from_url(server.url)
+    await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py
+    await client.aclose()
+
+
+def failures(out: str) -> list[str]:
+    return [line for line in out.splitlines() if line.startswith("FAIL")]
+
+
+async def test_a_read_only_replica_fails_the_check(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    await configured(redis, "REPLICAOF", "127.0.0.1", "1")
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=redis.url)
+
+    assert status == 1
+    assert any(line.startswith("FAIL  redis writable: ") for line in failures(out))
+    assert "replica" in out
+
+
+async def test_a_user_without_scripts_fails_the_check(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    await configured(redis, "ACL", "SETUSER", "app", "on", ">word", "~*", "&*", "+@all",
+                     "-@scripting")  # fmt: skip
+    url = redis.url.replace("://", "://app:word@")
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=url)
+
+    (line,) = failures(out)
+    assert status == 1
+    assert line.startswith("FAIL  redis scripts: its user's rights (ACL) do not suffice")
+    assert "word" not in out
+
+
+async def test_a_wrong_password_of_redis_is_said_in_words(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    await configured(redis, "ACL", "SETUSER", "default", "on", ">the-right-one", "resetpass",
+                     ">the-right-one")  # fmt: skip
+    url = redis.url.replace("://", "://:the-wrong-one@")
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=url)
+
+    assert status == 1
+    assert "FAIL  redis: the login is refused: wrong user or password, or none given" in out
+    assert "the-wrong-one" not in out
+
+
+async def test_a_cluster_under_a_plain_url_is_told_which_url_it_needs(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    cluster = Cluster(tmp_path)
+    with ended(cluster.servers):
+        await cluster.ready()
+        port = cluster.servers[0].port
+        wrong = await answers(deployment, "check", REDIS_URL=f"redis://127.0.0.1:{port}/0")
+        right = await answers(deployment, "check", REDIS_URL=cluster.url)
+
+    assert wrong[0] == 1
+    assert "is a cluster: write redis+cluster://" in wrong[1]
+    assert right[0] == 0, right[1]
+    assert "ok    redis pub/sub: sharded round trip on 3 servers" in right[1].splitlines()
+
+
+async def test_sentinels_with_a_password_are_asked_for_the_master(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    sentinels = Sentinels(tmp_path, "the-password")
+    with ended(sentinels.servers):
+        await sentinels.ready()
+        status, out, _ = await answers(deployment, "check", REDIS_URL=sentinels.url)
+
+    assert status == 0, out
+    assert any(line.startswith("ok    redis: sentinel, ") for line in out.splitlines())
+    assert "the-password" not in out

@@ -1,0 +1,167 @@
+"""The rules of a room in any order: what holds whatever happens."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from coordinator.domain import room_rules as rules
+from coordinator.domain.errors import (
+    CoordinatorError,
+)
+from coordinator.domain.events import Event
+from coordinator.domain.roster import replay
+from tests.test_room_refusals import ask_for_token, leave_by_id
+from tests.test_room_rules import HOST, connect, disconnect, join, new_room
+
+USERS = st.sampled_from([HOST, "g0", "g1", "g2", "g3", "g4"])
+SESSIONS = st.sampled_from([f"s{number}" for number in range(14)])
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Random rules; after each the log tells the same as the room, and the counts are right."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.room = new_room()
+        self.log: list[Event] = list(self.room.events)
+        self.rows: dict[str, str] = {}
+        self.ended_seq: int | None = None
+        self.room.events.clear()
+
+    def ask(self, rule: Callable[[], Any]) -> None:
+        """One transaction: it is written, or it was refused and nothing is."""
+        room = self.room
+        before = copy.deepcopy(room)
+        try:
+            rule()
+        except CoordinatorError:
+            assert room == before, "a refused rule changed something"
+        for session in room.closed:
+            self.rows.pop(session, None)
+        for session, user_id, _ in room.opened:
+            if session not in room.closed:
+                assert session not in self.rows, "a row is written twice"
+                self.rows[session] = user_id
+        if room.is_ended:
+            self.rows.clear()
+        self.log += room.events
+        for written in (room.events, room.opened, room.closed, room.replaced, room.touched):
+            written.clear()
+
+    @rule(user=USERS)
+    def joins(self, user: str) -> None:
+        if user != HOST:
+            self.ask(lambda: join(self.room, user))
+
+    @rule(user=USERS, session=SESSIONS, returning=st.booleans())
+    def connects(self, user: str, session: str, returning: bool) -> None:
+        if self.rows.get(session, user) == user:
+            self.ask(lambda: connect(self.room, user, session, returning=returning))
+
+    @rule(user=USERS, session=SESSIONS)
+    def disconnects(self, user: str, session: str) -> None:
+        self.ask(lambda: disconnect(self.room, user, session))
+
+    @rule(user=USERS, session=SESSIONS)
+    def goes_away_and_returns_in_one_transaction(self, user: str, session: str) -> None:
+        if self.rows.get(session, user) != user:
+            return
+
+        def both() -> None:
+            disconnect(self.room, user, session)
+            connect(self.room, user, session, returning=True)
+
+        participant = self.room.participants.get(user)
+        if participant is not None and session in participant.connections:
+            self.ask(both)
+
+    @rule(seconds=st.sampled_from([0, 1, 29, 30, 31, 300]))
+    def time_passes(self, seconds: int) -> None:
+        self.room.now += timedelta(seconds=seconds)
+
+    @rule(user=USERS)
+    def expires(self, user: str) -> None:
+        self.ask(lambda: rules.expire(self.room, user_id=user))
+
+    @rule(user=USERS)
+    def leaves(self, user: str) -> None:
+        self.ask(lambda: rules.leave(self.room, user_id=user))
+
+    @rule(user=USERS, proven=st.booleans(), required=st.booleans())
+    def leaves_by_id(self, user: str, proven: bool, required: bool) -> None:
+        self.ask(lambda: leave_by_id(self.room, user, proven=proven, proof_required=required))
+
+    @rule(user=USERS, proven=st.booleans())
+    def asks_for_token(self, user: str, proven: bool) -> None:
+        self.ask(lambda: ask_for_token(self.room, user, proven=proven))
+
+    @rule(user=USERS)
+    def is_removed(self, user: str) -> None:
+        self.ask(lambda: rules.remove(self.room, user_id=user))
+
+    @rule(really=st.integers(0, 9))
+    def ends(self, really: int) -> None:
+        if really == 0:
+            self.ask(lambda: rules.end(self.room, by=HOST, reason="ended"))
+            self.ended_seq = self.room.last_seq
+
+    @invariant()
+    def the_log_has_no_hole(self) -> None:
+        assert [event.seq for event in self.log] == list(range(1, self.room.last_seq + 1))
+        assert [event.at for event in self.log] == sorted(event.at for event in self.log)
+
+    @invariant()
+    def the_replay_of_the_log_is_the_room(self) -> None:
+        told = replay(self.log)
+        here = [p for p in self.room.participants.values() if p.present]
+        here.sort(key=lambda p: p.joined_seq)
+        assert list(told.participants.values()) == [p.view() for p in here]
+        assert told.room["status"] == self.room.status
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        here = [p for p in self.room.participants.values() if p.present]
+        assert self.room.present == len(here)
+        assert self.room.guests == sum(not p.is_host for p in here)
+        assert self.room.online == sum(p.connection == "online" for p in here)
+
+    @invariant()
+    def a_state_follows_from_rows_and_deadlines(self) -> None:
+        for p in self.room.participants.values():
+            assert sorted(p.connections) == sorted(
+                s for s, u in self.rows.items() if u == p.user_id
+            )
+            assert len(p.connections) <= rules.MAX_CONNECTIONS
+            assert bool(p.connections) == (p.connection == "online")
+            assert (p.leave_at is not None) == (p.connection == "away")
+            if not p.present:
+                assert p.connection == "none"
+            if p.removed:
+                assert not p.present
+
+    @invariant()
+    def the_times_of_absence_are_right(self) -> None:
+        room = self.room
+        host = room.participants[HOST]
+        if not room.is_ended:
+            assert (room.host_absent_since is None) == (host.connection == "online")
+            assert (room.empty_since is None) == bool(room.online or room.guests)
+
+    @invariant()
+    def nothing_follows_the_end(self) -> None:
+        if self.ended_seq is not None:
+            assert self.log[-1].type == "room_ended"
+            assert self.room.last_seq == self.ended_seq
+
+
+AnyOrder.TestCase.settings = hypothesis_settings(
+    max_examples=120, stateful_step_count=40, deadline=None
+)
+TestAnyOrder = AnyOrder.TestCase
