@@ -41,7 +41,7 @@ from coordinator.settings import Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
 from coordinator.store.room_pages import RoomPages
-from coordinator.store.seats import Seats
+from coordinator.store.unconnected_seats import UnconnectedSeats
 from coordinator.web.app import rest_app
 from coordinator.web.console_pages import ConsolePages
 from coordinator.web.handshake import Handshake
@@ -153,7 +153,7 @@ class Node:
             access,
             live.publisher.publish,
             SeatLimit(
-                Seats(store.database),
+                UnconnectedSeats(store.database),
                 0 if settings.limits_are_off else settings.unconnected_per_address,
                 settings.jwt_secrets[0],
             ),

@@ -113,7 +113,7 @@ class Ear:
         self.looks += 1
 
 
-class Site:
+class BusNode:
     """A node's bus, as `Node` builds it."""
 
     def __init__(
@@ -146,7 +146,7 @@ class Site:
             while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
-    async def knows(self, other: Site) -> None:
+    async def knows(self, other: BusNode) -> None:
         await self.until(lambda: self.known.knows(other.lease.node_epoch))
 
 
@@ -157,11 +157,11 @@ class Town:
         self.database = database
         self.redis_url = redis_url
         self.prefix = f"test:{new_room_id()}"
-        self.sites: list[Site] = []
+        self.sites: list[BusNode] = []
         self._taps: list[RedisConnection] = []
 
-    async def node(self, *, secrets: Sequence[str] = (JWT_SECRET,), channels: int = 1) -> Site:
-        site = Site(
+    async def node(self, *, secrets: Sequence[str] = (JWT_SECRET,), channels: int = 1) -> BusNode:
+        site = BusNode(
             self.database, self.redis_url, prefix=self.prefix, secrets=secrets, channels=channels
         )
         self.sites.append(site)
@@ -417,7 +417,7 @@ async def test_a_bad_message_costs_one_message(town: Town) -> None:
 
 
 async def test_feeds_that_open_while_the_link_is_made_are_heard(town: Town) -> None:
-    site = Site(
+    site = BusNode(
         town.database, town.redis_url, prefix=town.prefix, secrets=[JWT_SECRET], channels=4096
     )
     town.sites.append(site)

@@ -18,7 +18,7 @@ from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
 
 
-class Work:
+class EndingTask:
     """A task that ends when and how the test wants."""
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Work:
 @asynccontextmanager
 async def watched(
     *, is_restarted: bool
-) -> AsyncIterator[tuple[EssentialTasks, Work, asyncio.Event]]:
-    work, lost = Work(), asyncio.Event()
+) -> AsyncIterator[tuple[EssentialTasks, EndingTask, asyncio.Event]]:
+    work, lost = EndingTask(), asyncio.Event()
     tasks = EssentialTasks([EssentialTask("work", work.run, is_restarted)], lost.set)
     tasks.start()
     async with asyncio.timeout(patient(5)):

@@ -36,7 +36,7 @@ BACK_SECONDS = 5.0
 ROOMY = Policy(1000, LEASE)
 
 
-class Site:
+class Replicated:
     """A primary, its standby, and one node's store that knows both hosts."""
 
     def __init__(self, folder: Path) -> None:
@@ -102,16 +102,16 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site() -> AsyncIterator[Site]:
+async def site() -> AsyncIterator[Replicated]:
     folder = Path(tempfile.mkdtemp(prefix="coordinator-failover-"))
-    made = Site(folder)
+    made = Replicated(folder)
     await made.starts()
     yield made
     await made.ends()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def test_a_primary_that_says_nothing_any_more_is_left(site: Site) -> None:
+async def test_a_primary_that_says_nothing_any_more_is_left(site: Replicated) -> None:
     """Its connections stand and its port accepts: nothing but time tells that it is gone."""
     room = await site.makes_a_room()
     await asyncio.gather(*[site.rooms.head(room) for _ in range(10)])  # connections to hang
@@ -129,7 +129,7 @@ async def test_a_primary_that_says_nothing_any_more_is_left(site: Site) -> None:
 
 
 @pytest.mark.parametrize("behind", [0, 1, 2, 50])
-async def test_what_was_told_is_found_to_be_gone_or_there(site: Site, behind: int) -> None:
+async def test_what_was_told_is_found_to_be_gone_or_there(site: Replicated, behind: int) -> None:
     """Also after the new log has grown past the old end."""
     room = await site.makes_a_room()
     untouched = await site.makes_a_room()
@@ -161,14 +161,14 @@ async def test_what_was_told_is_found_to_be_gone_or_there(site: Site, behind: in
     assert seconds < BACK_SECONDS
 
 
-async def log_of(site: Site, room: str) -> list[Event]:
+async def log_of(site: Replicated, room: str) -> list[Event]:
     """The whole log; it has no hole."""
     events = await site.rooms.events_after(room, 0, 10_000)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     return events
 
 
-async def test_no_answered_join_is_missing_with_a_synchronous_standby(site: Site) -> None:
+async def test_no_answered_join_is_missing_with_a_synchronous_standby(site: Replicated) -> None:
     room = await site.makes_a_room()
     operator = await asyncpg.connect(site.primary.url)
     await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
@@ -201,7 +201,7 @@ async def test_no_answered_join_is_missing_with_a_synchronous_standby(site: Site
     assert set(answered) <= joined
 
 
-async def test_the_old_primary_that_comes_back_is_refused(site: Site) -> None:
+async def test_the_old_primary_that_comes_back_is_refused(site: Replicated) -> None:
     """Two primaries are two histories: the one with the longer time line is ours."""
     room = await site.makes_a_room()
     await site.standby.catches_up()

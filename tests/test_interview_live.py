@@ -22,7 +22,7 @@ from tests.harness.people import PATIENCE, Live, everybody_hangs_up
 from tests.open_api import KEY, KEYS, answered, change, create, read, shown
 
 
-class Watcher(Live):
+class InterviewWatcher(Live):
     """Somebody who watches an interview."""
 
     def _picture(self, frame: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ class Watcher(Live):
 async def watch(
     node: Node, interview: str, *, since: int | None = None, protocols: tuple[str, ...] = (),
     **headers: str,
-) -> Watcher:  # fmt: skip
+) -> InterviewWatcher:  # fmt: skip
     """Opens a websocket; `headers` by names with `_` for `-`."""
     query = "" if since is None else f"?since={since}"
     socket = await connect(
@@ -41,7 +41,7 @@ async def watch(
         additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
         subprotocols=[Subprotocol(p) for p in protocols] or None,
     )  # fmt: skip
-    return Watcher(socket)
+    return InterviewWatcher(socket)
 
 
 GOOD: dict[str, Any] = {"X_API_Key": KEY["X-API-Key"]}
@@ -165,7 +165,7 @@ async def test_watchers_that_come_during_changes_lose_and_double_nothing(
             shown(await change(coze, interview, suggestions=f"version {number}"))
 
     changing = asyncio.create_task(change_often())
-    watchers: list[Watcher] = []
+    watchers: list[InterviewWatcher] = []
     while not changing.done():
         watchers.append(await watch((node, other_node)[len(watchers) % 2], interview["id"], **GOOD))
     await changing

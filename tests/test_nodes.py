@@ -11,7 +11,7 @@ from coordinator.domain.ids import new_node_epoch
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
 from coordinator.store.room_writer.commands import Connect, Join
-from tests.test_writer import Lane, created, running
+from tests.test_writer import WriterLane, created, running
 
 LEASE = timedelta(seconds=8)
 
@@ -48,13 +48,13 @@ async def test_a_lease_that_lies_far_ahead_is_cut_to_what_it_may_be(
 
 
 @pytest_asyncio.fixture
-async def lanes(database: Database, database_url: str) -> AsyncIterator[list[Lane]]:
+async def lanes(database: Database, database_url: str) -> AsyncIterator[list[WriterLane]]:
     async with running(database, database_url) as one, running(database, database_url) as other:
         yield [one, other]
 
 
 async def test_the_oldest_of_six_connections_goes_though_all_have_one_time(
-    database: Database, lanes: list[Lane]
+    database: Database, lanes: list[WriterLane]
 ) -> None:
     """Opened within a moment by two nodes, and Postgres's clock stands still meanwhile."""
     room = await created(database)

@@ -38,7 +38,7 @@ GRACE = timedelta(seconds=0.1)
 KEEP = Keep.days(events=30, participants=30, interviews=0, untold=30)
 
 
-class Site:
+class JudgingNode:
     """One node's presence, as `Node` builds it, without its loops running."""
 
     def __init__(self, database: Database) -> None:
@@ -90,8 +90,8 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(database: Database) -> AsyncIterator[Site]:
-    made = Site(database)
+async def site(database: Database) -> AsyncIterator[JudgingNode]:
+    made = JudgingNode(database)
     await made.enter()
     writing = asyncio.create_task(made.writer.run())
     yield made
@@ -100,7 +100,7 @@ async def site(database: Database) -> AsyncIterator[Site]:
     await asyncio.gather(writing, return_exceptions=True)
 
 
-async def test_a_deadline_that_has_passed_is_carried_out(site: Site) -> None:
+async def test_a_deadline_that_has_passed_is_carried_out(site: JudgingNode) -> None:
     room, user, session = await site.guest()
     await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
     await asyncio.sleep(GRACE.total_seconds() + 0.05)
@@ -110,7 +110,7 @@ async def test_a_deadline_that_has_passed_is_carried_out(site: Site) -> None:
     assert not await site.is_in_the_room(room, user)
 
 
-async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
+async def test_trouble_with_housekeeping_stops_no_judging(site: JudgingNode) -> None:
     """Somebody locks the log of an old room: the purge fails, and people leave all the same."""
     old, _, _ = await site.guest()
     await site.writer.submit(End(room_id=old, by="user_001"))
@@ -136,7 +136,7 @@ async def test_trouble_with_housekeeping_stops_no_judging(site: Site) -> None:
     assert not await site.is_in_the_room(room, user)
 
 
-async def test_a_judge_that_was_troubled_waits(site: Site) -> None:
+async def test_a_judge_that_was_troubled_waits(site: JudgingNode) -> None:
     """It may have missed that somebody returned."""
     room, user, session = await site.guest()
     await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
@@ -185,7 +185,7 @@ async def test_a_loop_ends_when_it_is_told_to_though_its_work_swallows_that() ->
     assert running.cancelled()
 
 
-async def test_a_node_without_limits_keeps_nobodys_rooms_alive(site: Site) -> None:
+async def test_a_node_without_limits_keeps_nobodys_rooms_alive(site: JudgingNode) -> None:
     """It has no duty to end rooms; nodes of different limits have a judge each."""
     hour = timedelta(hours=1)
     kinds = []

@@ -55,7 +55,7 @@ class Logged(Database):
         return connection
 
 
-class Lane:
+class WriterLane:
     """A running writer, what it announced, and what it asked of Postgres."""
 
     def __init__(self, database_url: str, boot: str) -> None:
@@ -90,10 +90,10 @@ class Lane:
 
 
 @asynccontextmanager
-async def running(database: Database, database_url: str) -> AsyncIterator[Lane]:
+async def running(database: Database, database_url: str) -> AsyncIterator[WriterLane]:
     boot = new_node_epoch()
     await Nodes(database).enter(boot, "test", timedelta(minutes=10))
-    lane = Lane(database_url, boot)
+    lane = WriterLane(database_url, boot)
     task = asyncio.create_task(lane.writer.run())
     try:
         yield lane
@@ -104,7 +104,9 @@ async def running(database: Database, database_url: str) -> AsyncIterator[Lane]:
 
 
 @pytest_asyncio.fixture
-async def lanes(database: Database, database_url: str) -> AsyncIterator[tuple[Lane, Lane]]:
+async def lanes(
+    database: Database, database_url: str
+) -> AsyncIterator[tuple[WriterLane, WriterLane]]:
     async with AsyncExitStack() as stack:
         yield (
             await stack.enter_async_context(running(database, database_url)),
@@ -113,12 +115,12 @@ async def lanes(database: Database, database_url: str) -> AsyncIterator[tuple[La
 
 
 @pytest_asyncio.fixture
-async def lane(lanes: tuple[Lane, Lane]) -> Lane:
+async def lane(lanes: tuple[WriterLane, WriterLane]) -> WriterLane:
     return lanes[0]
 
 
 @pytest_asyncio.fixture
-async def room(database: Database, lane: Lane) -> str:
+async def room(database: Database, lane: WriterLane) -> str:
     """A room that the first lane remembers."""
     room_id = await created(database)
     await lane.learns(room_id)
@@ -165,7 +167,7 @@ async def is_consistent(database: Database, room_id: str) -> list[Event]:
 
 
 async def test_a_room_that_one_node_changes_is_written_by_one_statement(
-    database: Database, lane: Lane, room: str
+    database: Database, lane: WriterLane, room: str
 ) -> None:
 
     for name in ("a", "b", "c"):
@@ -182,7 +184,7 @@ async def test_a_room_that_one_node_changes_is_written_by_one_statement(
 
 
 async def test_what_another_node_changed_is_seen_before_anything_is_decided(
-    database: Database, lanes: tuple[Lane, Lane], room: str
+    database: Database, lanes: tuple[WriterLane, WriterLane], room: str
 ) -> None:
     one, other = lanes
     for number in range(CAPACITY - 1):  # and the host: full
@@ -194,7 +196,7 @@ async def test_what_another_node_changed_is_seen_before_anything_is_decided(
 
 
 async def test_a_refusal_is_not_given_from_memory(
-    database: Database, lanes: tuple[Lane, Lane], room: str
+    database: Database, lanes: tuple[WriterLane, WriterLane], room: str
 ) -> None:
     """It writes nothing, so nobody would compare the version."""
     one, other = lanes
@@ -207,7 +209,7 @@ async def test_a_refusal_is_not_given_from_memory(
 
 
 async def test_a_room_that_two_nodes_change_in_turn_costs_no_vain_attempt(
-    database: Database, lanes: tuple[Lane, Lane]
+    database: Database, lanes: tuple[WriterLane, WriterLane]
 ) -> None:
     room = await created(database)
     for number in range(3):
@@ -221,7 +223,7 @@ async def test_a_room_that_two_nodes_change_in_turn_costs_no_vain_attempt(
 
 
 async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
-    database: Database, lane: Lane, room: str
+    database: Database, lane: WriterLane, room: str
 ) -> None:
     await lane.joins(room, "a")
     await database.execute("DELETE FROM nodes WHERE boot = $1", lane.boot)
@@ -235,7 +237,7 @@ async def test_a_node_that_is_declared_dead_connects_nobody_from_memory(
 
 
 async def test_what_is_only_asked_leaves_the_room_remembered(
-    database: Database, lane: Lane, room: str
+    database: Database, lane: WriterLane, room: str
 ) -> None:
     await lane.joins(room, "a")
     asking = AdmitTokenRequest(
@@ -250,7 +252,7 @@ async def test_what_is_only_asked_leaves_the_room_remembered(
 
 
 async def test_a_join_on_its_way_does_not_arrive_after_it_was_taken_back(
-    database: Database, lane: Lane
+    database: Database, lane: WriterLane
 ) -> None:
     """Its connection died with it, and the row is as the lost statement expects it, until now."""
     room = await created(database)
@@ -264,7 +266,7 @@ async def test_a_join_on_its_way_does_not_arrive_after_it_was_taken_back(
 
 
 async def test_a_commit_that_takes_long_shortens_nobodys_grace(
-    database: Database, lane: Lane, room: str
+    database: Database, lane: WriterLane, room: str
 ) -> None:
     session = new_session_id()
     await lane.joins(room, "a")
@@ -305,7 +307,7 @@ async def _slow_commits(database: Database, pattern: str, *, seconds: float) -> 
 
 @pytest.mark.parametrize("seconds", [-3600, -0.2, 0.2, 3600])
 async def test_a_clock_that_is_off_tells_no_times(
-    database: Database, lane: Lane, room: str, seconds: float
+    database: Database, lane: WriterLane, room: str, seconds: float
 ) -> None:
     """As after a machine slept, or its Postgres's clock was set."""
     lane.writer._cache._zero += timedelta(seconds=seconds)
@@ -318,7 +320,7 @@ async def test_a_clock_that_is_off_tells_no_times(
 
 
 async def test_an_ended_room_is_remembered_no_more(
-    database: Database, lane: Lane, room: str
+    database: Database, lane: WriterLane, room: str
 ) -> None:
     session = new_session_id()
     await lane.joins(room, "a")
@@ -341,7 +343,7 @@ async def test_an_ended_room_is_remembered_no_more(
 
 
 async def test_a_transaction_begun_in_advance_dies_with_its_connection(
-    database: Database, lane: Lane
+    database: Database, lane: WriterLane
 ) -> None:
     """The next batch begins one of its own; without it, its locks would hold nothing."""
     rooms = [await created(database) for _ in range(3)]
@@ -361,14 +363,14 @@ def _join(room: str, name: str) -> Join:
     return Join(room_id=room, user_id=f"guest_{name}", user_name=name, identity=None)
 
 
-async def _later(lane: Lane, room: str) -> None:
+async def _later(lane: WriterLane, room: str) -> None:
     while "BEGIN" not in lane.database.queries:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await lane.does(_join(room, "second"))
 
 
 async def test_versions_are_not_remembered_across_connections(
-    database: Database, lane: Lane, room: str
+    database: Database, lane: WriterLane, room: str
 ) -> None:
     """A database that was set back to an earlier day counts its versions anew."""
     lane.writer._connection.terminate()

@@ -26,11 +26,13 @@ from coordinator.store.room_writer.commands import (
     Remove,
     Return,
 )
-from tests.test_writer import Lane, created, is_consistent, running
+from tests.test_writer import WriterLane, created, is_consistent, running
 
 
 @pytest_asyncio.fixture
-async def lanes(database: Database, database_url: str) -> AsyncIterator[tuple[Lane, Lane]]:
+async def lanes(
+    database: Database, database_url: str
+) -> AsyncIterator[tuple[WriterLane, WriterLane]]:
     async with AsyncExitStack() as stack:
         yield (
             await stack.enter_async_context(running(database, database_url)),
@@ -38,7 +40,9 @@ async def lanes(database: Database, database_url: str) -> AsyncIterator[tuple[La
         )
 
 
-def _anything(chance: random.Random, lane: Lane, room: str, sessions: list[Any]) -> Command[Any]:
+def _anything(
+    chance: random.Random, lane: WriterLane, room: str, sessions: list[Any]
+) -> Command[Any]:
     user_id = f"guest_{chance.randrange(12)}"
     kind = chance.choices(
         (Return, Connect, Disconnect, LeaveById, Leave, Remove, Expire, End),
@@ -67,7 +71,7 @@ def _anything(chance: random.Random, lane: Lane, room: str, sessions: list[Any])
 @pytest.mark.parametrize("forgetful", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_two_nodes_do_to_the_same_rooms_the_truth_is_one(
-    database: Database, lanes: tuple[Lane, Lane], seed: int, forgetful: bool,
+    database: Database, lanes: tuple[WriterLane, WriterLane], seed: int, forgetful: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if forgetful:

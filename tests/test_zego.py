@@ -38,7 +38,7 @@ async def api(node: Node) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-class Room:
+class VideoRoom:
     """A room with its host and one guest; both have been there over REST only."""
 
     def __init__(self, room_id: str, host: Staff, host_token: str, guest: dict[str, str]) -> None:
@@ -57,7 +57,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def make_room(api: httpx.AsyncClient, database: Database) -> Room:
+async def make_room(api: httpx.AsyncClient, database: Database) -> VideoRoom:
     people = People(database)
     staff = await people.add("o" + secrets.token_hex(8), "张经理")
     token = Access((JWT_SECRET,), people).issue_staff(staff)
@@ -66,11 +66,11 @@ async def make_room(api: httpx.AsyncClient, database: Database) -> Room:
     data(await api.post("/api/interview/create-room", json=body, headers=bearer(token)))
     joining = {"roomId": room_id, "userName": "李明", "identity": "求职者"}
     guest = data(await api.post("/api/interview/guest/join", json=joining))
-    return Room(room_id, staff, token, guest)
+    return VideoRoom(room_id, staff, token, guest)
 
 
 @pytest_asyncio.fixture
-async def room(api: httpx.AsyncClient, database: Database) -> Room:
+async def room(api: httpx.AsyncClient, database: Database) -> VideoRoom:
     return await make_room(api, database)
 
 
@@ -81,7 +81,7 @@ def refused(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_the_documents_example_works_but_for_the_secret(
-    api: httpx.AsyncClient, room: Room
+    api: httpx.AsyncClient, room: VideoRoom
 ) -> None:
     before = int(time.time())
     body = room.body(room.host.user_id, userName="张经理", expireTime=7200)
@@ -117,7 +117,7 @@ async def test_the_documents_example_works_but_for_the_secret(
     ("asked", "granted"), [({}, 7200), (60, 60), (86400, 86400), (86401, 86400), (10**30, 86400)]
 )
 async def test_the_answer_states_what_was_granted(
-    api: httpx.AsyncClient, room: Room, asked: Any, granted: int
+    api: httpx.AsyncClient, room: VideoRoom, asked: Any, granted: int
 ) -> None:
     more = {} if asked == {} else {"expireTime": asked}
     answer = data(await api.post(PATH, json=room.body(**more)))
@@ -128,7 +128,7 @@ async def test_the_answer_states_what_was_granted(
 
 @pytest.mark.parametrize("bad", [59, 0, -1, "7200", "x", 7200.5, 7200.0, True, None, [], {}])
 async def test_a_lifetime_of_the_wrong_kind_is_refused(
-    api: httpx.AsyncClient, room: Room, bad: Any
+    api: httpx.AsyncClient, room: VideoRoom, bad: Any
 ) -> None:
     response = await api.post(PATH, json=room.body(expireTime=bad))
     assert refused(response) == (400, "INVALID_PARAMS")
@@ -138,7 +138,7 @@ async def test_a_lifetime_of_the_wrong_kind_is_refused(
 @pytest.mark.parametrize("member", ["userId", "userName", "roomId"])
 @pytest.mark.parametrize("bad", [None, 5, "", "  ", [], {}, True, "a\u0000b", "\udc80"])
 async def test_a_member_that_is_missing_or_wrong_is_named(
-    api: httpx.AsyncClient, room: Room, member: str, bad: Any
+    api: httpx.AsyncClient, room: VideoRoom, member: str, bad: Any
 ) -> None:
     body = room.body()
     for content in (body | {member: bad}, {k: v for k, v in body.items() if k != member}):
@@ -148,7 +148,7 @@ async def test_a_member_that_is_missing_or_wrong_is_named(
 
 
 async def test_an_unknown_room_is_404_and_an_ended_one_400(
-    api: httpx.AsyncClient, room: Room
+    api: httpx.AsyncClient, room: VideoRoom
 ) -> None:
     for unknown in ("room_nobody", "x" * 5000, "../x", "房间"):
         response = await api.post(PATH, json=room.body() | {"roomId": unknown})
@@ -158,7 +158,7 @@ async def test_an_unknown_room_is_404_and_an_ended_one_400(
     assert refused(await api.post(PATH, json=room.body())) == (400, "ROOM_ENDED")
 
 
-async def test_who_is_not_in_the_room_gets_none(api: httpx.AsyncClient, room: Room) -> None:
+async def test_who_is_not_in_the_room_gets_none(api: httpx.AsyncClient, room: VideoRoom) -> None:
     for stranger in ("guest_nobody", "user_999", "x" * 5000, "李明"):
         assert refused(await api.post(PATH, json=room.body(stranger))) == (403, "FORBIDDEN")
     leaving = {"roomId": room.room_id, "guestId": room.guest_id}
@@ -168,7 +168,7 @@ async def test_who_is_not_in_the_room_gets_none(api: httpx.AsyncClient, room: Ro
 
 
 async def test_after_the_first_proof_bare_ids_are_not_enough(
-    api: httpx.AsyncClient, room: Room
+    api: httpx.AsyncClient, room: VideoRoom
 ) -> None:
     data(await api.post(PATH, json=room.body()))
     data(await api.post(PATH, json=room.body(guestToken=room.guest_token)))
@@ -176,14 +176,16 @@ async def test_after_the_first_proof_bare_ids_are_not_enough(
     data(await api.post(PATH, json=room.body(), headers=bearer(room.guest_token)))
 
 
-async def test_staff_proves_itself_by_its_own_token(api: httpx.AsyncClient, room: Room) -> None:
+async def test_staff_proves_itself_by_its_own_token(
+    api: httpx.AsyncClient, room: VideoRoom
+) -> None:
     body = room.body(room.host.user_id)
     data(await api.post(PATH, json=body, headers=bearer(room.host_token)))
     assert refused(await api.post(PATH, json=body)) == (401, "UNAUTHORIZED")
 
 
 async def test_somebody_elses_token_is_refused_also_before_one_is_due(
-    api: httpx.AsyncClient, room: Room, database: Database
+    api: httpx.AsyncClient, room: VideoRoom, database: Database
 ) -> None:
     other = await make_room(api, database)
     for token in (other.guest_token, other.host_token, room.host_token):
@@ -193,7 +195,7 @@ async def test_somebody_elses_token_is_refused_also_before_one_is_due(
 
 
 async def test_a_broken_token_is_refused_also_before_one_is_due(
-    api: httpx.AsyncClient, room: Room
+    api: httpx.AsyncClient, room: VideoRoom
 ) -> None:
     for broken in ("nonsense", room.guest_token[:-3] + "abc", "a.b.c"):
         response = await api.post(PATH, json=room.body(guestToken=broken))
@@ -202,7 +204,7 @@ async def test_a_broken_token_is_refused_also_before_one_is_due(
         assert refused(response) == (401, "UNAUTHORIZED")
 
 
-async def test_an_expired_token_is_told_as_such(api: httpx.AsyncClient, room: Room) -> None:
+async def test_an_expired_token_is_told_as_such(api: httpx.AsyncClient, room: VideoRoom) -> None:
     claims = {"iat": 1, "exp": int(time.time()) - 5}
     for mine, user in (
         ({"room": room.room_id, "guest": room.guest_id}, room.guest_id),
@@ -214,7 +216,7 @@ async def test_an_expired_token_is_told_as_such(api: httpx.AsyncClient, room: Ro
 
 
 async def test_without_settings_it_is_503_after_the_body_was_read(
-    room: Room, database_url: str, redis_url: str
+    room: VideoRoom, database_url: str, redis_url: str
 ) -> None:
     with Deployment(database_url, redis_url) as deployment:
         async with httpx.AsyncClient(base_url=deployment.node().url, timeout=patient(20)) as bare:
@@ -224,7 +226,7 @@ async def test_without_settings_it_is_503_after_the_body_was_read(
 
 
 async def test_the_old_cipher_by_setting_and_proof_from_the_first_call_on(
-    room: Room, database_url: str, redis_url: str
+    room: VideoRoom, database_url: str, redis_url: str
 ) -> None:
     settings = SETTINGS | {"ZEGO_TOKEN_CIPHER": "cbc", "IDENTITY_PROOF": "required"}
     with Deployment(database_url, redis_url, **settings) as deployment:

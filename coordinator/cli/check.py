@@ -88,7 +88,7 @@ async def _passes(name: str, run: Check, settings: Settings) -> bool:
     return False
 
 
-async def _look(settings: Settings) -> fitness.Server:
+async def _look(settings: Settings) -> fitness.PostgresFacts:
     async with opened(settings) as database:
         return await fitness.look(database)
 

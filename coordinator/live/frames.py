@@ -102,7 +102,7 @@ class Bye(Frame, kw_only=True, tag="bye"):
 # -- events of a room ----------------------------------------------------------------------------
 
 
-class RoomView(msgspec.Struct, kw_only=True, rename="camel"):
+class LiveRoom(msgspec.Struct, kw_only=True, rename="camel"):
     """A room in a snapshot."""
 
     room_name: str
@@ -119,7 +119,7 @@ class ParticipantName(msgspec.Struct, kw_only=True, rename="camel"):
     role: Literal["host", "guest"]
 
 
-class ParticipantView(msgspec.Struct, kw_only=True, rename="camel"):
+class LiveParticipant(msgspec.Struct, kw_only=True, rename="camel"):
     """A participant in a snapshot."""
 
     user_id: str
@@ -143,14 +143,14 @@ class RoomEvent(Frame, kw_only=True):
 class RoomCreated(RoomEvent, kw_only=True, tag="room_created"):
     """The first event of every room; `participant` is its host."""
 
-    room: RoomView
-    participant: ParticipantView
+    room: LiveRoom
+    participant: LiveParticipant
 
 
 class ParticipantJoined(RoomEvent, kw_only=True, tag="participant_joined"):
     """Somebody is in the room who was not."""
 
-    participant: ParticipantView
+    participant: LiveParticipant
 
 
 class ParticipantOnline(RoomEvent, kw_only=True, tag="participant_online"):
@@ -179,7 +179,7 @@ class ParticipantLeft(RoomEvent, kw_only=True, tag="participant_left"):
     reason: Literal["left", "disconnected", "removed"]
 
 
-class RoomEnded(RoomEvent, kw_only=True, tag="room_ended"):
+class RoomEndedEvent(RoomEvent, kw_only=True, tag="room_ended"):
     """Nobody is in the room any more; no event follows. `by`: a userId, or `system`."""
 
     ended_at: str
@@ -242,7 +242,7 @@ class Refresh(Frame, kw_only=True, tag="refresh"):
     token: str
 
 
-class Leave(Frame, kw_only=True, tag="leave"):
+class ClientLeave(Frame, kw_only=True, tag="leave"):
     """The participant leaves the room; an observer only closes."""
 
 

@@ -137,7 +137,7 @@ def _duty_of(lifespan: Lifespan) -> str:
     return f"end_rooms {zlib.crc32(limits):08x}"
 
 
-class Sessions(Protocol):
+class OwnSessions(Protocol):
     """The node's live connections, as `Reconciler` needs them."""
 
     def claimed(self) -> set[str]:
@@ -157,7 +157,7 @@ class Reconciler:
     whose row somebody took.
     """
 
-    def __init__(self, lease: Lease, nodes: Nodes, writer: Writer, sessions: Sessions) -> None:
+    def __init__(self, lease: Lease, nodes: Nodes, writer: Writer, sessions: OwnSessions) -> None:
         self._lease = lease
         self._nodes = nodes
         self._writer = writer

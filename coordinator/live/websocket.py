@@ -77,7 +77,7 @@ class Receiver(Protocol):
         """The TCP connection is gone; nothing comes after."""
 
 
-class Seat(Protocol):
+class TcpSeat(Protocol):
     """What a TCP connection holds of its node's room for connections."""
 
     def authenticated(self) -> None:
@@ -118,7 +118,7 @@ class LiveSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, transport: Any, server_state: Any, *, path: str, query: str, seat: Seat
+        self, transport: Any, server_state: Any, *, path: str, query: str, seat: TcpSeat
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport

@@ -26,9 +26,9 @@ from coordinator.platforms.wechat_calls import (
 )
 from coordinator.platforms.wechat_exchange import (
     CALL_SECONDS,
-    Exchange,
-    Refusal,
     WeChatAnswer,
+    WeChatExchange,
+    WeChatRefusal,
     in_time,
 )
 from coordinator.redis import RedisClient
@@ -112,7 +112,7 @@ class WeChat:
         self.appid = appid
         self._secret = secret
         self.source = f"{http.base_url} {appid}"
-        self._exchange = Exchange(http)
+        self._exchange = WeChatExchange(http)
         self._tokens = AccessTokens(self._fetch_token, redis, f"{prefix}:wechat:{appid}")
 
     async def close(self) -> None:
@@ -198,7 +198,7 @@ class WeChat:
         token = await self._tokens.current()
         try:
             return await self._exchange.tried(call, params={"access_token": token}, json=body)
-        except Refusal as refusal:
+        except WeChatRefusal as refusal:
             if refusal.meaning is not Meaning.STALE_TOKEN:
                 raise
         token = await self._tokens.after_refusal(token)

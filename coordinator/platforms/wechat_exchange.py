@@ -37,7 +37,7 @@ WeChatAnswer = dict[str, Any] | bytes
 """A JSON object, or a picture."""
 
 
-class NoAnswer(Exception):
+class WeChatSilence(Exception):
     """Nothing, or nothing that can be understood; `lost`: the request may have been carried out."""
 
     def __init__(self, why: str, *, lost: bool) -> None:
@@ -46,7 +46,7 @@ class NoAnswer(Exception):
         super().__init__(why)
 
 
-class Refusal(Exception):
+class WeChatRefusal(Exception):
     """An errcode."""
 
     def __init__(self, errcode: int) -> None:
@@ -66,7 +66,7 @@ def wechat_http(base: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=base, timeout=CALL_SECONDS, trust_env=not here)
 
 
-class Exchange:
+class WeChatExchange:
     """Calls over the client that `wechat_http` gave."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
@@ -76,15 +76,15 @@ class Exchange:
         """Up to three tries, where another one cannot do harm.
 
         Raises:
-            Refusal, NoAnswer: the last try's.
+            WeChatRefusal, WeChatSilence: the last try's.
         """
         for least, most in BACK_OFF:
             try:
                 return await self._once(call, **request)
-            except Refusal as refusal:
+            except WeChatRefusal as refusal:
                 if refusal.meaning is not Meaning.BUSY:
                     raise
-            except NoAnswer as nothing:
+            except WeChatSilence as nothing:
                 if nothing.lost and call.one_time:
                     raise
             await asyncio.sleep(random.uniform(least, most))
@@ -94,8 +94,8 @@ class Exchange:
         """One exchange: a picture, or a JSON object without an errcode.
 
         Raises:
-            Refusal: an errcode.
-            NoAnswer: neither.
+            WeChatRefusal: an errcode.
+            WeChatSilence: neither.
         """
         response, why, lost = None, "", True
         try:
@@ -106,11 +106,11 @@ class Exchange:
             why = type(error).__name__
         # Raised out here so that nothing is chained to it: httpx's errors hold the URL.
         if response is None:
-            raise NoAnswer(why, lost=lost)
+            raise WeChatSilence(why, lost=lost)
         answer = _understood(response)
         if isinstance(answer, dict) and (errcode := _errcode(answer)) != 0:
             log.info("wechat_refused", call=call.name, errcode=errcode, rid=_rid(answer))
-            raise Refusal(errcode)
+            raise WeChatRefusal(errcode)
         return answer
 
 
@@ -125,15 +125,15 @@ async def in_time(
     except TimeoutError:
         log.warning("wechat_no_answer", call=call.name, why="timeout")
         failure = Unavailable(retry_after=1)
-    except NoAnswer as nothing:
+    except WeChatSilence as nothing:
         log.warning("wechat_no_answer", call=call.name, why=nothing.why)
         failure = Unavailable(retry_after=1)
-    except Refusal as refusal:
+    except WeChatRefusal as refusal:
         failure = _told(refusal, call)
     raise failure
 
 
-def _told(refusal: Refusal, call: WeChatCall) -> CoordinatorError:
+def _told(refusal: WeChatRefusal, call: WeChatCall) -> CoordinatorError:
     """A refusal as our caller hears it. What an operator must mend is logged as an error."""
     if (fault := call.user_faults.get(refusal.meaning)) is not None:
         return fault()
@@ -149,18 +149,18 @@ def _understood(response: httpx.Response) -> WeChatAnswer:
     """The picture or the JSON object that an answer is, by its bytes and not by its type.
 
     Raises:
-        NoAnswer: an HTTP error, a page of HTML, half an answer.
+        WeChatSilence: an HTTP error, a page of HTML, half an answer.
     """
     content = response.content
     if response.status_code != 200:
-        raise NoAnswer(f"HTTP {response.status_code}", lost=True)
+        raise WeChatSilence(f"HTTP {response.status_code}", lost=True)
     if image_type(content) is not None:
         return content
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass
-    raise NoAnswer("not understood", lost=True)
+    raise WeChatSilence("not understood", lost=True)
 
 
 def _errcode(answer: dict[str, Any]) -> int:
@@ -168,7 +168,7 @@ def _errcode(answer: dict[str, Any]) -> int:
     errcode = answer.get("errcode", 0)
     if isinstance(errcode, int):
         return errcode
-    raise NoAnswer("errcode is no number", lost=True)
+    raise WeChatSilence("errcode is no number", lost=True)
 
 
 def _rid(answer: dict[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from coordinator.domain.errors import InvalidParams, LoginFailed, NotFound, Unav
 from coordinator.domain.people import Staff
 from coordinator.platforms.wechat import CodeOrder, WeChat
 from coordinator.services.access import Access
-from coordinator.store.console import ConsoleSessions, Scan
+from coordinator.store.console import ConsoleSessions, ScannedTicket
 from coordinator.store.people import People
 
 log = structlog.get_logger()
@@ -122,7 +122,7 @@ class ConsoleSignIn:
             raise NotFound
         return self._session(staff), staff
 
-    async def scan(self, scan_ticket: str) -> Scan:
+    async def scan(self, scan_ticket: str) -> ScannedTicket:
         """Who asks behind a picture.
 
         Raises:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from coordinator.domain.errors import RateLimited
 from coordinator.store.room_writer.commands import Joined
-from coordinator.store.seats import Seats
+from coordinator.store.unconnected_seats import UnconnectedSeats
 
 RETRY_SECONDS = 60
 _LOCKS = 64
@@ -30,7 +30,7 @@ class SeatLimit:
         secret: of this deployment.
     """
 
-    def __init__(self, seats: Seats, most: int, secret: str) -> None:
+    def __init__(self, seats: UnconnectedSeats, most: int, secret: str) -> None:
         self._seats = seats
         self._most = most
         self._secret = secret.encode()

@@ -23,7 +23,7 @@ from coordinator.store.webhook_repairs import Parked, WebhookRepairs
 from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken
 from coordinator.webhooks.addresses import AddressGuard, AddressRefused, BadUrl, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
-from coordinator.webhooks.message import Signer, envelope
+from coordinator.webhooks.message import WebhookSigner, envelope
 from coordinator.webhooks.sender import secret_purpose, valid_secrets
 
 BOTH_SECRETS_FOR = timedelta(days=1)
@@ -264,7 +264,7 @@ class Webhooks:
         moment = datetime.now(UTC)
         content = envelope(PING, timestamp(moment), {"webhook": endpoint.name})
         message = "msg_" + secrets.token_urlsafe(18)
-        headers = Signer(signing).headers(message, moment, content)
+        headers = WebhookSigner(signing).headers(message, moment, content)
         connection = WebhookConnection(Target(split_url(endpoint.url)), self._guard, self._tls)
         began = time.monotonic()
         status: int | None = None

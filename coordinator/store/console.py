@@ -27,7 +27,7 @@ _SECONDS_LEFT = QueryString(
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class ScannedTicket:
     """Who asks to be signed in, as the person who scanned the picture is shown it."""
 
     browser: str
@@ -108,13 +108,13 @@ class ConsoleSessions:
         )
         return None if row is None else TicketState(row["user_id"])
 
-    async def scan(self, scan_ticket: str) -> Scan | None:
+    async def scan(self, scan_ticket: str) -> ScannedTicket | None:
         """Who asks behind a picture; None where the ticket is unknown, used or past its time."""
         asked = ConsoleTickets.select(
             ConsoleTickets.browser, ConsoleTickets.address, _SECONDS_LEFT
         ).where(ConsoleTickets.scan_digest == _digest(scan_ticket))
         rows = await self._database.run(asked.where(ConsoleTickets.expires_at > NOW))
-        return Scan(**rows[0]) if rows else None
+        return ScannedTicket(**rows[0]) if rows else None
 
     async def confirm(self, scan_ticket: str, match: str, user_id: int) -> bool | None:
         """Signs the asking browser in as a user: True. Safe to repeat by the same user.

@@ -38,7 +38,7 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class PostgresFacts:
     """What a server says of itself. `clock_ahead`: seconds, of its clock before ours."""
 
     version: int
@@ -48,14 +48,14 @@ class Server:
     clock_ahead: float
 
 
-async def look(database: Database) -> Server:
+async def look(database: Database) -> PostgresFacts:
     """Asks the server.
 
     Raises:
         Unavailable: Postgres is away.
     """
     row = await database.fetchrow(_FACTS)
-    return Server(
+    return PostgresFacts(
         version=row["version"],
         encoding=row["encoding"],
         is_standby=row["is_standby"],
@@ -64,7 +64,7 @@ async def look(database: Database) -> Server:
     )
 
 
-def require_kind(server: Server) -> None:
+def require_kind(server: PostgresFacts) -> None:
     """What no waiting mends: `serve` refuses it at its start.
 
     Raises:
@@ -79,7 +79,7 @@ def require_kind(server: Server) -> None:
         )
 
 
-def require_writable(server: Server) -> None:
+def require_writable(server: PostgresFacts) -> None:
     """
     Raises:
         Unfit

@@ -53,7 +53,7 @@ class Queries(ABC):
             return await run_on(connection, query)
 
 
-class Exchange(Protocol):
+class ConnectionSource(Protocol):
     """Whoever makes connections: the `Database`."""
 
     async def connect(self) -> Any:
@@ -69,8 +69,8 @@ class Exchange(Protocol):
 class Line(Queries):
     """One connection that nobody else uses: its callers wait for each other and for nobody else."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, source: ConnectionSource) -> None:
+        self._source = source
         self._connection: Any = None
         self._free = asyncio.Lock()
 
@@ -86,15 +86,15 @@ class Line(Queries):
             async with asyncio.timeout(PATIENCE_SECONDS), self._free:
                 try:
                     if self._connection is None or self._connection.is_closed():
-                        self._connection = await self._exchange.connect()
+                        self._connection = await self._source.connect()
                     yield self._connection
                 except (Exception, asyncio.CancelledError) as error:
                     if isinstance(error, asyncio.CancelledError) or outages.is_outage(error):
                         self.close()
                     raise
-            self._exchange.note_success()
+            self._source.note_success()
         except Exception as error:
-            translated = self._exchange.translated(error)
+            translated = self._source.translated(error)
             if translated is error:
                 raise
             raise translated from error

@@ -20,7 +20,7 @@ import msgspec
 from coordinator.domain.events import INTERVIEW, ROOM, Event, FeedKey, timestamp
 from coordinator.domain.webhook import interview_told_as
 from coordinator.store.database import Database
-from coordinator.store.webhooks import Endpoint, LeaseLost
+from coordinator.store.webhooks import Endpoint, EndpointLeaseLost
 
 SCANNED_AT_ONCE = 1000
 SOON_SECONDS = 15.0
@@ -213,8 +213,8 @@ _NOTE = """
 class WebhookFeeds:
     """Reads and writes positions, for whoever holds the endpoint's lease.
 
-    Every method raises `Unavailable` where Postgres is away, and those that read raise `LeaseLost`
-    where the lease is not the one that counts.
+    Every method raises `Unavailable` where Postgres is away, and those that read raise
+    `EndpointLeaseLost` where the lease is not the one that counts.
     """
 
     def __init__(self, database: Database) -> None:
@@ -265,7 +265,7 @@ class WebhookFeeds:
             sql, endpoint.id, since, endpoint.enterprise_id, *values, key="count"
         )
         if rows[0]["generation"] != endpoint.generation:
-            raise LeaseLost
+            raise EndpointLeaseLost
         behind = [_behind_of(kind, row) for row in rows if row["feed_id"] is not None]
         return Scan(behind, rows[0]["until"] if rows[0]["count"] == SCANNED_AT_ONCE else None)
 
@@ -282,7 +282,7 @@ class WebhookFeeds:
                     sql, endpoint.id, ids, seqs, limit, key="generation"
                 )
                 if not rows or rows[0]["generation"] != endpoint.generation:
-                    raise LeaseLost
+                    raise EndpointLeaseLost
                 for row in rows:
                     if row["id"] is not None:
                         found[FeedKey(kind, row["id"])].append(_tellable(kind, row))

@@ -31,7 +31,7 @@ _COLUMNS = """
 _END_LEASE = "generation = generation + 1, holder = NULL, lease_until = NULL"
 
 
-class LeaseLost(Exception):
+class EndpointLeaseLost(Exception):
     """Another node sends to this webhook by now, or somebody changed it."""
 
 
@@ -82,7 +82,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class EndpointHealth:
     """What a sender notes of its endpoint with each renewal of the lease."""
 
     failing_since: datetime | None
@@ -92,7 +92,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class EndpointLease:
     """Which lease of an endpoint counts, and whether nobody holds it."""
 
     generation: int
@@ -218,7 +218,7 @@ class Endpoints:
 
     # -- leases -------------------------------------------------------------------------------
 
-    async def enabled(self) -> dict[str, Lease]:
+    async def enabled(self) -> dict[str, EndpointLease]:
         """The leases of all that are to be told, by id."""
         rows = await self.database.fetch(
             """
@@ -226,7 +226,7 @@ class Endpoints:
             FROM webhooks WHERE disabled_at IS NULL
             """
         )
-        return {row["id"]: Lease(row["generation"], row["is_free"]) for row in rows}
+        return {row["id"]: EndpointLease(row["generation"], row["is_free"]) for row in rows}
 
     async def take(self, endpoint_id: str, holder: str, lease: timedelta) -> Endpoint | None:
         """Takes a free lease, under a new generation; None where somebody was faster."""
@@ -257,7 +257,7 @@ class Endpoints:
         )  # fmt: skip
 
     async def renew(
-        self, endpoint_id: str, generation: int, lease: timedelta, health: Health
+        self, endpoint_id: str, generation: int, lease: timedelta, health: EndpointHealth
     ) -> Endpoint | None:
         """Renews a lease; None where it was lost, or the webhook was changed or removed."""
         return _found(

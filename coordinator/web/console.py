@@ -36,7 +36,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 TAGS = ["console"]
 
 
-class CodeBody(Body):
+class SignInBody(Body):
     code: Annotated[str, shown_required(512)]
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class ConfirmedView(View, frozen=True):
 
 
 OPEN_SESSION = Documentation(
-    body=CodeBody,
+    body=SignInBody,
     answer=SessionView,
     errors=[LoginFailed, RateLimited],
     request_example={"code": "coordinator console 打印的链接中的 code"},
@@ -103,7 +103,7 @@ async def open_session(
     console_sign_in: NamedDependency[ConsoleSignIn],
     limits: NamedDependency[Limits],
 ) -> Answer[SessionView]:
-    body = read(CodeBody, await request.body())
+    body = read(SignInBody, await request.body())
     try:
         token, staff = await console_sign_in.sign_in(body.code)
     except LoginFailed:

@@ -93,7 +93,7 @@ class LineColour(Body):
                 raise InvalidParams.wrong(f"lineColor.{member}", "应为0到255的整数")
 
 
-class CodeBody(Body):
+class CodeOrderBody(Body):
     scene: Annotated[str, shown_required(32, f"^{_SCENE.pattern}$")]
     page: Annotated[str, shown_optional(200)] = DEFAULT_PAGE
     width: Annotated[int, Meta(extra_json_schema={"minimum": 280, "maximum": 1280})] = (
@@ -250,7 +250,7 @@ async def profile(
 
 
 GENERATE_QRCODE = Documentation(
-    body=CodeBody,
+    body=CodeOrderBody,
     answer=CodeView,
     security=STAFF,
     errors=[Unauthorized, TokenExpired, Forbidden, RoomNotFound, RateLimited],
@@ -283,7 +283,7 @@ async def generate_qrcode(
     qr_pages: NamedDependency[tuple[str, ...]],
     base_url: NamedDependency[str],
 ) -> Answer[CodeView]:
-    body = read(CodeBody, await request.body())
+    body = read(CodeOrderBody, await request.body())
     if body.page not in qr_pages:
         raise InvalidParams.wrong("page", "不在允许的页面中")
     stored = await codes.order(caller, body.order())

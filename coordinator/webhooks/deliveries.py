@@ -14,11 +14,11 @@ from coordinator.domain.webhook import WITH_RECORD
 from coordinator.metrics import WEBHOOK_DELIVERIES, WEBHOOK_PARKED, WEBHOOK_SECONDS
 from coordinator.store.interviews import StoredInterviews
 from coordinator.store.webhook_feeds import TellableEvent
-from coordinator.store.webhooks import Endpoint, Health
+from coordinator.store.webhooks import Endpoint, EndpointHealth
 from coordinator.webhooks import retries
 from coordinator.webhooks.backlog import Backlog, TrackedFeed
-from coordinator.webhooks.http import Answer, NoAnswer, WebhookConnection
-from coordinator.webhooks.message import Signer, body, message_id
+from coordinator.webhooks.http import EndpointAnswer, NoAnswer, WebhookConnection
+from coordinator.webhooks.message import WebhookSigner, body, message_id
 
 log = structlog.get_logger()
 
@@ -37,7 +37,8 @@ class Deliveries:
     """
 
     def __init__(
-        self, interviews: StoredInterviews, endpoint: Endpoint, backlog: Backlog, signer: Signer, *,
+        self, interviews: StoredInterviews, endpoint: Endpoint, backlog: Backlog,
+        signer: WebhookSigner, *,
         now: Callable[[], datetime], on_change: Callable[[], None],
         give_up: Callable[[str], None],
     ) -> None:  # fmt: skip
@@ -52,9 +53,9 @@ class Deliveries:
         self._last_answer = endpoint.last_answer
         self._last_answer_at = endpoint.last_answer_at
 
-    def health(self, behind_since: datetime | None) -> Health:
+    def health(self, behind_since: datetime | None) -> EndpointHealth:
         """What is noted of the endpoint."""
-        return Health(
+        return EndpointHealth(
             failing_since=self._failing_since, behind_since=behind_since,
             last_answer=self._last_answer, last_answer_at=self._last_answer_at,
         )  # fmt: skip
@@ -107,7 +108,7 @@ class Deliveries:
         log.error("webhook_delivery_failed", endpoint=self._name, feed=feed.key.id, exc_info=error)
         self._failed(feed, "error", type(error).__name__, None)
 
-    def _answered(self, feed: TrackedFeed, answer: Answer) -> None:
+    def _answered(self, feed: TrackedFeed, answer: EndpointAnswer) -> None:
         if answer.is_success:
             self._count("success", str(answer.status))
             self._failing_since = None

@@ -25,14 +25,14 @@ from coordinator.metrics import WEBHOOK_DISABLED, WEBHOOK_LAG
 from coordinator.store.interviews import StoredInterviews
 from coordinator.store.webhook_feeds import SOON_SECONDS, WebhookFeeds
 from coordinator.store.webhook_repairs import WebhookRepairs
-from coordinator.store.webhooks import Endpoint, Endpoints, LeaseLost
+from coordinator.store.webhooks import Endpoint, EndpointLeaseLost, Endpoints
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.backlog import Backlog, TrackedFeed
 from coordinator.webhooks.deliveries import Deliveries
 from coordinator.webhooks.finder import Finder
 from coordinator.webhooks.http import Target, WebhookConnection
 from coordinator.webhooks.lanes import Lanes
-from coordinator.webhooks.message import Signer
+from coordinator.webhooks.message import WebhookSigner
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class EndpointSender:
             on_admitted=self._look_at_waiting,
         )  # fmt: skip
         self._deliveries = Deliveries(
-            parts.interviews, endpoint, self._backlog, Signer(secrets), now=self._now,
+            parts.interviews, endpoint, self._backlog, WebhookSigner(secrets), now=self._now,
             on_change=self._after_change, give_up=self._give_up,
         )  # fmt: skip
         self._lanes = Lanes(
@@ -102,7 +102,7 @@ class EndpointSender:
         """Sends until the lease is lost, or the endpoint is given up and disabled.
 
         Raises:
-            LeaseLost
+            EndpointLeaseLost
         """
         name = self.endpoint.name
         WEBHOOK_LAG.labels(name).set_function(self._lag_seconds)
@@ -116,8 +116,8 @@ class EndpointSender:
                 await self._step_back()
                 for loop in loops:
                     tasks.create_task(loop(), name=f"webhook {name} {loop.__name__}")
-        except* LeaseLost:
-            raise LeaseLost from None
+        except* EndpointLeaseLost:
+            raise EndpointLeaseLost from None
         finally:
             self._is_ending = True
             WEBHOOK_LAG.remove(name)
@@ -127,7 +127,7 @@ class EndpointSender:
         """Somebody else holds the lease, or nobody: `run` ends."""
         self._is_ending = True
         if not self._given_up.done():
-            self._given_up.set_exception(LeaseLost())
+            self._given_up.set_exception(EndpointLeaseLost())
             self._given_up.exception()  # seen, also where `run` has ended by itself
 
     async def drain(self, within: float) -> None:
@@ -144,7 +144,7 @@ class EndpointSender:
             async with asyncio.timeout(FINISH_SECONDS):
                 await self._note_once()
                 await self._parts.endpoints.release(self.endpoint.id, self.endpoint.generation)
-        except (Unavailable, LeaseLost, TimeoutError):
+        except (Unavailable, EndpointLeaseLost, TimeoutError):
             pass  # the lease runs out by itself
 
     # -- the clock and the lag ----------------------------------------------------------------
@@ -181,10 +181,10 @@ class EndpointSender:
                 )
             except Unavailable:
                 if time.monotonic() > self._good_until:
-                    raise LeaseLost from None
+                    raise EndpointLeaseLost from None
                 continue
             if renewed is None or renewed.epoch != endpoint.epoch:
-                raise LeaseLost
+                raise EndpointLeaseLost
             self._good_until = asked_at + LEASE.total_seconds()
             self._clock = renewed.now, asked_at
             await self._end_with_old_secret()
@@ -196,7 +196,7 @@ class EndpointSender:
         until = endpoint.old_secret_until
         if until is not None and endpoint.now < until <= self._now():
             await self.finish()
-            raise LeaseLost
+            raise EndpointLeaseLost
 
     async def _step_back(self) -> None:
         """In a history that is new to it, positions go back to where it differs from what was told.
@@ -219,7 +219,7 @@ class EndpointSender:
         reason = await self._given_up
         while True:
             if await self._disable(reason):
-                raise LeaseLost
+                raise EndpointLeaseLost
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _disable(self, reason: str) -> bool:
@@ -295,7 +295,7 @@ class EndpointSender:
         """What could not be stored is stored next time.
 
         Raises:
-            LeaseLost
+            EndpointLeaseLost
             Unavailable: Postgres is away.
         """
         feeds = self._backlog.to_note()
@@ -307,5 +307,5 @@ class EndpointSender:
             self._backlog.not_noted(feeds)
             raise
         if not is_mine:
-            raise LeaseLost
+            raise EndpointLeaseLost
         self._backlog.forget(feeds, later_than=self._now() + timedelta(seconds=SOON_SECONDS))

@@ -24,7 +24,7 @@ MAX_HEAD_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EndpointAnswer:
     """What the receiver said. `body` is cut off after 64 KiB."""
 
     status: int
@@ -74,7 +74,7 @@ class WebhookConnection:
         self._tls = tls
         self._protocol: _Protocol | None = None
 
-    async def post(self, headers: bytes, body: bytes) -> Answer:
+    async def post(self, headers: bytes, body: bytes) -> EndpointAnswer:
         """Sends one request.
 
         A connection kept alive that turns out to have been closed by the other side is replaced
@@ -159,7 +159,7 @@ class _Protocol(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[EndpointAnswer] | None = None
         self._giving_up: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._begin()
@@ -176,7 +176,7 @@ class _Protocol(asyncio.Protocol):
         transport = self._transport
         return transport is not None and not transport.is_closing() and self._answer is None
 
-    async def exchange(self, request: bytes) -> Answer:
+    async def exchange(self, request: bytes) -> EndpointAnswer:
         """Sends a request and returns its answer.
 
         Raises:
@@ -262,7 +262,7 @@ class _Protocol(asyncio.Protocol):
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             status = self._parser.get_status_code()
-            answer.set_result(Answer(status, self._retry_after, b"".join(self._body)))
+            answer.set_result(EndpointAnswer(status, self._retry_after, b"".join(self._body)))
         self._has_head = False
         if not keep:
             self.abort()

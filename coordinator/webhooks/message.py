@@ -52,7 +52,7 @@ def envelope(told_as: str, timestamp: str, data: dict[str, Any]) -> bytes:
     return _encode({"type": told_as, "timestamp": timestamp, "data": data})
 
 
-class Signer:
+class WebhookSigner:
     """Signs with each of the secrets (`whsec_…`) that are valid."""
 
     def __init__(self, secrets: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event, FeedKey
 from coordinator.live.lease import Lease
 from coordinator.live.pubsub import Bus
-from coordinator.store.webhooks import Endpoint, LeaseLost
+from coordinator.store.webhooks import Endpoint, EndpointLeaseLost
 from coordinator.webhooks.endpoint import LEASE, EndpointSender, SenderParts
 
 log = structlog.get_logger()
@@ -153,7 +153,7 @@ class WebhookSender:
         log.info("webhook_taken", endpoint=name, generation=sender.endpoint.generation)
         try:
             await sender.run()
-        except LeaseLost:
+        except EndpointLeaseLost:
             log.info("webhook_lease_ended", endpoint=name)
         except Exception as error:
             log.error("webhook_sender_failed", endpoint=name, exc_info=error)

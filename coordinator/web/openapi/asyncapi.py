@@ -21,20 +21,20 @@ from coordinator.web.openapi.schema import Schema, schema_of
 
 ROOM_EVENTS: tuple[type[Frame], ...] = (
     frames.RoomCreated, frames.ParticipantJoined, frames.ParticipantOnline,
-    frames.ParticipantAway, frames.ParticipantBack, frames.ParticipantLeft, frames.RoomEnded,
+    frames.ParticipantAway, frames.ParticipantBack, frames.ParticipantLeft, frames.RoomEndedEvent,
 )  # fmt: skip
 INTERVIEW_EVENTS: tuple[type[Frame], ...] = (frames.InterviewCreated, frames.InterviewUpdated)
 CONTROL: tuple[type[Frame], ...] = (
     frames.Ping, frames.Pong, frames.Refreshed, frames.Error, frames.Bye,
 )  # fmt: skip
 SAID: tuple[type[Frame], ...] = (
-    frames.Auth, frames.ClientPing, frames.Sync, frames.Refresh, frames.Leave, frames.Away,
+    frames.Auth, frames.ClientPing, frames.Sync, frames.Refresh, frames.ClientLeave, frames.Away,
 )  # fmt: skip
 """What clients say; `leave` and `away` mean something in rooms alone."""
 
 _SHAPES: dict[str, Any] = {
-    "room": frames.RoomView,
-    "participants": list[frames.ParticipantView],
+    "room": frames.LiveRoom,
+    "participants": list[frames.LiveParticipant],
     "interview": dict[str, Any],
     "self": dict[str, Any],
 }
@@ -119,7 +119,7 @@ def told(kind: str) -> list[str]:
 
 def heard(kind: str) -> list[str]:
     """The messages that clients send on a channel, by name."""
-    of_rooms = () if kind == "room" else (frames.Leave, frames.Away)
+    of_rooms = () if kind == "room" else (frames.ClientLeave, frames.Away)
     return [struct.__name__ for struct in SAID if struct not in of_rooms]
 
 

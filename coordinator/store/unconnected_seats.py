@@ -8,7 +8,7 @@ from __future__ import annotations
 from coordinator.store.database import Database
 
 
-class Seats:
+class UnconnectedSeats:
     """Reads and notes it. Raises `Unavailable` where Postgres is away."""
 
     def __init__(self, database: Database) -> None:
