@@ -20,9 +20,9 @@ from coordinator.live.subscribers import Subscriber
 from coordinator.metrics import DELIVERIES, DELIVERY_SECONDS
 
 FIRST_WRITES = 64
-"""Connections that are written to, before other work has its turn, when a broadcast begins."""
+"""How many connections a broadcast writes to in its first turn of the loop."""
 WRITES_PER_TURN = 16
-"""As many when one goes on: about a tenth of a millisecond."""
+"""How many it writes to in each later turn: about a tenth of a millisecond."""
 SMALL = 16
 """A feed with so few connections is told at once."""
 
@@ -72,12 +72,12 @@ class Broadcast:
                 DELIVERY_SECONDS.observe(max(0.0, time.time() - committed))
 
     def flush(self, feed: Feed, subscriber: Subscriber) -> None:
-        """Sends a connection all that its feed has; due before each direct write to it."""
+        """Sends a connection what it lacks of its feed; due before each direct write to it."""
         if deliveries := feed.subscribers.flush(subscriber):
             DELIVERIES.inc(deliveries)
 
     def settle(self, feed: Feed) -> None:
-        """Admits who waits for what the feed has by now, and evicts whom its events end."""
+        """Admits pending subscribers that the feed is ready for; evicts whom its events end."""
         if feed.needs_review:
             review(feed)
         if feed.subscribers.pending:
@@ -111,7 +111,7 @@ class Broadcast:
             except Exception as error:
                 self._feeds.give_up(feed, error)
                 continue
-            if not is_under_way:  # else when that broadcast is over
+            if not is_under_way:  # else it stays due until that broadcast is over
                 feed.subscribers.begin_broadcast()
                 self._under_way[key] = committed, 0
                 budget = FIRST_WRITES

@@ -1,9 +1,9 @@
 """When Redis counts as up: while all nodes with a lease hear each other on it.
 
-For a node it is up while on each server it hears itself, hears the judge, and the judge knows of no
-node with a lease that does not: two servers behind one name are found out by both sides of the
-split. A node that does not hear the judge says so with its lease. With Postgres away there may be
-no judge, and the last verdict stands.
+Redis is up for a node while, on each server, the node hears its own echo and the judge's beacons,
+and the judge knows of no lease holder that does not. So both sides of a split (two servers behind
+one name) find out. A node that does not hear the judge notes that in its lease. With Postgres away
+there may be no judge, and the last verdict stands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 BEACON_SECONDS = 1.0
 LATE_SECONDS = 3.0
-"""From so long without a beacon on a node tells the others that it is deaf."""
+"""After so long without a beacon a node tells the others that it is deaf."""
 LOST_SECONDS = 5.0
 
 
@@ -84,7 +84,7 @@ class BusHealth:
         self.look()
 
     def look(self) -> None:
-        """Whether Redis is up now, and whether this node is deaf; the others hear of that."""
+        """Finds out whether Redis is up, and whether this node is deaf; notes that in its lease."""
         links = self._links()
         self._forgive_a_stall(links)
         late = [link.beacon_at for link in links if not self._hears_judge(link, LATE_SECONDS)]

@@ -1,8 +1,8 @@
 """A link of the bus: this node's connection to one of the servers that hold the channels.
 
-Once a second it says something to itself, on a channel of its own there: the echo travels the very
-path of the events. A link that has not heard its echo for 3 s is dead, whatever TCP says (a
-half-open connection says nothing for ever), and is made anew.
+Once a second the node publishes to a channel of its own on that server: the echo takes the path of
+the events. A link that has not heard its echo for 3 s is dead, whatever TCP says (a half-open
+connection says nothing for ever), and is made anew.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SUBSCRIBE_SECONDS = 3.0
 LISTEN_SECONDS = 0.3
 """How long the opening of a feed waits for its channel."""
 CREDIT_SECONDS = 1.5
-"""A link that was just made counts as one that heard the judge so long ago."""
+"""A new link counts as having heard the judge so long ago."""
 STALL_SECONDS = 2.0
-"""A second that took so long: the process was frozen, or had no processor."""
+"""Where a probe's second took so long, the process was frozen, or had no processor."""
 ROLE_EVERY = 3
 """Every so many probes the server is asked whether it is still a master."""
 

@@ -1,4 +1,4 @@
-"""What the nodes say to each other, and how it is told from what anybody else says.
+"""The messages between nodes, and the signature that tells them from anybody else's.
 
 A message is 16 bytes of signature and MessagePack:
 
@@ -61,10 +61,10 @@ class Hints(msgspec.Struct, array_like=True, tag="h"):
 
 
 class Beacon(msgspec.Struct, array_like=True, tag="b"):
-    """What the judge says, every second on every server: who hears it is not cut off from the rest.
+    """What the judge publishes every second on every server: a node that hears it is not cut off.
 
-    `is_somebody_deaf`: a node that holds a lease does not hear this; None where the judge cannot
-    say, since it does not reach Postgres.
+    `is_somebody_deaf`: some node that holds a lease does not hear beacons; None where the judge
+    cannot say, since it does not reach Postgres.
     """
 
     epoch: str
@@ -84,7 +84,7 @@ class Ignored(Exception):
 
 
 class Signer:
-    """Signs and verifies; remembers what it has signed, to know its own echo without a look."""
+    """Signs and verifies; remembers its own signatures, to skip its own echo unverified."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [KeyedHash(_derived(secret.encode())) for secret in secrets]
@@ -133,7 +133,7 @@ class ReplayGuard:
         """Notes a message.
 
         Raises:
-            Ignored: it has been heard before, or one after it has.
+            Ignored: this message, or a later one of its node, has been heard before.
         """
         key = (message.node_epoch, channel)
         if self._last.get(key, -1) >= message.counter:

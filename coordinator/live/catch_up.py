@@ -48,7 +48,7 @@ class CatchUp:
     Args:
         epoch: which history the database is in, as far as it is known.
         is_degraded: True while Redis is away: the poll then runs faster.
-        on_read: a feed has been brought on by what its reader found.
+        on_read: called when a feed's reader has brought new events or a new state.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class CatchUp:
                 await asyncio.wait([reader], timeout=REACH_SECONDS)
 
     def _forget_reader(self, key: FeedKey, reader: asyncio.Task[None]) -> None:
-        # One that has just ended may have been followed by another one already.
+        # Another reader may have followed this one already.
         if self._readers.get(key) is reader:
             del self._readers[key]
 
@@ -118,7 +118,7 @@ class CatchUp:
     async def _read_once(self, feed: Feed) -> bool:
         """One look into the database; False where it has brought nothing yet."""
         if feed.head is None and self._listen is not None:
-            await self._listen(feed.key)  # first, so that nothing falls between the two
+            await self._listen(feed.key)  # before the read: no event falls between the two
         source, epoch = self._sources[feed.key.kind], self._epoch()
         if feed.head is None or (feed.is_stale and feed.head.seq >= feed.target):
             loaded = await source.load(feed.key.id)
@@ -154,7 +154,7 @@ class CatchUp:
     # -- another history ----------------------------------------------------------------------
 
     def prove_soon(self) -> None:
-        """The database has become another history: each feed is to be found in it."""
+        """The database has become another history: looks for each feed's last event in it."""
         for feed in self._feeds:
             feed.freeze()
         if self._proving is None or self._proving.done():
@@ -179,7 +179,7 @@ class CatchUp:
         known = [(feed.key.id, feed.head) for feed in feeds if feed.head is not None]
         vanished = await source.vanished(known)
         if epoch != self._epoch():
-            return  # another one again: all of it anew
+            return  # the history has changed again: `_prove` begins anew
         for feed in feeds:
             if feed not in self._feeds:
                 continue

@@ -49,7 +49,7 @@ class ConnectionContext:
     forget: Callable[[Connection], None]
     """Called once when a connection is gone, for the node's registry."""
     replace: Callable[[Sequence[str]], None]
-    """Closes sessions that newer ones of their participant pushed out (4006), wherever they are."""
+    """Closes sessions (4006), on whichever node, that a participant's newer ones pushed out."""
 
 
 class Connection:
@@ -60,7 +60,7 @@ class Connection:
         user_id: whose departure ends it; None where only the feed's end does.
         identity: the `self` of its `welcome`.
         proof: of the token that was presented; None where it was an API key.
-        needs_admin: only an admin may have it: it ends when its holder is one no more.
+        needs_admin: the connection ends when its holder is no admin any more.
         counts_only: it is told how many are in the room, not who.
         connect_seq: the log's last seq when it was admitted; earlier events cannot end it.
     """
@@ -121,7 +121,7 @@ class Connection:
         snapshot: Snapshot,
     ) -> None:
         """Sends a `welcome`; `snapshot` has the members that tell the state of `since`."""
-        self.feed = feed  # it listens from now on: whatever ends it takes it off there
+        self.feed = feed  # from here on, whatever ends the connection unsubscribes it there
         is_room, members = feed.key.kind == ROOM, snapshot.members
         people, online = counts if counts is not None and self.counts_only else (UNSET, UNSET)
         welcome = Welcome(
@@ -145,7 +145,7 @@ class Connection:
         pieces = greeting(welcome, snapshot)
         size = sum(map(len, pieces))
         if size > _LARGE_WELCOME:
-            # A large room's snapshot is not the client's slowness: it may be unsent beside it.
+            # A large snapshot that is still unsent does not make its client a slow one.
             self.socket.limit_unsent(self.context.buffer_bytes + size)
         self.socket.write_pieces(pieces)
 
@@ -173,7 +173,11 @@ class Connection:
     # -- its life -----------------------------------------------------------------------------
 
     def hold(self, early: Iterable[bytes]) -> None:
-        """What the client has said and says until the greeting is read after it."""
+        """Keeps what the client says before its greeting, to be read after that.
+
+        Args:
+            early: what it has said during the handshake.
+        """
         self.socket.limit_unsent(self.context.buffer_bytes)
         self._work = asyncio.current_task()
         for text in early:
@@ -192,7 +196,7 @@ class Connection:
         return since
 
     def give_up_row(self) -> None:
-        """Takes its row of `connections` away, where it has one."""
+        """Deletes the connection's row of `connections`, where there is one."""
 
     def start(self, feed: Feed) -> None:
         """It has been greeted: from now on it is pinged, and its token runs."""
@@ -231,7 +235,7 @@ class Connection:
         self._ping_timer = self.socket.loop.call_later(PING_SECONDS, self._ping)
 
     def _say_seq(self, kind: type[Ping | Pong]) -> None:
-        """`ping` or `pong`: the room's last seq as this node knows it, all of it sent before."""
+        """`ping` or `pong`: the feed's last seq; every event up to that seq is sent first."""
         self._flush()
         if self.feed is not None and self.feed.seq is not None:
             told = kind(seq=self.feed.seq, epoch=self.feed.epoch, now=now())
@@ -248,7 +252,7 @@ class Connection:
         self.context.forget(self)
 
     def on_slow(self) -> None:
-        """More than `LIVE_BUFFER` is unsent: it resumes by `since`, and nobody waits for it."""
+        """More than `LIVE_BUFFER` is unsent: hangs up; the client may resume by `since`."""
         SLOW_CONSUMERS.inc()
         log.info("too_slow", sessionId=self.session_id, unsent=self.socket.unsent_bytes)
         self.close(CloseCode.TOO_SLOW)
@@ -308,7 +312,7 @@ class Connection:
         self.socket.write(Error(code=code, message=sentence).to_bytes())
 
     def _do(self, story: Coroutine[Any, Any, None]) -> None:
-        """Runs something that waits; what the client says meanwhile is read after it."""
+        """Runs a coroutine; what the client says meanwhile is read when that has ended."""
         self._work = self.socket.loop.create_task(self._carry_out(story))
 
     async def _carry_out(self, story: Coroutine[Any, Any, None]) -> None:

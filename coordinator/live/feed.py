@@ -40,7 +40,7 @@ class FeedState(Protocol):
     erasures: int
 
     def apply(self, event: Event) -> Departure | None:
-        """Takes the next event in; whose connections it ends.
+        """Applies the next event; tells whose connections the event ends.
 
         Raises:
             NotUnderstood: this state is to be read anew.
@@ -97,7 +97,7 @@ class Feed:
         history: recent events, for those who resume.
         departures: events that end connections, not yet carried out.
         holds: attachings under way: a feed that is held or listened to stays open.
-        is_missing: there is no such feed; found when it was to be read.
+        is_missing: the database has no such room or interview; known once the feed was read.
         is_stale: the state is to be read anew, and nobody is greeted before: an event was not
             understood, or somebody was erased. Everybody who listens is told the events all the
             same.
@@ -125,9 +125,9 @@ class Feed:
         self.needs_review = False
         self.recalling = asyncio.Lock()
         self._doubtful: list[Event] = []
-        """While it is stale: the events since the one that was not understood."""
+        """While the feed is stale: the event that was not understood, and those after it."""
         self._doubted_from = 0
-        """While it is stale: the seq that a state has to be of, at least, to end it."""
+        """While the feed is stale: the least seq of a state that ends that."""
         self._counts: Counts | None = None
         self._snapshot: Snapshot | None = None
 
@@ -161,9 +161,9 @@ class Feed:
         self._drain_reorder_buffer()
 
     def _forget_other_histories(self) -> None:
-        """What waits in the reorder buffer was announced: the log may not have it any more.
+        """Drops announced events of other histories: the log may not have them any more.
 
-        Where it still has it, the reader finds it there.
+        Those that it still has, the reader finds there.
         """
         self.reorder_buffer = {
             seq: event
@@ -179,7 +179,10 @@ class Feed:
         return True
 
     def renew(self, seq: int, state: FeedState) -> bool:
-        """A state of `seq` that was read anew ends a doubt; False where it is of another time."""
+        """Takes the state of `seq`, read anew because an event was not understood.
+
+        False where that state is older than the event, or newer than this feed.
+        """
         assert self.seq is not None
         if seq > self.seq:
             self.target = max(self.target, seq)

@@ -11,9 +11,9 @@ from coordinator.store.sealing import Sealing
 
 PURGE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
-"""Between two steps: others have their turn."""
+"""The pause between two steps, in which other work has its turn."""
 STEPS = 1_000
-"""Of one pass."""
+"""The most steps of one pass, of each kind."""
 
 
 class Housekeeping:

@@ -72,5 +72,5 @@ class InterviewViewer(Observer):
             head, state = loaded
             if self.feed.replace_state(head.seq, state):
                 break
-            await asyncio.sleep(LATE_SECONDS)  # the feed is behind what was read, or beyond it
+            await asyncio.sleep(LATE_SECONDS)  # the feed is behind the record, or ahead of it
         await super()._resume(since, epoch)

@@ -1,7 +1,7 @@
 """Who judges, as this node knows it: what the reaper and the bus tell each other.
 
-One node at a time judges. Every second it says so on the bus (a beacon), with what it knows of who
-does not hear it.
+One node at a time judges. Every second it publishes a beacon on the bus, which also tells whether
+some node does not hear beacons.
 """
 
 from __future__ import annotations

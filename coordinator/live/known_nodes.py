@@ -1,8 +1,8 @@
-"""Whose word counts: the nodes that hold a lease in this node's own database.
+"""Whose messages count on the bus: those of nodes with a lease in this node's own database.
 
 A copy of the database on the same Redis has the same names, secrets and even the same epoch; but
-its nodes have leases in the copy only. Who is not known here is looked up, and heard from then on;
-what it said before is looked for in the log.
+its nodes have leases in the copy only. A sender that is not known is looked up; its messages count
+from then on, and what it published before is found in the log.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from coordinator.store.nodes import SPEAKS, Nodes
 
 REFRESH_SECONDS = 5.0
 ASK_SECONDS = 0.2
-"""How soon after a look the next one is: strangers cannot make us look more often."""
+"""The least time between two look-ups, however many unknown senders there are."""
 
 
 class KnownNodes:
     """The holders of leases, a few seconds old at most while Postgres is there.
 
     Attributes:
-        node_epochs: theirs.
+        node_epochs: the holders'.
         older: those of them that are of the version before and sign nothing.
         spreads: over how many channels the others spread feeds; one number, unless a deployment
             is on its way from one to another.

@@ -3,10 +3,10 @@
     nodes    node_epoch    lease_until              held_since
              3f9c…         in 8 s from each renewal since when it has been held unbroken
 
-It is renewed every 2.5 s. A node that finds its row gone (it was frozen, or cut off, and declared
-dead) does not fight: it closes all its connections with 4201 and goes on under a new node epoch.
-One that alone cannot reach Postgres, while others say over the bus that they do, sends its clients
-elsewhere (4200); where nobody reaches it everybody stays.
+The node renews it every 2.5 s. A node that finds its row gone (it was frozen, or cut off, and
+declared dead) closes all its connections with 4201 and goes on under a new node epoch. A node that
+cannot reach Postgres while others say over the bus that they do sends its clients elsewhere (4200);
+where no node reaches Postgres, all clients stay.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ LEAVE_SECONDS = 0.5
 REACHED_SECONDS = 3.0
 """How fresh an answer to a renewal must be for this node to say that it reaches Postgres."""
 HEARD_SECONDS = 2.0
-"""How fresh another node's word of it must be to be believed. Both together are shorter than what
-is left of a lease after an outage began (8 - 2.5 s): nobody takes a common outage for its own."""
+"""How fresh another node's word that it reaches Postgres must be. This and `REACHED_SECONDS`
+together are less than what is left of a lease when an outage begins (8 - 2.5 s): no node takes an
+outage of all for its own."""
 ALONE_SECONDS = 4.0
-"""For how long others must reach Postgres while this node does not: when it returns for everybody,
-nobody is the first for longer."""
+"""How long other nodes must reach Postgres, and this one not, before it counts as cut off. When an
+outage of all ends, no node reaches Postgres so much earlier than the others."""
 
 
 class Sockets(Protocol):
@@ -55,7 +56,7 @@ class Lease:
     """Keeps one node's lease.
 
     Attributes:
-        node_epoch: the id of this run of the node; a new one where it had been declared dead.
+        node_epoch: the id of this run of the node; a node that was declared dead takes a new one.
         was_regained: set when a lease that had run out is held again.
         channels: over how many of the bus this node spreads feeds: the others learn it from here.
     """
@@ -87,7 +88,7 @@ class Lease:
 
     @property
     def reaches_postgres(self) -> bool:
-        """True while Postgres answers. A lease goes on for a while after that: it says less."""
+        """True while Postgres answers; a lease stays good for some seconds after that."""
         is_fresh = time.monotonic() - self._reached_at < REACHED_SECONDS
         return self.is_good and is_fresh and self.trouble is None
 
@@ -116,7 +117,7 @@ class Lease:
             self.renew_soon()
 
     def renew_soon(self) -> None:
-        """A renewal looks at the epoch, too: it does not wait for its time."""
+        """Renews now, not on schedule: a renewal looks at the epoch, too."""
         self._renewing.soon()
 
     async def enter(self) -> None:
@@ -130,12 +131,12 @@ class Lease:
         self._note_answer(asked_at)
 
     async def leave(self) -> None:
-        """Gives the lease back: what this node still owned is anybody's to drop at once.
+        """Gives the lease back: any node may drop this node's remaining connections at once.
 
         Where Postgres does not answer in time, the lease runs out by itself.
         """
         leaving = asyncio.create_task(self._nodes.leave(self.node_epoch))
-        # Waited for from outside: a query that hangs does not end where it is cancelled, either.
+        # `wait` and not a timeout within: a query that hangs does not end when it is cancelled.
         await asyncio.wait([leaving], timeout=LEAVE_SECONDS)
         if not leaving.cancel():
             with contextlib.suppress(Unavailable):

@@ -18,23 +18,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 def channel(prefix: str) -> bytes:
-    """Theirs."""
+    """The one channel of those nodes."""
     return f"{prefix}:events".encode()
 
 
 def batch(node_epoch: str, committed: float, events: Sequence[WireEvent]) -> bytes:
-    """Events as they are understood there."""
+    """Events as version 1.0 reads them."""
     told = [event[:6] for event in events]
     return _encode(["e", node_epoch, committed, told])
 
 
 def close(node_epoch: str, code: int, sessions: Sequence[str]) -> bytes:
-    """Sessions to close."""
+    """Sessions to close, as version 1.0 reads them."""
     return _encode(["c", node_epoch, code, list(sessions)])
 
 
 def sender(data: bytes) -> str:
-    """Who says that it sent a message, here or there; '' where it cannot be read."""
+    """The node epoch that a message on this channel names as its sender; '' = cannot be read."""
     parts = data[:80].split(b'"', 4)
     return parts[3].decode("ascii", "replace") if len(parts) > 4 else ""
 

@@ -1,6 +1,6 @@
 """A connection that watches a room and is on no roster: an admin's, or the host's who only looks.
 
-It makes no event, and only the room's end ends it.
+Its coming and going makes no event, and only the room's end closes it.
 """
 
 from __future__ import annotations

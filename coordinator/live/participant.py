@@ -1,7 +1,7 @@
 """A participant's connection to its room: its coming and going is presence.
 
-It is written through the writer under the session's id, so that a late close of an old connection
-never touches a newer one.
+The writer stores each connection as a row under its session's id, so that a late close of an old
+connection never touches a newer one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ParticipantConnection(Connection):
     """A participant's connection to its room.
 
     Attributes:
-        holds_row: the table `connections` has a row of it, or is about to.
-        row_is_confirmed: it has been written; where it is gone, somebody took it.
+        holds_row: the table `connections` has a row of this session, or is about to have one.
+        row_is_confirmed: that row has been written; where it is missing, another node deleted it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ParticipantConnection(Connection):
         self._has_left = False
 
     def close(self, code: CloseCode, *, after_ms: int | None = None) -> None:
-        """Who has said that it leaves is answered 1000, its other connections 4009."""
+        """A connection that said `leave` closes with 1000, its participant's others with 4009."""
         if self._has_left and code is CloseCode.LEFT:
             code = CloseCode.DONE
         if code.row_is_gone or self._has_left:
@@ -76,7 +76,7 @@ class ParticipantConnection(Connection):
         self.give_up_row()
 
     def give_up_row(self) -> None:
-        """Takes its row away, once; a failure is found by the next reconciliation."""
+        """Deletes the session's row, once; the next reconciliation finds a failure."""
         if self.holds_row:
             self.holds_row = self.row_is_confirmed = False
             self._writer.post(
@@ -104,7 +104,7 @@ class ParticipantConnection(Connection):
                 )
             )
         except Unavailable:
-            self.give_up_row()  # it may have been written all the same
+            self.give_up_row()  # the row may have been written all the same
             raise
         except CoordinatorError:
             self.holds_row = False
@@ -133,7 +133,7 @@ class ParticipantConnection(Connection):
     def _refuse_text(self, code: str, sentence: str) -> None:
         super()._refuse_text(code, sentence)
         if self.is_marked_away and self._work is None:
-            self._do(self._return())  # any text says that somebody is there
+            self._do(self._return())  # any text shows that the client is in use
 
     async def _leave(self) -> None:
         try:

@@ -123,7 +123,7 @@ class Bus:
         """Events that are not published yet."""
         return self._pending_count
 
-    # -- saying -------------------------------------------------------------------------------
+    # -- publishing ---------------------------------------------------------------------------
 
     def publish(self, events: Sequence[Event], committed: float) -> None:
         """Announces a committed batch; lost where Redis is away."""
@@ -190,10 +190,10 @@ class Bus:
         if self._known.older:
             self._publish(self._legacy, legacy_bus.batch(self._me, since, events))
 
-    # -- hearing ------------------------------------------------------------------------------
+    # -- receiving ----------------------------------------------------------------------------
 
     async def listen(self, feed: FeedKey) -> None:
-        """Hears what is said of a feed from when this returns; polls find what is said before.
+        """Hears a feed's events from when this returns; polls find what was published before.
 
         Where its server is away it is heard from when that is back.
         """
@@ -250,7 +250,7 @@ class Bus:
             self._sessions.close_sessions(message.sessions, CloseCode.told(message.code))
 
     def _doubt_epoch(self, node_epoch: str) -> None:
-        """It may be that this node has not noticed the new one; a clone's word is no hint."""
+        """This node may have missed a change of epoch; a clone's messages are no sign of one."""
         now = time.monotonic()
         if node_epoch in self._known.node_epochs and now - self._doubted_at > 1.0:
             self._doubted_at = now
@@ -274,9 +274,9 @@ class Bus:
         self._senders.hear((FeedKey(kind, feed_id), seq) for kind, feed_id, seq in hints.heads)
 
     def _take_unsigned(self, sender: str) -> None:
-        """An older node said something: what it was stands in the log.
+        """A node of version 1.0 has published something: the log has it.
 
-        What nodes of this version say for the older ones is heard signed as well.
+        What nodes of this version publish here, for those of version 1.0, comes signed as well.
         """
         if sender == self._me or (self._known.knows(sender) and sender not in self._known.older):
             return
@@ -303,7 +303,7 @@ class Bus:
             self._feeds.poll_now()
 
     async def _beacon(self) -> None:
-        """Speaks for the judge, where that is this node."""
+        """Publishes the beacons, where this node is the judge."""
         while True:
             if self.health.is_beacon_due():
                 self._send_beacons(self.health.verdict)

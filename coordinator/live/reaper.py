@@ -1,12 +1,12 @@
 """The reaper: dead nodes, deadlines that have passed, and rows without sockets.
 
-One node at a time has the duty (`shifts.py`): it reaps another whose lease ran out, makes the
-connections that it left behind drops like any other, and carries out deadlines that have passed;
-but only what happened while it was itself watching, so that an outage of Postgres puts nobody out:
-after one, a node does not judge until everybody has had the time to renew, or to return. No timer
-lives in a process that can die: if this one is killed between two lines, another one goes on.
+One node at a time has the duty (`shifts.py`): it deletes leases that ran out, drops the connections
+that dead nodes left behind, and carries out deadlines that have passed. It judges only what
+happened while it was itself watching, so that an outage of Postgres puts nobody out: after one, a
+node does not judge until every node has had the time to renew, and every client to return. No timer
+lives in a process that can die: if the judge is killed between two lines, another node goes on.
 
-What is read here are candidates. Each is decided by a command of the writer, under the room's lock.
+The reaper reads candidates. A command of the writer decides about each, under the room's lock.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Reaper:
         self._judge = judge
         self._grace = grace
         self._lifespan = lifespan
-        # Loops of their own: a room that somebody holds (a node that was frozen inside a
-        # transaction, for 2 s) delays what concerns it, and nothing else.
+        # One loop for each work: a room whose lock is held (a node froze inside a transaction, for
+        # 2 s) delays the work that concerns it, and no other.
         # A node judges a deadline when it has watched for its own grace: nodes whose settings
         # differ (a rolling restart changes them) do not wait for each other.
         works = {REAP: self.reap, f"deadlines {grace.total_seconds():g}": self.enforce_deadlines}
@@ -132,7 +132,7 @@ class Reaper:
 
 
 def _duty_of(lifespan: Lifespan) -> str:
-    """Of nodes that are set otherwise each kind has its judge: none keeps another's limits off."""
+    """The duty of ending rooms by these limits: nodes with other limits have another judge."""
     limits = repr((lifespan.host_absent, lifespan.empty, lifespan.age)).encode()
     return f"end_rooms {zlib.crc32(limits):08x}"
 
@@ -141,20 +141,20 @@ class OwnSessions(Protocol):
     """The node's live connections, as `Reconciler` needs them."""
 
     def claimed(self) -> set[str]:
-        """Session ids that have a row or are about to."""
+        """Session ids that have a row, or are about to have one."""
 
     def confirmed(self) -> dict[str, tuple[str, str]]:
-        """Sessions that certainly have a row, unless somebody took it: id -> (room, user)."""
+        """Sessions whose row has been written: id -> (room, user)."""
 
     def close_session(self, session_id: str, code: CloseCode) -> None:
         """Closes one connection, where it is here."""
 
 
 class Reconciler:
-    """Compares this node's rows with its sockets: each without the other is put right.
+    """Compares this node's rows with its sockets, and mends what has no counterpart.
 
-    It is what writes disconnects that happened while Postgres was away, and what closes a socket
-    whose row somebody took.
+    It drops the rows of sockets that ended while Postgres was away, and closes sockets whose rows
+    another node has deleted.
     """
 
     def __init__(self, lease: Lease, nodes: Nodes, writer: Writer, sessions: OwnSessions) -> None:
@@ -186,8 +186,8 @@ class Reconciler:
         lost = {s: who for s, who in confirmed.items() if s not in stored and s in now_confirmed}
         crowded = await self._nodes.crowded(list(lost.values()), MAX_CONNECTIONS) if lost else set()
         for session_id, who in lost.items():
-            # Where its participant has as many as it may, newer ones pushed it out: back at once,
-            # it would push out the next one. (Mostly it has been told so by their node.)
+            # Its participant has MAX_CONNECTIONS others: newer connections pushed it out. A client
+            # that returned at once would push out the next. (Mostly their node has closed it.)
             code = CloseCode.REPLACED if who in crowded else CloseCode.CANNOT_CONTINUE
             self._sessions.close_session(session_id, code)
         claimed = self._sessions.claimed()

@@ -85,8 +85,8 @@ class ConnectionRegistry:
             due = start + seconds * position / len(connections)
             if due > loop.time() + 0.02:
                 await asyncio.sleep(due - loop.time())
-            # The pace is ours already: a client need not wait to be one of few.
+            # The drain spreads the clients already: each may return almost at once.
             connection.say_bye(CloseCode.DRAINING, after_ms=random.randrange(500))
         told_at = loop.time()
         while self._connections and loop.time() < told_at + GONE_SECONDS:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # until the peers have answered or were aborted; rarely run
+            await asyncio.sleep(0.02)  # until each peer has answered or been aborted

@@ -105,12 +105,12 @@ class Resume:
         await self._recall(feed, entry)
         self._broadcast.flush(feed, subscriber)
         if subscriber not in feed.subscribers:
-            return  # it went meanwhile
+            return  # the connection ended meanwhile
         feed.subscribers.remove(subscriber)
         try:
             await self._admit(feed, entry)
         except (NotFound, Unavailable):
-            # It listens no more, and must not believe that it does.
+            # The connection is no subscriber any more: the close tells its client so.
             subscriber.close(CloseCode.CANNOT_CONTINUE)
 
     def detach(self, feed: Feed, subscriber: Subscriber) -> None:
@@ -121,13 +121,14 @@ class Resume:
     async def _recall(self, feed: Feed, entry: PendingSubscriber) -> None:
         """Reads what a resuming client missed into the feed's history, where it is not there.
 
-        Once for all who come back to this feed: after a node's death they come by thousands.
+        One read serves all who return to this feed: after a node's death they come by thousands.
         """
         since = entry.since
         if since is None or not 0 <= entry.need - since <= HISTORY:
             return
-        # The state first: what it was read after is then all in the log's answer, and what comes
-        # later in the history. The other way round, events between the two would be in neither.
+        # The feed's state is read first: the log's answer then has every event up to that state,
+        # and the history every later one. In the other order, events between the two reads would
+        # be in neither.
         await self._catch_up.reach(feed, entry.need)
         counts = entry.subscriber.counts_only
         async with feed.recalling:
@@ -139,7 +140,7 @@ class Resume:
             entry.epoch = await self._epoch_of(feed, since)
 
     async def _epoch_of(self, feed: Feed, since: int) -> str | None:
-        """The history that the log's event `since` is of; before the first event there is one."""
+        """The epoch of the log's event `since`; for 0, before the first event, the feed's."""
         if since == 0:
             return feed.epoch
         known = feed.epoch_of(since)

@@ -1,8 +1,8 @@
 """Shifts: which duties of the deployment this node has now.
 
-A duty is a lease in Postgres (`store/duties.py`), renewed by the very passes of its work: who is
-stuck loses it. Two who believe that they have it are waste and nothing worse: what matters is
-decided again, under a lock.
+A duty is a lease in Postgres (`store/duties.py`). Each pass of its work renews it, so that a node
+whose work is stuck loses the duty. Two nodes that believe to have it waste work and do no harm:
+every decision is taken again under a lock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SILENT_SECONDS = 1.2
 """A judge that has not been heard for so long may be dead."""
 ASK_SILENT_SECONDS = 0.4
 ASK_SECONDS = 2.0
-"""How often who has a duty not asks for it: seldom, where the judge is heard."""
+"""How often a node asks for a duty that another has: seldom, while it hears the judge."""
 
 
 class Shifts:
@@ -57,7 +57,7 @@ class Shifts:
         return generation is not None
 
     async def let_go(self) -> None:
-        """Gives all of them back, so that another node need not wait.
+        """Gives all duties back, so that another node need not wait for them to run out.
 
         Raises:
             Unavailable: Postgres is away; they run out by themselves.

@@ -44,7 +44,7 @@ class Snapshot:
 
 
 RESUMED = Snapshot()
-"""Of somebody who is sent events in place of it."""
+"""The snapshot of a client that resumes: it is sent events instead."""
 
 
 def greeting(welcome: Welcome, snapshot: Snapshot) -> list[bytes]:

@@ -1,7 +1,7 @@
 """Staff who are disabled, lose a role or sign out lose the connections that this no longer allows.
 
-Each node asks for its own connections, all in one statement, so that it is true on every node
-within `LOOK_SECONDS`, whichever way the change was made.
+Each node asks for the staff of its own connections, in one statement, so that a change holds on
+every node within `LOOK_SECONDS`, whichever way it was made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Standing:
         """One look.
 
         Raises:
-            Unavailable: Postgres is away; nobody loses anything by it.
+            Unavailable: Postgres is away; no connection ends because of that.
         """
         asked = {
             session_id: (holder.number, session)

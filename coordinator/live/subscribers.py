@@ -44,7 +44,7 @@ class Subscriber(Protocol):
 
     @property
     def writer(self) -> Callable[[bytes], None]:
-        """Sends frames as they are; the shortest way, as long as it listens."""
+        """Sends frames as they are, by the shortest way; good as long as the connection listens."""
 
     def write(self, frames: bytes) -> None:
         """Sends frames as they are; nothing once it is closing."""
@@ -118,7 +118,7 @@ class Subscribers:
         self.by_user: dict[str, dict[Subscriber, None]] = {}
         self._cursors: dict[Subscriber, Cursor] = {}
         self._unsent: deque[EventFrame] = deque()
-        """The frames up to `head` that somebody may lack."""
+        """The frames up to `head` that some subscriber may lack."""
         self._broadcast: Iterator[Cursor] | None = None
         self._broadcast_began_at = 0
         self._joined = _NOTHING
@@ -152,13 +152,13 @@ class Subscribers:
         self._unsent.append(frame)
 
     def add(self, subscriber: Subscriber) -> None:
-        """It listens from now on: it has been told everything up to `head`."""
+        """Subscribes a connection that has been sent everything up to `head`."""
         self._cursors[subscriber] = Cursor(subscriber, self.head)
         if subscriber.user_id is not None:
             self.by_user.setdefault(subscriber.user_id, {})[subscriber] = None
 
     def remove(self, subscriber: Subscriber) -> None:
-        """It listens no more, or waits no more; harmless for one who does neither."""
+        """Takes a connection off, also from `pending`; harmless where it is in neither."""
         cursor = self._cursors.pop(subscriber, None)
         if cursor is not None:
             cursor.seq = _GONE  # a broadcast may still come by
@@ -174,12 +174,12 @@ class Subscribers:
         return list(self._cursors if user_id is None else self.by_user.get(user_id, ()))
 
     def begin_broadcast(self) -> None:
-        """From here on `send` goes over everybody who listens now."""
+        """Begins a broadcast to everybody who listens now; `send` carries it out."""
         self._broadcast = iter(list(self._cursors.values()))
         self._broadcast_began_at = self.head
 
     def send(self, most: int) -> tuple[int, int]:
-        """Goes on with the broadcast: writes what they lack to the next `most` who lack something.
+        """Goes on with the broadcast: writes to the next `most` subscribers that lack frames.
 
         Returns:
             how many it wrote to (fewer than `most`: the broadcast is over), and the events written

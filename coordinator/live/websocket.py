@@ -25,7 +25,7 @@ from coordinator.live.allowance import RATE, FrameAllowance, Verdict
 from coordinator.live.upgrade import RequestHeaders, offered_subprotocols
 
 MAX_MESSAGE_BYTES = 16 * 1024
-"""A larger message, all its fragments together, is closed 1009 by the protocol."""
+"""The protocol closes (1009) on a larger message; its fragments count together."""
 MAX_FRAGMENTS = 64
 PING_SECONDS = 20.0
 """Pace of protocol pings; a peer that says nothing until the next one is dead."""
@@ -34,9 +34,9 @@ CLOSE_SECONDS = 2.0
 SEND_BUFFER = 128 * 1024
 RECEIVE_BUFFER = 16 * 1024
 ERRORS_PER_READ = 32
-"""So many refusals are told of what was received at once; the rest of a flood is only dropped."""
+"""How many refusals answer one read; the rest of a flood is dropped without a word."""
 PAUSE_SECONDS = 0.1, 1.0
-"""The least and the most that a socket over its rate is not read from."""
+"""The shortest and the longest pause in reading from a client that is over its rate."""
 
 _PING = b"\x89\x00"
 _BAD_HANDSHAKE = (
@@ -139,7 +139,7 @@ class LiveSocket(asyncio.Protocol):
         """Frames beyond the rate in what is being read."""
         self._fragments: list[bytes] = []
         self._is_binary = self._is_refused = False
-        """Of the message whose fragments are coming."""
+        """Of the message whose fragments are arriving."""
         self._heard, self._awaits_pong = True, False
         self._ping_timer: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
@@ -180,7 +180,7 @@ class LiveSocket(asyncio.Protocol):
 
     @property
     def writer(self) -> Callable[[bytes], None]:
-        """The bare way to the socket, for who stops using it at `on_lost` and before `close`."""
+        """The transport's own `write`, for callers that stop using it at `on_lost` and `close`."""
         write: Callable[[bytes], None] = self.transport.write
         return write
 
@@ -330,7 +330,7 @@ class LiveSocket(asyncio.Protocol):
             self.receiver.on_slow()
 
     def resume_writing(self) -> None:
-        """Nothing waits for it: whoever was slow is closed."""
+        """Nothing to resume: a slow client's connection is closed."""
 
     def eof_received(self) -> None:
         """The peer says nothing more: the event loop closes the transport."""
@@ -351,7 +351,7 @@ class LiveSocket(asyncio.Protocol):
             receiver.on_lost()
 
     def shutdown(self) -> None:
-        """uvicorn's last word, after the drain has said ours."""
+        """uvicorn ends what the drain has left open."""
         self.abort()
 
 

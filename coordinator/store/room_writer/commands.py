@@ -1,7 +1,7 @@
 """What can be asked of a room: each command names its room and people, and decides under the lock.
 
-A command may be carried out twice, where the answer to COMMIT was lost: ids are made before, so
-that the second time finds what the first one did and gives the same answer.
+A command whose COMMIT was not answered is carried out again. Its ids are made before it is queued,
+so that the second time finds what the first one did, and gives the same answer.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ class Join(Return):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoJoin(Command[None]):
-    """A join that was answered 503 may have happened after all: it is taken back.
+    """Takes back a join that was answered 503, and may have happened all the same.
 
-    Where it has not happened it may be about to: its statement, lost on the way, then finds another
-    version of the room's row.
+    The join's statement may even be still on its way: writing the room's row makes sure that it
+    finds another version, and writes nothing.
     """
 
     user_id: str
@@ -166,7 +166,7 @@ class End(Command[datetime]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndIfOverdue(Command[bool]):
-    """A room whose host, people or age may have passed a limit."""
+    """Ends a room whose host's absence, emptiness or age has passed a limit."""
 
     lifespan: Lifespan
     by: str = SYSTEM
@@ -214,7 +214,7 @@ class Disconnect(Command[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expire(Command[bool]):
-    """A participant whose deadline may have passed."""
+    """Carries out a participant's deadline, where it has passed."""
 
     user_id: str
 

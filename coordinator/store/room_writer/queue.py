@@ -81,7 +81,7 @@ class Writer:
         self._cache = RoomCache()
         self._batch: list[PendingCommand] = []
         self._sent_at = float("inf")
-        """When the step under way was sent."""
+        """The loop's time at which the step under way was sent."""
         self._is_waiting = False
 
     def state(self) -> dict[str, object]:
@@ -133,10 +133,10 @@ class Writer:
             await self._disconnect()
 
     async def _keep_patience(self) -> None:
-        """Tells callers in time, whatever the transaction under way is waiting for.
+        """Fails overdue callers in time, whatever the transaction under way is waiting for.
 
-        One that hangs loses its connection. It is never cancelled: that would show others a commit
-        that waits for its standby.
+        A transaction that hangs loses its connection. It is never cancelled: a cancel would show
+        others a commit that waits for its standby.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -206,9 +206,9 @@ class Writer:
             self._database.note_written()
 
     async def _try_later(self, commands: list[PendingCommand], error: Exception) -> None:
-        """Postgres cannot serve: what is not overdue stays queued, in order.
+        """Postgres cannot serve: commands that are not overdue stay queued, in order.
 
-        A deadlock or a serialization failure is one, too: the same commands succeed at once.
+        After a deadlock or a serialization failure the same commands succeed at once.
         """
         await self._disconnect()
         self._queue.extendleft(reversed(commands))
@@ -252,7 +252,7 @@ class Writer:
         """One transaction; the commands that are left, and whether all their rooms are held.
 
         Raises:
-            _AnswerLost: it may have been committed.
+            _AnswerLost: the transaction may have been committed.
         """
         await self._connected()
         if not self._has_begun and self._is_covered(commands):
@@ -272,8 +272,8 @@ class Writer:
         """Decides from the cache, writes by compare and set; the commands to be done under lock.
 
         Guarantees: a room is written only where its row is the very version that was remembered, in
-        the history that the connection was proven for, while this node's lease stands; and nothing
-        that wrote nothing is answered, a refusal neither.
+        the history that the connection was proven for, while this node's lease stands. A command
+        that wrote nothing is not answered from memory: refusals, too, are decided under lock.
         """
         batch = self._transaction(commands)
         batch.recall(self._cache)
@@ -289,8 +289,8 @@ class Writer:
     async def _write_locked(self, commands: list[PendingCommand]) -> list[PendingCommand]:
         """Decides under the rooms' locks and writes; the commands of rooms that others hold.
 
-        Guarantees: what is decided was read after the lock was had, and every room that was locked
-        is written and committed together, or none is.
+        Guarantees: decisions rest on what was read after the lock was taken, and the locked rooms
+        are written and committed together, or none is.
         """
         batch = self._transaction(commands)
         if not self._has_begun:
@@ -326,10 +326,10 @@ class Writer:
         )
 
     async def _in_time(self, step: Any, batch: Transaction, *, commits: bool = False) -> None:
-        """Waits for a step; one that takes too long loses its connection (`_keep_patience`).
+        """Waits for a step of a transaction; `_keep_patience` ends the connection of a slow one.
 
         Raises:
-            _AnswerLost: it `commits`, and the answer never came.
+            _AnswerLost: the step `commits`, and Postgres's answer never came.
         """
         self._sent_at = asyncio.get_running_loop().time()
         try:
@@ -342,7 +342,7 @@ class Writer:
             raise
 
     def _tell(self, batch: Transaction) -> None:
-        """It is committed: everybody hears of it, whatever a listener does with it."""
+        """Announces a committed batch and answers its callers; a failing listener stops neither."""
         try:
             if batch.events or batch.replaced:
                 self._on_commit(batch.events, batch.replaced)
@@ -371,7 +371,7 @@ class Writer:
 
     async def _disconnect(self) -> None:
         """Drops the connection at once: what was open on it is rolled back by Postgres."""
-        self._has_begun = False  # what was begun dies with its connection
+        self._has_begun = False  # a transaction dies with its connection
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()

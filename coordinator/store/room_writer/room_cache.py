@@ -1,12 +1,12 @@
 """What the writer remembers of the rooms that nobody else writes to.
 
-A room is known from its second change in a row by this node on: then as it was last written, with
-the version of its row and the people that were loaded for it since. One that somebody else has
-changed meanwhile has to earn that again, so that rooms which several nodes write to at once cost no
+A room is remembered from this node's second change in a row on: as it was last written, with its
+row's version and the people that were loaded for it since. Where another node has changed the room
+meanwhile, two changes in a row are due again, so that rooms which several nodes write to cost no
 vain attempts. The cache is a guess: Postgres compares the version before it writes anything
 (`sql.py`).
 
-A version is the row's `xmin` and the random number of its last write. Either alone would lie: two
+A version is the row's `xmin` and the random number of its last write. Neither alone would do: two
 histories of a database may have the same `xmin`, and a node of a version before this one leaves the
 number as it is.
 """
@@ -63,7 +63,7 @@ class RoomCache:
     def covers(self, commands: Iterable[Command[Any]]) -> bool:
         """True where all of these can be decided from memory, for one run of this node.
 
-        Those that name nobody (the end of a room) may concern everybody: never.
+        Never true for commands that name nobody: the end of a room may concern everybody in it.
         """
         node_epochs = set()
         for command in commands:
@@ -90,13 +90,13 @@ class RoomCache:
         return timedelta(seconds=2 * min(self._round_trip, MOST_ROUND_TRIP_SECONDS) + LAG_SECONDS)
 
     def set_clock(self, reading: ClockReading) -> None:
-        """Takes a reading whose answer was not held up (no COMMIT in it) for what it says."""
+        """Takes a reading at its word: its answer was not held up by a COMMIT."""
         self._round_trip = reading.round_trip
         self._zero = reading.zero
 
     def note_clock(self, reading: ClockReading) -> None:
-        """Takes a reading whose answer may have been held up: that makes the clock seem late, so of
-        two the later one is right.
+        """Takes a reading whose answer may have been held up. Being held up makes Postgres's clock
+        seem late, so of two readings the later one is right.
         """
         self._round_trip = min(self._round_trip, reading.round_trip)
         self._zero = max(self._zero, reading.zero)

@@ -10,8 +10,9 @@ for, and where that is one row of each (a guest joins, somebody connects) they a
 
 A locked write is of rooms that the transaction has locked. An optimistic one is complete in itself:
 it locks and writes those rooms whose row is still the version that the node remembers, skips the
-others (changed or held by somebody else), and writes nothing at all where the node is declared
-dead, its idea of the time is off, or (fenced) the server is not in the epoch that it knows.
+others (changed or held by somebody else). It writes nothing at all where the node has been declared
+dead, where the node's estimate of Postgres's clock is off, or (fenced) where the server is not in
+the epoch that the node knows.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ ROOMS: Columns = {
     "version": "bigint",
 }
 KNOWN: Columns = {"known_xmin": "xid", "known_version": "bigint"}
-"""Beside them in an optimistic write: the row that the decision was made from."""
+"""Beside `ROOMS` in an optimistic write: the version of the row that was decided on."""
 PEOPLE: Columns = {
     "room_id": "varchar",
     "user_id": "varchar",
@@ -115,7 +116,7 @@ class StatementShape(NamedTuple):
 
     Attributes:
         is_lone: one room, and of each part one row.
-        has_node: the node must be alive for it.
+        has_node: the write depends on the node being alive.
     """
 
     is_optimistic: bool
@@ -238,7 +239,7 @@ LOAD_PEOPLE = f"""
     JOIN interview_participants p USING (room_id, user_id)
 """
 
-# One room at a time (sent together): the planner cannot take its fancy to reading whole tables.
+# One room for each execution (all sent together): the planner then uses the room's index.
 EMPTY_ENDED_ROOM = (
     """
     UPDATE interview_participants SET left_at = $2, leave_at = NULL, connection = 'none'

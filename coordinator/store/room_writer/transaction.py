@@ -1,8 +1,9 @@
 """One transaction of the writer: what it decides about, and what became of it.
 
-It is prepared in one of two ways, by `lock_and_load` (locked) or `recall` (optimistic), then
-`decide`s by the pure rules, and is written by the method that belongs to the way: `write_locked`,
-`write_optimistically`.
+    locked       lock_and_load → decide → write_locked
+    optimistic   recall        → decide → write_optimistically → drop_unwritten
+
+`decide` is the pure rules' (`domain/room_rules.py`).
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class PendingCommand:
         self.answer = answer
         self.deadline = deadline
         self.is_uncertain = False
-        """An earlier COMMIT of it was never answered: it may have been carried out."""
+        """An earlier COMMIT of this command was never answered: it may have been carried out."""
         self.needs_lock = False
-        """It could not be written optimistically."""
+        """An optimistic write of it was skipped: it is to be written under lock."""
 
     @property
     def is_given_up(self) -> bool:
@@ -43,10 +44,10 @@ class PendingCommand:
 
     @property
     def is_to_undo(self) -> bool:
-        """A new guest was told that it did not join: where it did, that is made true.
+        """True for a `Join` that was answered 503: if it was committed, the writer takes it back.
 
-        Only a new one's: nobody else knows its id. A return that was refused may have been asked
-        for again meanwhile, and answered.
+        No other command: nobody but this caller knows the new guest's id, whereas a return that was
+        refused may have been asked for again meanwhile, and answered.
         """
         answer = self.answer
         return (
@@ -108,9 +109,9 @@ class Transaction:
         self._alive = self._node_epochs()  # `write_optimistically` asks
 
     async def lock_and_load(self) -> None:
-        """Locks the rooms that nobody else holds, then reads whom the commands name.
+        """Locks the rooms that nobody else holds, then reads the people whom the commands name.
 
-        The reading comes after the lock, so it sees what the lock waited for.
+        The read comes after the lock, so that it sees what other writers committed before.
 
         Raises:
             EpochChanged
@@ -172,9 +173,9 @@ class Transaction:
     # -- writing ------------------------------------------------------------------------------
 
     async def write_optimistically(self) -> None:
-        """Compare and set in one statement, committed with it: lock, compare, write, or skip.
+        """One statement, which commits itself: lock and compare each room, then write or skip it.
 
-        Rooms that it skipped are not among `written`; nothing of them has happened.
+        A room that was skipped is not among `written`, and nothing of it has happened.
         """
         node_epoch = next(iter(self._alive), None)
         epoch = self.epoch if self.is_pooled else None
@@ -224,8 +225,8 @@ class Transaction:
         """Takes back what was decided of rooms that were not written.
 
         Returns:
-            their commands, and those rooms that nothing has changed: nobody has compared their
-            version, so the answer has to be found under lock, but they are still as remembered.
+            their commands, which need the lock now, and the rooms that no command has changed:
+            Postgres has not compared their version, and they are still as remembered.
         """
         if len(self.written) == len(self.rooms):
             return [], []
