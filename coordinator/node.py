@@ -21,6 +21,7 @@ from coordinator.domain.errors import Unavailable
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
 from coordinator.inspect_page import inspect_page
 from coordinator.live.connection import ConnectionContext
+from coordinator.live.drain import drain_connections
 from coordinator.live.reporter import Reporter
 from coordinator.parts import LiveParts, build_live, build_store, node_name
 from coordinator.platforms.wechat import WeChat
@@ -29,10 +30,10 @@ from coordinator.platforms.zego import Zego
 from coordinator.redis import fail_fast_redis
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
-from coordinator.services.codes import Codes
 from coordinator.services.console import ConsoleSignIn
 from coordinator.services.deployment import Deployment
 from coordinator.services.interviews import Interviews
+from coordinator.services.qr_codes import Codes
 from coordinator.services.rooms import RoomService
 from coordinator.services.seat_limit import SeatLimit
 from coordinator.services.sign_in import SignIn
@@ -266,7 +267,7 @@ class Node:
         seconds = self.settings.drain_seconds
         if seconds:
             await asyncio.sleep(SEEN_SECONDS)
-        await self.live.registry.drain(max(0.0, seconds - SEEN_SECONDS))
+        await drain_connections(self.live.registry, max(0.0, seconds - SEEN_SECONDS))
         await self.live.writer.drained(within=0.8)
         await handing_over
 

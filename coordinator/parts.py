@@ -25,12 +25,12 @@ from coordinator.settings import Settings
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
 from coordinator.store.duties import Duties
-from coordinator.store.images import Images
 from coordinator.store.interviews import StoredInterviews
 from coordinator.store.jobs import Jobs
 from coordinator.store.node_reports import NodeReports
 from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
+from coordinator.store.qr_images import Images
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms

@@ -14,7 +14,10 @@ PAGES = sorted(
     for page in ROOT.glob(pattern)
 )
 
+SOURCES = sorted((ROOT / "coordinator").rglob("*.py"))
+
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_FILE = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.py)`")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -46,3 +49,18 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     page.write_text("[there](other.md) and [here](#a-heading)\n\n# A heading\n", encoding="utf-8")
     assert links(page) == ["other.md", "#a-heading"]
     assert headings(page) == {"a-heading"}
+
+
+def test_every_file_that_a_page_or_a_docstring_names_is_there() -> None:
+    """As `live/hub.py`, from the root, from `coordinator/` or from a folder in it."""
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("[cptl]*/**/*.py")}
+    files |= {path.name for path in ROOT.glob("*.py")}
+
+    missing = [
+        f"{page.relative_to(ROOT)} names {name}"
+        for page in (*PAGES, *SOURCES)
+        for name in _FILE.findall(page.read_text(encoding="utf-8"))
+        if not any(file == name or file.endswith(f"/{name}") for file in files)
+    ]
+
+    assert missing == []

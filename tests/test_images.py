@@ -7,7 +7,7 @@ import secrets
 import pytest_asyncio
 
 from coordinator.store.database import Database
-from coordinator.store.images import Images
+from coordinator.store.qr_images import Images
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ import pytest_asyncio
 from litestar import Litestar
 
 from coordinator.services.access import Access
-from coordinator.services.codes import rooms_named
+from coordinator.services.qr_codes import rooms_named
 from coordinator.standins import mini_program
 from coordinator.standins.wechat import JPEG, WechatStandin
 from coordinator.store.database import Database

@@ -24,8 +24,8 @@ from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.shifts import Shifts
 from coordinator.store.database import Database
 from coordinator.store.duties import Duties
-from coordinator.store.images import Images
 from coordinator.store.nodes import Nodes
+from coordinator.store.qr_images import Images
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.room_writer.commands import Connect, Disconnect, End, Join
 from coordinator.store.room_writer.queue import Writer

@@ -22,18 +22,17 @@ from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.domain.events import ROOM, timestamp
 from coordinator.domain.people import Proof
 from coordinator.domain.roster import Counts
+from coordinator.live import slow_consumer
 from coordinator.live.feed import Feed
 from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_frame, now
 from coordinator.live.hub import Hub
 from coordinator.live.snapshot import RESUMED, Snapshot, greeting
 from coordinator.live.websocket import LiveSocket, Refused
-from coordinator.metrics import SLOW_CONSUMERS
 
 log = structlog.get_logger()
 
 PING_SECONDS = 25.0
 MAX_TEXT_BYTES = 4096
-_LARGE_WELCOME = 16 * 1024
 
 Verify = Callable[[str], Awaitable[Proof]]
 
@@ -144,9 +143,7 @@ class Connection:
         )
         pieces = greeting(welcome, snapshot)
         size = sum(map(len, pieces))
-        if size > _LARGE_WELCOME:
-            # A large snapshot that is still unsent does not make its client a slow one.
-            self.socket.limit_unsent(self.context.buffer_bytes + size)
+        slow_consumer.allow_welcome(self.socket, self.context.buffer_bytes, size)
         self.socket.write_pieces(pieces)
 
     def close(self, code: CloseCode, *, after_ms: int | None = None) -> None:
@@ -203,7 +200,7 @@ class Connection:
         if self.socket.is_closing:
             self.context.hub.resume.detach(feed, self)
             return
-        self.socket.limit_unsent(max(self.context.buffer_bytes, self.socket.unsent_bytes * 2))
+        slow_consumer.allow_what_is_unsent(self.socket, self.context.buffer_bytes)
         first = PING_SECONDS * random.random()
         self._ping_timer = self.socket.loop.call_later(first, self._ping)
         self._run_token()
@@ -230,8 +227,7 @@ class Connection:
         if self.socket.is_closing or self.feed is None:
             return
         self._say_seq(Ping)
-        if not self.socket.unsent_bytes:
-            self.socket.limit_unsent(self.context.buffer_bytes)
+        slow_consumer.allow_buffer_alone(self.socket, self.context.buffer_bytes)
         self._ping_timer = self.socket.loop.call_later(PING_SECONDS, self._ping)
 
     def _say_seq(self, kind: type[Ping | Pong]) -> None:
@@ -253,8 +249,7 @@ class Connection:
 
     def on_slow(self) -> None:
         """More than `LIVE_BUFFER` is unsent: hangs up; the client may resume by `since`."""
-        SLOW_CONSUMERS.inc()
-        log.info("too_slow", sessionId=self.session_id, unsent=self.socket.unsent_bytes)
+        slow_consumer.note_slow_consumer(self.session_id, self.socket)
         self.close(CloseCode.TOO_SLOW)
 
     # -- what the client says -----------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from coordinator.live.loop import Loop
-from coordinator.store.images import Images
+from coordinator.store.qr_images import Images
 from coordinator.store.retention import Retention
 from coordinator.store.sealing import Sealing
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Iterator, Sequence
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.people import Staff
 from coordinator.live.connection import Connection
-from coordinator.live.participant import ParticipantConnection
-
-GONE_SECONDS = 2.5
-"""How long a drained connection may take to close, or to be aborted."""
+from coordinator.live.participant_connection import ParticipantConnection
 
 
 class ConnectionRegistry:
@@ -36,6 +32,10 @@ class ConnectionRegistry:
     def count(self) -> int:
         """How many connections there are."""
         return len(self._connections)
+
+    def all(self) -> list[Connection]:
+        """All of them, in the order of their opening."""
+        return list(self._connections.values())
 
     def staff(self) -> Iterator[tuple[str, Staff, str]]:
         """The sessions of staff: who holds each, and the `jti` of its token ('' = it has none)."""
@@ -72,21 +72,5 @@ class ConnectionRegistry:
 
     def close_all(self, code: CloseCode) -> None:
         """Closes everything; clients return spread over two seconds."""
-        for connection in list(self._connections.values()):
+        for connection in self.all():
             connection.say_bye(code, after_ms=random.randrange(2000))
-
-    async def drain(self, seconds: float) -> None:
-        """Sends every client elsewhere (4200), spread over `seconds`."""
-        connections = list(self._connections.values())
-        random.shuffle(connections)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        for position, connection in enumerate(connections):
-            due = start + seconds * position / len(connections)
-            if due > loop.time() + 0.02:
-                await asyncio.sleep(due - loop.time())
-            # The drain spreads the clients already: each may return almost at once.
-            connection.say_bye(CloseCode.DRAINING, after_ms=random.randrange(500))
-        told_at = loop.time()
-        while self._connections and loop.time() < told_at + GONE_SECONDS:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # until each peer has answered or been aborted

@@ -12,7 +12,7 @@ from coordinator.domain.ids import is_room_id, new_session_id
 from coordinator.domain.people import Guest, Proof, Staff
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.observer import Observer
-from coordinator.live.participant import ParticipantConnection
+from coordinator.live.participant_connection import ParticipantConnection
 from coordinator.live.websocket import LiveSocket
 from coordinator.services.access import Access
 from coordinator.store.room_writer.queue import Writer

@@ -24,7 +24,7 @@ from coordinator.domain.errors import (
 from coordinator.domain.people import Staff
 from coordinator.platforms.wechat import CodeOrder
 from coordinator.platforms.wechat_exchange import image_type
-from coordinator.services.codes import Codes
+from coordinator.services.qr_codes import Codes
 from coordinator.services.sign_in import SignIn
 from coordinator.web import guards
 from coordinator.web.bodies import Body, optional, read, required, shown_optional, shown_required

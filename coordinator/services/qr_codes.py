@@ -14,7 +14,7 @@ from coordinator.domain.people import Staff
 from coordinator.platforms.wechat import CodeOrder, WeChat
 from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.rooms import RoomService
-from coordinator.store.images import Images, StoredImage
+from coordinator.store.qr_images import Images, StoredImage
 
 _ROOM_IN_SCENE = re.compile(r"(?<![A-Za-z0-9_-])roomId=([^&;,#?/]*)")
 _NAME = re.compile(r"[A-Za-z0-9_-]{22}\.(png|jpg)")
