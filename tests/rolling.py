@@ -92,7 +92,7 @@ def _wait_open(port: int) -> None:
     raise AssertionError("the proxy does not listen")
 
 
-class Nodes:
+class RollingNodes:
     """Three nodes on ports that stay theirs, one Postgres and one Redis."""
 
     def __init__(self, folder: Path) -> None:
@@ -139,7 +139,7 @@ class Nodes:
 
 
 @dataclass
-class Watcher:
+class RollingWatcher:
     """A guest who stays connected through the proxy, and comes back whenever it is sent away."""
 
     base: str
@@ -212,7 +212,7 @@ async def rolling_restart(proxy: str, *, guests: int, rounds: int = 1) -> Verdic
     """Restarts each node once a round, while guests watch and others join and leave nothing."""
     folder = Path(tempfile.mkdtemp(prefix="coordinator-rolling-"))
     try:
-        with Nodes(folder) as nodes:
+        with RollingNodes(folder) as nodes:
             port = free_port()
             with running_proxy(proxy, port, nodes.ports):
                 return await _restarts(nodes, f"http://127.0.0.1:{port}", guests, rounds)
@@ -220,7 +220,7 @@ async def rolling_restart(proxy: str, *, guests: int, rounds: int = 1) -> Verdic
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _restarts(nodes: Nodes, base: str, guests: int, rounds: int) -> Verdict:
+async def _restarts(nodes: RollingNodes, base: str, guests: int, rounds: int) -> Verdict:
     token = hired(nodes.environment, "o-rolling", "admin")
     refused: Counter[str] = Counter()
     async with httpx.AsyncClient(base_url=base, timeout=patient(10), trust_env=False) as client:
@@ -230,7 +230,7 @@ async def _restarts(nodes: Nodes, base: str, guests: int, rounds: int) -> Verdic
         for number in range(guests):
             joined = await _join(client, f"guest {number}", refused)
             assert joined is not None, refused
-            watchers.append(Watcher(base, "rolling", joined["guestToken"]))
+            watchers.append(RollingWatcher(base, "rolling", joined["guestToken"]))
         tasks = [asyncio.create_task(watcher.watches()) for watcher in watchers]
         joins = asyncio.create_task(_keeps_joining(client, refused))
         await asyncio.sleep(2)

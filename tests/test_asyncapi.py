@@ -56,7 +56,7 @@ def test_every_frame_of_the_server_stands_in_it() -> None:
         kind.__name__
         for kind in vars(frames).values()
         if isinstance(kind, type)
-        and issubclass(kind, frames.Frame)
+        and issubclass(kind, frames.JsonFrame)
         and kind.__struct_config__.tag not in (None, kind.__name__)
     }
     welcomes = {"RoomWelcome", "InterviewWelcome"}

@@ -13,7 +13,7 @@ FLOOD_SECONDS = 10.0
 """Who goes over the rate for so long is hung up on."""
 
 
-class Verdict(Enum):
+class FrameVerdict(Enum):
     """What becomes of a frame."""
 
     READ = auto()
@@ -31,7 +31,7 @@ class FrameAllowance:
         self._refilled_at = now
         self._flooding_since: float | None = None
 
-    def take(self, now: float) -> Verdict:
+    def take(self, now: float) -> FrameVerdict:
         """Counts a frame."""
         self._tokens = min(BURST, self._tokens + (now - self._refilled_at) * RATE)
         self._refilled_at = now
@@ -39,8 +39,8 @@ class FrameAllowance:
             self._tokens -= 1
             if self._tokens > BURST / 2:
                 self._flooding_since = None
-            return Verdict.READ
+            return FrameVerdict.READ
         if self._flooding_since is None:
             self._flooding_since = now
         is_flood = now - self._flooding_since >= FLOOD_SECONDS
-        return Verdict.FLOOD if is_flood else Verdict.REFUSED
+        return FrameVerdict.FLOOD if is_flood else FrameVerdict.REFUSED

@@ -24,7 +24,7 @@ _TEXT = 0x81  # FIN and opcode 1
 _encode = msgspec.json.Encoder().encode
 
 
-class Frame(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", rename="camel"):
+class JsonFrame(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", rename="camel"):
     """A JSON object with a `type`; members that are unset are left out."""
 
     def to_bytes(self) -> bytes:
@@ -35,7 +35,7 @@ class Frame(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", 
 # -- what the server says ------------------------------------------------------------------------
 
 
-class Welcome(Frame, kw_only=True, tag="welcome"):
+class Welcome(JsonFrame, kw_only=True, tag="welcome"):
     """The greeting: the state as of `seq`, or (`resumed`) that the events after it follow.
 
     Attributes:
@@ -61,7 +61,7 @@ class Welcome(Frame, kw_only=True, tag="welcome"):
     now: str
 
 
-class Ping(Frame, kw_only=True, tag="ping"):
+class Ping(JsonFrame, kw_only=True, tag="ping"):
     """A sign of life; `seq` is the log's last one as this node knows it."""
 
     seq: int
@@ -69,7 +69,7 @@ class Ping(Frame, kw_only=True, tag="ping"):
     now: str
 
 
-class Pong(Frame, kw_only=True, tag="pong"):
+class Pong(JsonFrame, kw_only=True, tag="pong"):
     """The answer to a client's `ping`."""
 
     seq: int
@@ -77,20 +77,20 @@ class Pong(Frame, kw_only=True, tag="pong"):
     now: str
 
 
-class Refreshed(Frame, kw_only=True, tag="refreshed"):
+class Refreshed(JsonFrame, kw_only=True, tag="refreshed"):
     """The answer to a `refresh`."""
 
     token_expires_at: str
 
 
-class Error(Frame, kw_only=True, tag="error"):
+class Error(JsonFrame, kw_only=True, tag="error"):
     """A bad frame of the client's; the connection stays. `message` is for its user."""
 
     code: str
     message: str
 
 
-class Bye(Frame, kw_only=True, tag="bye"):
+class Bye(JsonFrame, kw_only=True, tag="bye"):
     """Said before every close by the server."""
 
     code: int
@@ -130,7 +130,7 @@ class LiveParticipant(msgspec.Struct, kw_only=True, rename="camel"):
     connection: Literal["none", "online", "away"]
 
 
-class RoomEvent(Frame, kw_only=True):
+class RoomEvent(JsonFrame, kw_only=True):
     """One change of a room, as its log has it; the counts after it where the roster is `none`."""
 
     room_id: str
@@ -190,7 +190,7 @@ class RoomEndedEvent(RoomEvent, kw_only=True, tag="room_ended"):
 # -- events of an interview ----------------------------------------------------------------------
 
 
-class InterviewEvent(Frame, kw_only=True):
+class InterviewEvent(JsonFrame, kw_only=True):
     """Where an interview stands after a change."""
 
     interview_id: str
@@ -215,18 +215,18 @@ class InterviewUpdated(InterviewEvent, kw_only=True, tag="interview_updated"):
 # -- what the client says ------------------------------------------------------------------------
 
 
-class Auth(Frame, kw_only=True, tag="auth"):
+class Auth(JsonFrame, kw_only=True, tag="auth"):
     """The first frame of a client that can present its token by no header or subprotocol."""
 
     token: str | UnsetType = UNSET
     key: str | UnsetType = UNSET
 
 
-class ClientPing(Frame, kw_only=True, tag="ping"):
+class ClientPing(JsonFrame, kw_only=True, tag="ping"):
     """Asks for a `pong`."""
 
 
-class Sync(Frame, kw_only=True, tag="sync"):
+class Sync(JsonFrame, kw_only=True, tag="sync"):
     """Asks for the events after `since` again; without it, for a snapshot.
 
     `epoch` is the history that `since` belongs to.
@@ -236,17 +236,17 @@ class Sync(Frame, kw_only=True, tag="sync"):
     epoch: str | UnsetType = UNSET
 
 
-class Refresh(Frame, kw_only=True, tag="refresh"):
+class Refresh(JsonFrame, kw_only=True, tag="refresh"):
     """Brings a new token of the same identity."""
 
     token: str
 
 
-class ClientLeave(Frame, kw_only=True, tag="leave"):
+class ClientLeave(JsonFrame, kw_only=True, tag="leave"):
     """The participant leaves the room; an observer only closes."""
 
 
-class Away(Frame, kw_only=True, tag="away"):
+class Away(JsonFrame, kw_only=True, tag="away"):
     """The client goes to the background: this connection no longer makes anybody `online`."""
 
 

@@ -21,7 +21,7 @@ from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as FrameProtocol
 from websockets.utils import accept_key
 
-from coordinator.live.allowance import RATE, FrameAllowance, Verdict
+from coordinator.live.allowance import RATE, FrameAllowance, FrameVerdict
 from coordinator.live.upgrade import RequestHeaders, offered_subprotocols
 
 MAX_MESSAGE_BYTES = 16 * 1024
@@ -61,7 +61,7 @@ class Refused(Enum):
     """It has been beyond the rate for so long that the connection has to end."""
 
 
-class Receiver(Protocol):
+class SocketReceiver(Protocol):
     """Who hears what a socket brings. Nothing here may await or raise."""
 
     def on_text(self, text: bytes) -> None:
@@ -123,7 +123,7 @@ class LiveSocket(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.transport = transport
         self._server_state = server_state
-        self.receiver: Receiver | None = None
+        self.receiver: SocketReceiver | None = None
         self.headers = _NO_HEADERS
         self.path, self.query = path, query
         self.seat = seat
@@ -275,7 +275,7 @@ class LiveSocket(asyncio.Protocol):
             return
         verdict = self._allowance.take(self.loop.time())
         if opcode is Opcode.PING or opcode is Opcode.PONG:
-            if verdict is not Verdict.READ:
+            if verdict is not FrameVerdict.READ:
                 self._refuse_excess(verdict, Refused.CONTROL_TOO_FAST)
             return
         if opcode is not Opcode.CONT:
@@ -283,9 +283,9 @@ class LiveSocket(asyncio.Protocol):
             self._fragments.clear()
         self._on_fragment(frame, verdict)
 
-    def _on_fragment(self, frame: Frame, verdict: Verdict) -> None:
+    def _on_fragment(self, frame: Frame, verdict: FrameVerdict) -> None:
         """A message is heard whole or not at all, and refused once."""
-        if verdict is not Verdict.READ:
+        if verdict is not FrameVerdict.READ:
             is_first = not self._is_refused
             self._drop_message()
             why = Refused.CONTROL_TOO_FAST if self._is_binary else Refused.TOO_FAST
@@ -306,9 +306,9 @@ class LiveSocket(asyncio.Protocol):
         self._is_refused = True
         self._fragments.clear()
 
-    def _refuse_excess(self, verdict: Verdict, why: Refused, *, is_told: bool = True) -> None:
+    def _refuse_excess(self, verdict: FrameVerdict, why: Refused, *, is_told: bool = True) -> None:
         self._excess += 1
-        if verdict is Verdict.FLOOD:
+        if verdict is FrameVerdict.FLOOD:
             self._refuse(Refused.FLOOD)
         elif is_told and self._excess <= ERRORS_PER_READ:
             self._refuse(why)

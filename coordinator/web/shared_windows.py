@@ -75,7 +75,7 @@ _LATE_MS = 2000
 
 
 @dataclass(slots=True)
-class Window:
+class SharedWindow:
     """What this node knows of one caller; times are of its own clock, oldest first."""
 
     key: str
@@ -128,8 +128,8 @@ class SharedWindows:
         self._node = secrets.token_hex(6) + ":"
         self._numbers = itertools.count()
         self._started_at = clock()
-        self._windows: dict[tuple[str, str], Window] = {}
-        self._dirty: dict[str, Window] = {}
+        self._windows: dict[tuple[str, str], SharedWindow] = {}
+        self._dirty: dict[str, SharedWindow] = {}
         self._settling: asyncio.Task[None] | None = None
         self._connections = asyncio.Semaphore(AT_ONCE)
         self._away_at = float("-inf")
@@ -182,10 +182,10 @@ class SharedWindows:
         self._add(window, now)
         return None
 
-    def _window(self, name: str, who: str, limit: int, seconds: float) -> Window:
+    def _window(self, name: str, who: str, limit: int, seconds: float) -> SharedWindow:
         window = self._windows.pop((name, who), None)
         if window is None:
-            window = Window(f"{self._prefix}:{name}:{who}", limit, seconds)
+            window = SharedWindow(f"{self._prefix}:{name}:{who}", limit, seconds)
             if len(self._windows) >= CALLERS:
                 del self._windows[next(iter(self._windows))]
         self._windows[name, who] = window  # at the end: seen last
@@ -197,7 +197,7 @@ class SharedWindows:
         others = self._nodes() - 1
         return math.floor(SHARE * limit / others) if others > 0 else limit
 
-    def _add(self, window: Window, now: float) -> None:
+    def _add(self, window: SharedWindow, now: float) -> None:
         window.own.append(now)
         window.untold[next(self._numbers)] = now
         self._dirty[window.key] = window
@@ -214,7 +214,7 @@ class SharedWindows:
         finally:
             self._settling = None
 
-    async def _settle_quietly(self, window: Window) -> None:
+    async def _settle_quietly(self, window: SharedWindow) -> None:
         window.forget_old(self._clock())
         if not window.untold:
             return
@@ -223,7 +223,7 @@ class SharedWindows:
         except AWAY:
             self._dirty[window.key] = window  # again, until they are too old to matter
 
-    async def _settle(self, window: Window, *, wants: bool) -> bool:
+    async def _settle(self, window: SharedWindow, *, wants: bool) -> bool:
         """Tells and hears; True where one more was wanted and admitted."""
         now = self._clock()
         told = dict(window.untold)

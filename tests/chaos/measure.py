@@ -23,7 +23,7 @@ from tests.harness.screen import Screen
 GRACE = 5.0
 
 
-class Bench:
+class ChaosBench:
     """Two nodes, a room, its host on node 0, and who comes to be hurt."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -100,7 +100,7 @@ class _OnlyNode(Cluster):
 async def measure(screen: Screen, *, times: int) -> dict[str, tuple[float, float]]:
     """Figure -> (median, worst) in seconds."""
     async with Cluster(nodes=2, grace=GRACE) as cluster:
-        bench = Bench(cluster)
+        bench = ChaosBench(cluster)
         try:
             for number in range(times):
                 async with screen.step(f"round {number + 1} of {times}"):
@@ -113,7 +113,7 @@ async def measure(screen: Screen, *, times: int) -> dict[str, tuple[float, float
     return {what: (median(took), max(took)) for what, took in bench.took.items()}
 
 
-async def _drop(bench: Bench) -> None:
+async def _drop(bench: ChaosBench) -> None:
     await bench.new_room()
     for orderly in (True, False):
         guest = await bench.guest(1)
@@ -124,7 +124,7 @@ async def _drop(bench: Bench) -> None:
         await guest.close()
 
 
-async def _node_dies(bench: Bench) -> None:
+async def _node_dies(bench: ChaosBench) -> None:
     host = await bench.new_room()
     guest = await bench.guest(1)
     await asyncio.sleep(bench.rng.uniform(0, 2.5))  # anywhere between two renewals
@@ -143,14 +143,14 @@ async def _node_dies(bench: Bench) -> None:
     await bench.cluster.ready(victim)
 
 
-async def _joins_are_seen(bench: Bench, within: float) -> float:
+async def _joins_are_seen(bench: ChaosBench, within: float) -> float:
     """From the call on node 1 to the host on node 0."""
     start = time.time()
     joined = await bench.join(1)
     return await bench.sees("participant_joined", joined["guestId"], within=within) - start
 
 
-async def _redis_dies(bench: Bench) -> None:
+async def _redis_dies(bench: ChaosBench) -> None:
     await bench.new_room()
     start = time.time()
     await asyncio.to_thread(bench.cluster.redis.kill)
@@ -163,7 +163,7 @@ async def _redis_dies(bench: Bench) -> None:
     await _until_normal(bench, "Redis is back -> both nodes use it again")
 
 
-async def _redis_hangs(bench: Bench) -> None:
+async def _redis_hangs(bench: ChaosBench) -> None:
     await bench.new_room()
     start = time.time()
     bench.cluster.signal_redis(signal.SIGSTOP)
@@ -175,14 +175,14 @@ async def _redis_hangs(bench: Bench) -> None:
     await _until_normal(bench, "Redis goes on -> both nodes use it again")
 
 
-async def _until_normal(bench: Bench, what: str) -> None:
+async def _until_normal(bench: ChaosBench, what: str) -> None:
     start = time.time()
     await _until(bench, lambda status: status == "ready", within=10)
     bench.note(what, time.time() - start)
     bench.note("with Redis: join -> seen on another node", await _joins_are_seen(bench, 5))
 
 
-async def _until(bench: Bench, holds: Callable[[str], bool], *, within: float) -> None:
+async def _until(bench: ChaosBench, holds: Callable[[str], bool], *, within: float) -> None:
     async with httpx.AsyncClient(trust_env=False, timeout=3) as http, asyncio.timeout(within):
         for node in bench.cluster.nodes:
             while True:

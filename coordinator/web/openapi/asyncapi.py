@@ -16,18 +16,18 @@ from litestar.di import NamedDependency
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.live import frames
-from coordinator.live.frames import Frame
+from coordinator.live.frames import JsonFrame
 from coordinator.web.openapi.schema import Schema, schema_of
 
-ROOM_EVENTS: tuple[type[Frame], ...] = (
+ROOM_EVENTS: tuple[type[JsonFrame], ...] = (
     frames.RoomCreated, frames.ParticipantJoined, frames.ParticipantOnline,
     frames.ParticipantAway, frames.ParticipantBack, frames.ParticipantLeft, frames.RoomEndedEvent,
 )  # fmt: skip
-INTERVIEW_EVENTS: tuple[type[Frame], ...] = (frames.InterviewCreated, frames.InterviewUpdated)
-CONTROL: tuple[type[Frame], ...] = (
+INTERVIEW_EVENTS: tuple[type[JsonFrame], ...] = (frames.InterviewCreated, frames.InterviewUpdated)
+CONTROL: tuple[type[JsonFrame], ...] = (
     frames.Ping, frames.Pong, frames.Refreshed, frames.Error, frames.Bye,
 )  # fmt: skip
-SAID: tuple[type[Frame], ...] = (
+SAID: tuple[type[JsonFrame], ...] = (
     frames.Auth, frames.ClientPing, frames.Sync, frames.Refresh, frames.ClientLeave, frames.Away,
 )  # fmt: skip
 """What clients say; `leave` and `away` mean something in rooms alone."""
@@ -135,18 +135,18 @@ def _messages() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _message(struct: type[Frame], schema: Schema) -> dict[str, Any]:
+def _message(struct: type[JsonFrame], schema: Schema) -> dict[str, Any]:
     title, _, rest = (struct.__doc__ or "").partition("\n")
     about = rest.partition("Attributes:")[0].strip()
     described = {"description": about} if about else {}
     return {"name": _tag(struct), "summary": title.strip(), **described, "payload": schema}
 
 
-def _tag(struct: type[Frame]) -> str:
+def _tag(struct: type[JsonFrame]) -> str:
     return str(struct.__struct_config__.tag)
 
 
-def payload(struct: type[Frame]) -> Schema:
+def payload(struct: type[JsonFrame]) -> Schema:
     """The JSON Schema of a frame. Members that are not named may come: newer nodes say more."""
     schema = schema_of(struct)
     members = {

@@ -43,7 +43,7 @@ API_KEY_OR_STAFF = (API_KEY_SCHEME, STAFF_SCHEME)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AnswerWording:
     """How an API words its answers: the members around `data`, the member that says what failed."""
 
     success: Mapping[str, Schema]
@@ -51,8 +51,9 @@ class Shape:
 
 
 _TRUE: Schema = {"type": "boolean", "enum": [True], "description": "成功为 true"}
-REST = Shape({"success": _TRUE, "message": {"type": "string", "description": "提示"}}, "message")
-OPEN = Shape({"success": _TRUE}, "error")
+_MESSAGE: Schema = {"type": "string", "description": "提示"}
+REST = AnswerWording({"success": _TRUE, "message": _MESSAGE}, "message")
+OPEN = AnswerWording({"success": _TRUE}, "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Documentation:
     response_example: Any = None
     message: str = "操作成功"
     security: Sequence[str] = ()
-    shape: Shape = REST
+    shape: AnswerWording = REST
 
     def answer_schema(self) -> Schema:
         """The body of a 200."""
