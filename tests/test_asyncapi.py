@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.live import frames
-from coordinator.web.openapi.asyncapi import asyncapi_document, heard, told
+from coordinator.web.openapi.asyncapi import asyncapi_document, heard, message_name, told
 from tests.harness.node import Deployment
 from tests.harness.node_runtime import install_packages, needs_node, run_program
 from tests.harness.people import Api, Guest, Host
@@ -53,7 +53,7 @@ def test_the_public_parser_finds_nothing_wrong_with_it() -> None:
 
 def test_every_frame_of_the_server_stands_in_it() -> None:
     structs = {
-        kind.__name__
+        message_name(kind)
         for kind in vars(frames).values()
         if isinstance(kind, type)
         and issubclass(kind, frames.JsonFrame)

@@ -242,7 +242,7 @@ class Refresh(JsonFrame, kw_only=True, tag="refresh"):
     token: str
 
 
-class ClientLeave(JsonFrame, kw_only=True, tag="leave"):
+class LeaveFrame(JsonFrame, kw_only=True, tag="leave"):
     """The participant leaves the room; an observer only closes."""
 
 

@@ -28,7 +28,7 @@ CONTROL: tuple[type[JsonFrame], ...] = (
     frames.Ping, frames.Pong, frames.Refreshed, frames.Error, frames.Bye,
 )  # fmt: skip
 SAID: tuple[type[JsonFrame], ...] = (
-    frames.Auth, frames.ClientPing, frames.Sync, frames.Refresh, frames.ClientLeave, frames.Away,
+    frames.Auth, frames.ClientPing, frames.Sync, frames.Refresh, frames.LeaveFrame, frames.Away,
 )  # fmt: skip
 """What clients say; `leave` and `away` mean something in rooms alone."""
 
@@ -114,13 +114,13 @@ def told(kind: str) -> list[str]:
     """The messages that the server sends on a channel, by name."""
     events = ROOM_EVENTS if kind == "room" else INTERVIEW_EVENTS
     welcome = f"{kind.capitalize()}Welcome"
-    return [welcome, *(struct.__name__ for struct in (*events, *CONTROL))]
+    return [welcome, *(message_name(struct) for struct in (*events, *CONTROL))]
 
 
 def heard(kind: str) -> list[str]:
     """The messages that clients send on a channel, by name."""
-    of_rooms = () if kind == "room" else (frames.ClientLeave, frames.Away)
-    return [struct.__name__ for struct in SAID if struct not in of_rooms]
+    of_rooms = () if kind == "room" else (frames.LeaveFrame, frames.Away)
+    return [message_name(struct) for struct in SAID if struct not in of_rooms]
 
 
 def _messages() -> list[tuple[str, dict[str, Any]]]:
@@ -131,7 +131,7 @@ def _messages() -> list[tuple[str, dict[str, Any]]]:
     structs = (*ROOM_EVENTS, *INTERVIEW_EVENTS, *CONTROL, *SAID)
     return [
         *welcomes,
-        *((struct.__name__, _message(struct, payload(struct))) for struct in structs),
+        *((message_name(struct), _message(struct, payload(struct))) for struct in structs),
     ]
 
 
@@ -140,6 +140,11 @@ def _message(struct: type[JsonFrame], schema: Schema) -> dict[str, Any]:
     about = rest.partition("Attributes:")[0].strip()
     described = {"description": about} if about else {}
     return {"name": _tag(struct), "summary": title.strip(), **described, "payload": schema}
+
+
+def message_name(struct: type[JsonFrame]) -> str:
+    """How the document names a message: `RoomEnded` is the one of `RoomEndedEvent`."""
+    return struct.__name__.removesuffix("Event").removesuffix("Frame")
 
 
 def _tag(struct: type[JsonFrame]) -> str:
