@@ -33,7 +33,7 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
 from tests.harness.node import JWT_SECRET
-from tests.test_bus import Site
+from tests.test_bus import BusNode
 
 OPEN_ROOMS, FOREIGN_ROOMS, EVENTS, BATCH = 1_000, 20_000, 4_000, 32
 PEOPLE = {"participant": {"userId": "guest_1", "userName": "李明", "role": "guest"}}
@@ -45,10 +45,10 @@ def cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def node(postgres: str, redis: str, channels: int) -> tuple[Database, Site]:
+async def node(postgres: str, redis: str, channels: int) -> tuple[Database, BusNode]:
     database = Database(postgres)
     await database.open()
-    site = Site(database, redis, prefix=f"k{channels}", secrets=[JWT_SECRET], channels=channels)
+    site = BusNode(database, redis, prefix=f"k{channels}", secrets=[JWT_SECRET], channels=channels)
     await site.start()
     await site.until(lambda: any(link.is_connected for link in site.bus.links.all()))
     return database, site
@@ -62,7 +62,7 @@ def foreign_events(first: int) -> list[Event]:
     ]
 
 
-async def tell(site: Site, size: int, first: int) -> float:
+async def tell(site: BusNode, size: int, first: int) -> float:
     """Commits `EVENTS` events, `size` at once; CPU seconds."""
     events, began = foreign_events(first), cpu()
     for start in range(0, EVENTS, size):

@@ -32,11 +32,11 @@ from coordinator.domain.room import Lifespan
 from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from coordinator.store.duties import Duties
-from coordinator.store.images import Images
 from coordinator.store.migrations import migrate
 from coordinator.store.node_reports import NodeReports
 from coordinator.store.nodes import Nodes
 from coordinator.store.people import People
+from coordinator.store.qr_images import Images
 from coordinator.store.retention import Keep, Retention
 from coordinator.store.rooms import Rooms
 from coordinator.store.sealing import Sealing
