@@ -179,9 +179,9 @@ class Feed:
         return True
 
     def renew(self, seq: int, state: FeedState) -> bool:
-        """Takes the state of `seq`, read anew because an event was not understood.
+        """Takes the state of `seq`, which was read anew because this feed `is_stale`.
 
-        False where that state is older than the event, or newer than this feed.
+        False where that state is too old to end that, or newer than this feed.
         """
         assert self.seq is not None
         if seq > self.seq:
