@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from coordinator.live.allowance import FrameAllowance, Verdict
+from coordinator.live.allowance import FrameAllowance, FrameVerdict
 from coordinator.live.websocket import MAX_MESSAGE_BYTES, LiveSocket, Refused
 from coordinator.web.http_protocol import http_protocol
 from coordinator.web.tcp_connections import TcpConnections
@@ -221,7 +221,7 @@ class Counting(FrameAllowance):
         super().__init__(now)
         self._asked = asked
 
-    def take(self, now: float) -> Verdict:
+    def take(self, now: float) -> FrameVerdict:
         self._asked.append(now)
         return super().take(now)
 
