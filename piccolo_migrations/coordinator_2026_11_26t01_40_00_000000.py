@@ -6,14 +6,14 @@ from coordinator.store.engine import ENGINE
 
 ID = "2026-11-26T01:40:00:000000"
 VERSION = "1.38.0"
-DESCRIPTION = "65,536 channels of the bus, who uses how many, connections of a node in order"
+DESCRIPTION = "262,144 channels of the bus, who uses how many, connections of a node in order"
 
 # Each can be repeated: an index that is built beside nodes that serve needs no transaction.
 # A node of the version before that started with one channel goes on with it: its lease says 1.
 STATEMENTS = (
     "ALTER TABLE nodes ADD COLUMN IF NOT EXISTS channels INTEGER NOT NULL DEFAULT 1",
-    "ALTER TABLE deployment ALTER COLUMN channels SET DEFAULT 65536",
-    "UPDATE deployment SET channels = 65536 WHERE channels = 1",
+    "ALTER TABLE deployment ALTER COLUMN channels SET DEFAULT 262144",
+    "UPDATE deployment SET channels = 262144 WHERE channels = 1",
     "CREATE INDEX CONCURRENTLY IF NOT EXISTS connections_of_node_by_id ON connections (boot, id)",
     "DROP INDEX CONCURRENTLY IF EXISTS connections_of_node",
 )

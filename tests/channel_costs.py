@@ -36,6 +36,7 @@ from tests.harness.node import JWT_SECRET
 from tests.test_bus import BusNode
 
 OPEN_ROOMS, FOREIGN_ROOMS, EVENTS, BATCH = 1_000, 20_000, 4_000, 32
+NUMBERS = [1, 64, 1_024, 16_384, 65_536, 262_144]
 PEOPLE = {"participant": {"userId": "guest_1", "userName": "李明", "role": "guest"}}
 
 
@@ -166,7 +167,7 @@ def show(console: Console, found: dict[int, dict[str, list[float]]]) -> None:
 
 def main() -> None:
     one = argparse.ArgumentParser(prog="python -m tests.channel_costs", description=__doc__)
-    one.add_argument("--channels", type=int, nargs="+", default=[1, 64, 1_024, 16_384, 65_536])
+    one.add_argument("--channels", type=int, nargs="+", default=NUMBERS)
     one.add_argument("--rounds", type=int, default=5)
     arguments = one.parse_args()
     asyncio.run(run(Console(width=140), arguments.channels, arguments.rounds))

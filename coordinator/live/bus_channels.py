@@ -1,6 +1,6 @@
 """Which channels of the bus a feed is told on, and which of them a node hears.
 
-    feed room_1  ->  CRC-32  % 65,536  ->  …:feeds:{4711}
+    feed room_1  ->  CRC-32  % 262,144  ->  …:feeds:{4711}
 
 All nodes of a deployment spread feeds over the same number of channels (`deployment.channels`, read
 when a node starts). While it goes from one number to another, or to this version from the one

@@ -32,7 +32,7 @@ EVENT_EVERY_SECONDS = 600.0
 """Of one person: it joins, leaves, is away, is back."""
 MOST_PER_NODE, MOST = 20_000, 1_000_000
 SAMPLED = 2_000
-CHANNELS = 65_536
+CHANNELS = 262_144
 SIZES = (1, 3, 10, 30, 100, 300)
 
 
