@@ -28,7 +28,8 @@ from coordinator.domain.interview import (
 )
 from coordinator.domain.report import as_json, as_markdown, require_report
 from coordinator.settings import ApiKey
-from coordinator.store.interviews import Call, Listed, StoredInterviews
+from coordinator.store.interview_lists import Listed, listed_interviews
+from coordinator.store.interviews import Call, StoredInterviews
 from coordinator.store.jobs import Jobs
 
 MAX_RECORD_BYTES = 1024 * 1024
@@ -172,7 +173,8 @@ class Interviews:
         offset: int,
     ) -> tuple[int, list[Listed]]:
         """How many match, and one page of them, newest first; None matches all."""
-        return await self._stored.listed(
+        return await listed_interviews(
+            self._stored.database,
             enterprise=key.enterprise_id, user_id=user_id, job_id=job_id, status=status,
             limit=limit, offset=offset,
         )  # fmt: skip

@@ -22,6 +22,7 @@ from coordinator.domain.people import Guest, Proof, Staff
 from coordinator.domain.room import Room
 from coordinator.services.access import Access
 from coordinator.services.seat_limit import SeatLimit
+from coordinator.store.room_lists import ListedRoom, listed_rooms
 from coordinator.store.room_pages import RoomPage, RoomPages
 from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
@@ -34,7 +35,7 @@ from coordinator.store.room_writer.commands import (
     Return,
 )
 from coordinator.store.room_writer.queue import OnCommit, Writer
-from coordinator.store.rooms import ListedRoom, Rooms, StoredRoom
+from coordinator.store.rooms import Rooms, StoredRoom
 
 Enter = Callable[[type[Return], str], asyncio.Future[Joined]]
 """Has a guest of an id join, or return."""
@@ -116,7 +117,8 @@ class RoomService:
 
         `part`: of the id or the name, in capital or small letters; None = any.
         """
-        return await self._rooms.listed(
+        return await listed_rooms(
+            self._rooms.database,
             host=None if staff.is_admin else staff.number,
             status=status,
             part=part,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -29,7 +28,6 @@ from coordinator.domain.interview import progress as progress_of
 from coordinator.domain.job import Enterprise
 from coordinator.store.database import Database
 from coordinator.store.heads import Moved, heads_columns
-from coordinator.store.tables import InterviewsTable
 
 _COLUMNS = """
     i.id, i.external_user_id, i.job_id, i.status, i.outline, i.current_index, i.answers, i.report,
@@ -40,14 +38,6 @@ _COLUMNS = """
 _FROM = "interviews i JOIN jobs j ON j.id = i.job_id JOIN enterprises e ON e.id = i.enterprise_id"
 
 _MINE = "($1::varchar IS NULL OR i.enterprise_id = $1)"
-
-_LISTED = (
-    InterviewsTable.id, InterviewsTable.external_user_id, InterviewsTable.job_id,
-    InterviewsTable.status, InterviewsTable.current_index, InterviewsTable.summary,
-    InterviewsTable.created_at, InterviewsTable.updated_at, InterviewsTable.enterprise_id,
-    InterviewsTable.job_id._.title.as_alias("title"),
-    InterviewsTable.enterprise_id._.name.as_alias("enterprise_name"),
-)  # fmt: skip
 
 REPEAT_SECONDS = 120.0
 """How long a call to create counts as a repeat of an equal one."""
@@ -140,19 +130,6 @@ class Call:
     body_digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A row of a list of interviews: where it stands, without what was said."""
-
-    record_id: str
-    user_id: str
-    progress: dict[str, Any]
-    recommendation: str | None
-    job: JobBrief
-    created_at: datetime
-    updated_at: datetime
-
-
 class StoredInterviews:
     """Reads and writes interviews. Raises `Unavailable` where Postgres is away.
 
@@ -170,31 +147,6 @@ class StoredInterviews:
         one = f"SELECT {_COLUMNS} FROM {_FROM} WHERE {_MINE} AND i.id = $2"
         row = await self.database.fetchrow(one, enterprise, interview_id)
         return None if row is None else _record(row)
-
-    async def listed(
-        self,
-        *,
-        enterprise: str | None,
-        user_id: str | None,
-        job_id: str | None,
-        status: str | None,
-        limit: int,
-        offset: int,
-    ) -> tuple[int, list[Listed]]:
-        """How many interviews match, and one page of them, newest first. None matches all."""
-        filters = {
-            InterviewsTable.enterprise_id: enterprise,
-            InterviewsTable.external_user_id: user_id,
-            InterviewsTable.job_id: job_id,
-            InterviewsTable.status: status,
-        }
-        # Only what is asked for stands in the statement, so that its index is used.
-        wanted = [column == value for column, value in filters.items() if value is not None]
-        total = await self.database.run(InterviewsTable.count().where(*wanted))
-        page = InterviewsTable.select(*_LISTED).where(*wanted).limit(limit).offset(offset)
-        newest = (InterviewsTable.created_at, InterviewsTable.number)
-        rows = await self.database.run(page.order_by(*newest, ascending=False))
-        return total, [_listed(row) for row in rows]
 
     # -- changing, inside a transaction of the caller -----------------------------------------
 
@@ -375,7 +327,8 @@ def _event(interview_id: str, row: Any, kind: str, told: dict[str, Any]) -> Even
     return Event(feed, row["seq"], kind, timestamp(row["at"]), told, row["epoch"])
 
 
-def _brief(row: Any) -> JobBrief:
+def brief_of(row: Any) -> JobBrief:
+    """An interview's job, of a row that has it."""
     enterprise = Enterprise(row["enterprise_id"], row["enterprise_name"])
     return JobBrief(row["job_id"], row["title"], enterprise)
 
@@ -392,20 +345,5 @@ def _record(row: Any) -> Record:
         resume_id=row["resume_id"],
     )
     return Record(
-        row["id"], row["last_seq"], interview, _brief(row), row["created_at"], row["updated_at"]
+        row["id"], row["last_seq"], interview, brief_of(row), row["created_at"], row["updated_at"]
     )
-
-
-def _listed(row: Any) -> Listed:
-    summary = msgspec.json.decode(row["summary"])
-    told = {
-        "status": row["status"],
-        "currentIndex": row["current_index"],
-        "answeredCount": summary["answered"],
-        "totalQuestions": summary["questions"],
-    }
-    told |= {name: summary[name] for name in ("totalScore", "grade") if name in summary}
-    return Listed(
-        row["id"], row["external_user_id"], told, summary.get("recommendation"), _brief(row),
-        row["created_at"], row["updated_at"],
-    )  # fmt: skip

@@ -10,8 +10,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from piccolo.columns.combination import Where, WhereRaw
-from piccolo.querystring import QueryString
 
 from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import RoomExists, Unavailable
@@ -24,7 +22,6 @@ from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
 from coordinator.store.heads import Moved, heads_columns
 from coordinator.store.room_writer.sql import payload
-from coordinator.store.tables import InterviewRooms
 
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
@@ -131,21 +128,6 @@ _CREATE = """
 """
 
 
-_LISTED = (
-    InterviewRooms.room_id, InterviewRooms.room_name, InterviewRooms.host_name,
-    InterviewRooms.status, InterviewRooms.created_at,
-)  # fmt: skip
-_PEOPLE = QueryString(
-    """
-    CASE WHEN status = 'active' THEN present ELSE coalesce(attended, (
-        SELECT count(*) FROM interview_participants p WHERE p.room_id = interview_rooms.room_id))
-    END
-    """,
-    alias="people",
-)
-_HOLDS_PART = "strpos(lower(room_id || chr(10) || room_name), lower({})) > 0"
-
-
 @dataclass(frozen=True, slots=True)
 class StoredRoom:
     """A room as it is read: its own row."""
@@ -175,18 +157,6 @@ class Attendance:
     joined_at: datetime
     left_at: datetime | None
     connection: str
-
-
-@dataclass(frozen=True, slots=True)
-class ListedRoom:
-    """A row of a list of rooms. `people`: present now; in an ended room, who ever attended."""
-
-    room_id: str
-    room_name: str
-    host_name: str
-    status: str
-    people: int
-    created_at: datetime
 
 
 class Rooms:
@@ -268,29 +238,6 @@ class Rooms:
                 user_id,
             )
         )
-
-    async def listed(
-        self, *, host: int | None, status: str | None, part: str | None, limit: int, offset: int
-    ) -> tuple[int, list[ListedRoom]]:
-        """How many rooms there are, and a page of them, newest first.
-
-        Args:
-            host: only rooms of this host; None = of all.
-            part: only rooms whose id or name holds it, in capital or small letters; None = all.
-        """
-        # Only what is asked for stands in the statement, so that its index is used.
-        wanted: list[Where | WhereRaw] = []
-        if host is not None:
-            wanted.append(InterviewRooms.host_id == host)
-        if status is not None:
-            wanted.append(InterviewRooms.status == status)
-        if part is not None:
-            wanted.append(WhereRaw(_HOLDS_PART, part))
-        total = await self.database.run(InterviewRooms.count().where(*wanted))
-        page = InterviewRooms.select(*_LISTED, _PEOPLE).where(*wanted).limit(limit).offset(offset)
-        newest = (InterviewRooms.created_at, InterviewRooms.id)
-        rows = await self.database.run(page.order_by(*newest, ascending=False))
-        return total, [ListedRoom(**row) for row in rows]
 
     async def load(self, room_id: str) -> tuple[Head, Roster] | None:
         """The feed's state and the event that it reflects, of one moment; None = no such room."""

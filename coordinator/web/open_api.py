@@ -27,7 +27,7 @@ from coordinator.domain.interview import shown, shown_job
 from coordinator.domain.job import is_record_id
 from coordinator.services.interviews import Interviews
 from coordinator.settings import ApiKey
-from coordinator.store.interviews import Listed
+from coordinator.store.interview_lists import Listed
 from coordinator.store.jobs import Jobs
 from coordinator.web import guards
 from coordinator.web.coze_body import read_tolerantly, refuse_template

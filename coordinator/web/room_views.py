@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 import msgspec
 
 from coordinator.domain.events import timestamp
+from coordinator.store.room_lists import ListedRoom
 from coordinator.store.room_pages import RoomPage
-from coordinator.store.rooms import ListedRoom
 from coordinator.web.views import View
 
 ROOM_EXAMPLE = {
