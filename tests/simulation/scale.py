@@ -49,11 +49,12 @@ class Unit:
     hear: float
     delivery: float
     connect: float
+    proof: float
 
 
 UNIT = Unit(
     commit=750.0, batched=90.0, statement=80.0, publish=1.5, push=2.8, subscribe=2.5, hear=6.7,
-    delivery=18.7, connect=338.0,
+    delivery=18.7, connect=338.0, proof=2.5,
 )  # fmt: skip
 """A commit is a lone join, `batched` one of 16 at once, a statement a read by index."""
 
@@ -198,7 +199,7 @@ class Counts:
     def after_postgres(self) -> float:
         """From the promotion, until every feed has been found in the new log."""
         proofs = self.layout.nodes * math.ceil(self.layout.feeds_per_node / catch_up.PROVE_CHUNK)
-        return lease.RENEW_SECONDS + proofs * catch_up.PROVE_CHUNK * 5e-6
+        return lease.RENEW_SECONDS + proofs * catch_up.PROVE_CHUNK * UNIT.proof / 1e6
 
 
 def counted(nodes: int) -> Counts:
