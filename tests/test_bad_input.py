@@ -362,10 +362,14 @@ async def test_an_authorization_of_strange_bytes_is_no_token(a: Api) -> None:
 
 
 async def assert_no_failure_of_ours(*apis: Api) -> None:
-    """The logs of the nodes tell of no error; the metrics of no 500."""
+    """The logs of the nodes tell of no error; the metrics of no 500.
+
+    Tests of webhooks share the database; their secrets are under a key that these nodes have not.
+    """
     for api in apis:
         lines = [json.loads(line) for line in api.node.logs().splitlines()]
-        assert [line for line in lines if line.get("level") in ("error", "critical")] == []
+        errors = [line for line in lines if line.get("level") in ("error", "critical")]
+        assert [line for line in errors if line["event"] != "webhook_secret_unreadable"] == []
         metrics = (await api.get("/metrics")).text
         assert 'status="500"' not in metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -27,7 +27,7 @@ def running_standin() -> Iterator[WechatStandin]:
 
 
 async def test_by_invitation_only_whom_an_operator_has_added_gets_in(
-    nodes: tuple[Node, Node], running_standin: WechatStandin, database_url: str, redis_url: str
+    running_standin: WechatStandin, database_url: str, redis_url: str
 ) -> None:
     who = secrets.token_hex(4)
     settings = {
@@ -58,24 +58,35 @@ async def test_login_is_limited_by_address_for_all_nodes_together(
         "RATE_LIMITS": "login=5/hour",
         "TRUSTED_PROXIES": "127.0.0.1",
     }
-    address = {"X-Forwarded-For": f"10.9.{secrets.randbelow(256)}.{secrets.randbelow(256)}"}
     with Deployment(database_url, redis_url, **settings) as deployment:
-        urls = [deployment.node().url, deployment.node().url]
+        nodes = [deployment.node(), deployment.node()]
         async with httpx.AsyncClient(timeout=patient(20)) as client:
-            answers = await asyncio.gather(
-                *(
-                    client.post(
-                        f"{urls[i % 2]}/api/wechat/login",
-                        json={"code": code("li")},
-                        headers=address,
-                    )
-                    for i in range(12)
-                )
-            )
+            for _ in range(10):
+                answers = await _twelve_log_in(client, nodes)
+                if not any("limits_counted_locally" in node.logs() for node in nodes):
+                    break  # Redis was asked each time: not too late on a busy machine
+                for node in nodes:
+                    node.stop()
+                nodes = [deployment.node(), deployment.node()]
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [429] * 7
     late = next(answer for answer in answers if answer.status_code == 429)
     assert refused(late) == (429, "RATE_LIMITED")
-    assert 1 <= int(late.headers["retry-after"]) <= 60
+    assert 1 <= int(late.headers["retry-after"]) <= 3600
+
+
+async def _twelve_log_in(
+    client: httpx.AsyncClient, nodes: Sequence[Node]
+) -> list[httpx.Response]:
+    """From one address that nobody has called from, at once, on all nodes in turn."""
+    address = {"X-Forwarded-For": f"10.9.{secrets.randbelow(256)}.{secrets.randbelow(256)}"}
+    calls = (
+        client.post(
+            f"{nodes[i % len(nodes)].url}/api/wechat/login", json={"code": code("li")},
+            headers=address,
+        )
+        for i in range(12)
+    )  # fmt: skip
+    return await asyncio.gather(*calls)
 
 
 async def test_nothing_secret_is_logged_or_answered(

@@ -197,7 +197,7 @@ class JobsTable(Table, tablename="jobs", db=ENGINE):
 
     id = Varchar(64, primary_key=True)
     number = BigSerial()
-    enterprise_id = ForeignKey(Enterprises)
+    enterprise_id = ForeignKey(Enterprises, null=False)
     title = Varchar(200)
     description = Text(null=True, default=None)
     requirements = Text(null=True, default=None)
@@ -223,7 +223,7 @@ class InterviewsTable(Table, tablename="interviews", db=ENGINE):
     id = Varchar(64, primary_key=True)
     number = BigSerial()
     external_user_id = Varchar(255)
-    job_id = ForeignKey(JobsTable)
+    job_id = ForeignKey(JobsTable, null=False)
     enterprise_id = ForeignKey(Enterprises, null=True, default=None)
     status = Varchar(20)
     outline = JSON()

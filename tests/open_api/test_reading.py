@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -72,14 +73,14 @@ async def test_a_list_reads_no_more_than_it_shows(
         made = await create(coze, user)
         shown(await change(coze, made, answers=texts, suggestions="长" * 20_000))
     sizes: list[int] = []
-    fetch = Database.fetch
+    fetch = asyncpg.Connection.fetch
 
-    async def weighed(self: Database, sql: str, *values: Any) -> list[Any]:
-        rows = await fetch(self, sql, *values)
+    async def weighed(self: Any, sql: str, *values: Any, **more: Any) -> list[Any]:
+        rows = await fetch(self, sql, *values, **more)
         sizes.extend(len(repr(tuple(row.values()))) for row in rows)
         return rows
 
-    monkeypatch.setattr(Database, "fetch", weighed)
+    monkeypatch.setattr(asyncpg.Connection, "fetch", weighed)
 
     assert shown(await coze.get(INTERVIEWS, params={"userId": user}))["total"] == 3
     assert len(sizes) >= 3
