@@ -126,6 +126,19 @@ def deployment(database_url: str, redis_url: str) -> Iterator[Deployment]:
         yield started
 
 
+@pytest.fixture(autouse=True)
+def nodes_of_one_test_end_with_it(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A node that is idle costs a little, and those of all tests of a worker together a core."""
+    if "deployment" not in request.fixturenames:
+        yield
+        return
+    deployment: Deployment = request.getfixturevalue("deployment")
+    of_others = len(deployment.nodes)  # fixtures of more than one test were made before this one
+    yield
+    for node in deployment.nodes[of_others:]:
+        node.terminate()
+
+
 @pytest_asyncio.fixture(scope="session")
 async def shared_apis(deployment: Deployment) -> AsyncIterator[tuple[Api, Api]]:
     """The two nodes that all tests of this worker share."""

@@ -200,9 +200,7 @@ async def site(redis_url: str) -> AsyncIterator[Site]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize(
-    ("behind", "is_regrown"), [(0, False), (1, True), (2, False), (50, True)], ids=str
-)
+@pytest.mark.parametrize(("behind", "is_regrown"), [(2, False), (50, True)], ids=str)
 async def test_everybody_ends_with_the_log_of_the_standby(
     site: Site, behind: int, is_regrown: bool
 ) -> None:

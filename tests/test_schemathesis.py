@@ -25,7 +25,7 @@ PATHS = {
     "open": "^/api/open/",
     "webhooks and console": "^/api/(webhooks|console)",
 }
-EXAMPLES = 4
+EXAMPLES = 2
 
 
 @pytest.fixture(scope="module")

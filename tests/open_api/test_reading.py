@@ -76,7 +76,7 @@ async def test_a_list_reads_no_more_than_it_shows(
     fetch = asyncpg.Connection.fetch
 
     async def weighed(self: Any, sql: str, *values: Any, **more: Any) -> list[Any]:
-        rows = await fetch(self, sql, *values, **more)
+        rows: list[Any] = await fetch(self, sql, *values, **more)
         sizes.extend(len(repr(tuple(row.values()))) for row in rows)
         return rows
 
@@ -217,7 +217,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=BODIES | WHATEVER | st.binary(max_size=40), identity=st.text(max_size=12))
 async def test_no_body_and_no_id_is_a_500(
     coze: httpx.AsyncClient, body: Any, identity: str
