@@ -32,8 +32,8 @@ from coordinator.redis_url import parse_redis_url
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
+from tests.harness.bus_nodes import BusNode
 from tests.harness.node import JWT_SECRET
-from tests.test_bus import BusNode
 
 OPEN_ROOMS, FOREIGN_ROOMS, EVENTS, BATCH = 1_000, 20_000, 4_000, 32
 NUMBERS = [1, 64, 1_024, 16_384, 65_536, 262_144]

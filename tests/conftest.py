@@ -22,6 +22,7 @@ import pytest_asyncio
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
+from tests.harness.bus_nodes import Town
 from tests.harness.node import Deployment
 from tests.harness.patience import patient
 from tests.harness.people import Api, Host, everybody_hangs_up
@@ -98,6 +99,16 @@ async def empty_url(database_url: str) -> AsyncIterator[str]:
     await connection.close()
 
 
+@pytest_asyncio.fixture
+async def lonely_database(empty_url: str) -> AsyncIterator[Database]:
+    """One test's own `Database`, with every migration run: no other node holds a lease in it."""
+    await migrate(Database(empty_url))
+    opened = Database(empty_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis of this worker's own."""
@@ -117,6 +128,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest_asyncio.fixture
+async def town(lonely_database: Database, redis_url: str) -> AsyncIterator[Town]:
+    """Where tests start ends of the bus: `town.node()`; they are ended after the test."""
+    made = Town(lonely_database, redis_url)
+    yield made
+    await made.close()
 
 
 @pytest.fixture(scope="session")
