@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from coordinator.domain.events import ROOM, FeedKey
+from coordinator.live import legacy_bus
 from tests.harness.bus_nodes import BusNode, Town, event
 from tests.harness.node import JWT_SECRET
 
@@ -90,3 +92,23 @@ async def test_feeds_that_open_while_the_link_is_made_are_heard(town: Town) -> N
     link = site.bus.links.all()[0]
     assert link.wanted
     assert link.wanted <= link._confirmed
+
+
+async def test_a_node_of_the_version_before_is_told_once_in_however_many_ways_feeds_spread(
+    town: Town,
+) -> None:
+    one, _ = await town.node(channels=64), await town.node(channels=4096)
+    older = await town.older_node()
+    await one.until(lambda: one.known.knows(older) and len(one.bus._channels.spreads) == 2)
+    heard = await town.tap(legacy_bus.channel(town.prefix))
+
+    one.bus.publish([event(3), event(1, "room_2")], 1.0)
+    while one.bus.waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    one.bus.publish([event(4)], 1.0)
+    await one.until(lambda: bool(heard) and b",4," in heard[-1])
+
+    told = [json.loads(data)[3] for data in heard]
+    assert [[(name, seq) for _, name, seq, *_ in batch] for batch in told] == [
+        [("room_1", 3), ("room_2", 1)], [("room_1", 4)],
+    ]  # fmt: skip

@@ -133,10 +133,15 @@ class Bus:
             self._pending_since = committed
         for event in events:
             wire = legacy_bus.wire(event)
-            for channel in self._channels.of(event.feed):
+            for channel in self._told_on(event.feed):
                 self._pending.setdefault(channel, []).append(wire)
         self._pending_count += len(events)
         self._filled.set()
+
+    def _told_on(self, feed: FeedKey) -> set[bytes]:
+        """The feed's channels; nodes of version 1.0 have one for all, and are told once."""
+        legacy = {self._legacy} if self._known.older else set()
+        return self._channels.of(feed) | legacy
 
     def close_sessions(self, sessions: Sequence[str], code: CloseCode) -> None:
         """Asks whichever node has these sessions to close them; lost where Redis is away."""
@@ -185,10 +190,11 @@ class Bus:
 
     def _send_batch(self, channel: bytes, events: list[WireEvent]) -> None:
         since = self._pending_since
-        message = Batch(self._epochs.current, self._me, next(self._counter), since, events)
-        self._say(channel, message)
-        if self._known.older:
-            self._publish(self._legacy, legacy_bus.batch(self._me, since, events))
+        if channel == self._legacy:
+            self._publish(channel, legacy_bus.batch(self._me, since, events))
+        else:
+            counter = next(self._counter)
+            self._say(channel, Batch(self._epochs.current, self._me, counter, since, events))
 
     # -- receiving ----------------------------------------------------------------------------
 
