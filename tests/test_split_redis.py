@@ -32,12 +32,12 @@ def halves() -> Iterator[list[Valkey]]:
 
 
 async def test_a_split_redis_counts_as_down_on_both_sides(
-    database: Database, halves: list[Valkey]
+    lonely_database: Database, halves: list[Valkey]
 ) -> None:
     urls = [f"redis://127.0.0.1:{half.port}/0" for half in halves]
     for half in halves:
         await asked(half, "PING")
-    with Deployment(database.url, urls[0]) as deployment:
+    with Deployment(lonely_database.url, urls[0]) as deployment:
         one = Api(await asyncio.to_thread(deployment.node))
         other = Api(await asyncio.to_thread(deployment.node, REDIS_URL=urls[1]))
         started = time.monotonic()
@@ -46,7 +46,7 @@ async def test_a_split_redis_counts_as_down_on_both_sides(
                 assert time.monotonic() - started < SPLIT_SECONDS
                 await asyncio.sleep(0.1)
 
-        host = await Host.hired(database, one)
+        host = await Host.hired(lonely_database, one)
         room = await host.creates()
         watching = [await host.connects(room, at=api) for api in (one, other)]
         for api in (one, other):
@@ -58,11 +58,11 @@ async def test_a_split_redis_counts_as_down_on_both_sides(
 
 
 async def test_a_node_that_was_just_killed_makes_redis_not_down(
-    database: Database, halves: list[Valkey]
+    lonely_database: Database, halves: list[Valkey]
 ) -> None:
     """Also where it was the judge: another node takes that over."""
     await asked(halves[0], "PING")
-    with Deployment(database.url, f"redis://127.0.0.1:{halves[0].port}/0") as deployment:
+    with Deployment(lonely_database.url, f"redis://127.0.0.1:{halves[0].port}/0") as deployment:
         nodes = [await asyncio.to_thread(deployment.node) for _ in range(3)]
         api = Api(nodes[2])
         while (await api.get("/health/ready")).json()["redis"] != "ok":  # noqa: ASYNC110
