@@ -96,7 +96,10 @@ describe("in WeChat", { concurrency: true }, () => {
       assert.equal(it.weChat.refused, 0);
       it.weChat.show();
       await until(() => it.room.state.status === "live", "live again");
-      assert.ok(it.room.state.participants.some(({ userId }) => userId === other.guestId));
+      await until(
+        () => it.room.state.participants.some(({ userId }) => userId === other.guestId),
+        "what happened meanwhile is heard",
+      );
       await isWhole(it);
       const types = (await log(it.roomId)).map(({ type }) => type);
       assert.ok(!types.includes("participant_left"));
