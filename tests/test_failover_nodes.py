@@ -291,8 +291,9 @@ async def test_an_old_primary_that_comes_back_changes_nothing(site: Site) -> Non
     await site.standby.catches_up()
     site.primary.kill()
     await site.standby.is_promoted()
-    await site.serves(room)
+    first = await site.serves(room)
     epoch = await site.epoch()
+    await follower.reaches(first.seq, epoch)  # both nodes have seen the new time line
 
     await asyncio.to_thread(site.primary.start)
     operator = await asyncpg.connect(site.standby.url)
