@@ -106,15 +106,18 @@ async def upgraded(
     return reader, writer
 
 
-async def answered(port: int, request: bytes) -> list[dict[str, Any]]:
-    """The JSON bodies of all answers until the server hangs up (or says nothing for a while)."""
+async def answered(port: int, request: bytes, *, silence: float = 1.0) -> list[dict[str, Any]]:
+    """The JSON bodies of all answers until the server hangs up.
+
+    Args:
+        silence: seconds without an answer (of a quiet machine) after which no more is waited for.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     bodies = []
-    silence = patient(1)
     try:
         while True:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout(patient(silence)):
                 head = await reader.readuntil(b"\r\n\r\n")
                 size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 bodies.append(json.loads(await reader.readexactly(size)))
