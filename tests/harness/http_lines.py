@@ -152,8 +152,8 @@ class Lines:
         self.all = []
 
 
-async def exchange(line: Line, request: bytes) -> tuple[int, bytes]:
-    """One request and its answer."""
+async def exchange(line: Line, request: bytes, *, within: float = 30.0) -> tuple[int, bytes]:
+    """One request and its answer, status 0 where the connection was lost."""
     done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
     def then(status: int, body: bytes) -> None:
@@ -161,4 +161,4 @@ async def exchange(line: Line, request: bytes) -> tuple[int, bytes]:
             done.set_result((status, body))
 
     line.send(request, then)
-    return await asyncio.wait_for(done, 30)
+    return await asyncio.wait_for(done, within)
