@@ -1,5 +1,4 @@
-"""The two directions of an HTTP connection: writes that are joined, and reading that is held.
-"""
+"""The two directions of an HTTP connection: writes that are joined, reading that is held."""
 
 from __future__ import annotations
 

@@ -20,16 +20,16 @@ from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.live.upgrade import RequestHeaders
 from coordinator.live.websocket import LiveSocket, UpgradeHandler
 from coordinator.logging import RareWarning
 from coordinator.metrics import REFUSED_REQUESTS
 from coordinator.web.flow import HeldFlow, JoinedWrites
-from coordinator.web.json_answer import Headers, Outcome
+from coordinator.web.json_answer import Headers, Outcome, answer_bytes
 from coordinator.web.prompt import PromptRequest, Prompts, is_plain
-from coordinator.web.request_head import MALFORMED, NO_UPGRADE, RefusedHead, RequestHead
+from coordinator.web.request_head import MALFORMED, NO_PATH, NO_UPGRADE, RefusedHead, RequestHead
 from coordinator.web.tcp_connections import Seat, TcpConnections
 
 REQUEST_SECONDS = 10.0
@@ -266,12 +266,9 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
     def _write(self, status: int, headers: Headers, body: bytes, *, keep_alive: bool) -> None:
         """A whole answer by one write."""
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-        lines += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
         joined: Any = self.transport
-        joined.write_at_once(b"".join(lines))
+        all_headers = (*self.server_state.default_headers, *headers)
+        joined.write_at_once(answer_bytes(status, all_headers, body, keep_alive=keep_alive))
         if not keep_alive:
             self.transport.close()
 
@@ -329,7 +326,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
             return
         path = unquote((target.path or b"/").decode("latin-1"))
         if not self.handler.matches(path):
-            self.refuse(_NOT_FOUND)
+            self.refuse(NO_PATH)
             return
         self._watch_no_more()
         self._forget_scope()
@@ -380,7 +377,6 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
 _NEVER = float("inf")
 _ANY: frozenset[str] = frozenset()
-_NOT_FOUND = RefusedHead(404, "资源不存在", "not_found")
 
 
 class _Stop(Exception):

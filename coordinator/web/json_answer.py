@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from coordinator.domain.errors import CoordinatorError
 from coordinator.web.errors import failure_response, unforeseen
@@ -29,6 +30,15 @@ def failure(error: BaseException, scope: Any) -> Outcome:
         error = unforeseen(error, scope)
     refused = failure_response(error, scope["path"])
     return _outcome(refused.status, refused.body, refused.headers)
+
+
+def answer_bytes(status: int, headers: Headers, body: bytes, *, keep_alive: bool) -> bytes:
+    """A whole answer in HTTP/1.1, from its status line to its body."""
+    lines = [STATUS_LINE[status]]
+    for name, value in headers:
+        lines += (name, b": ", value, b"\r\n")
+    lines += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
+    return b"".join(lines)
 
 
 def _outcome(status: int, answer: Any, more: dict[str, str]) -> Outcome:
