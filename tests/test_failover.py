@@ -28,7 +28,7 @@ from tests.harness.cluster import signal_family, steady_ports
 from tests.harness.people import new_room_id
 from tests.harness.standby import StandbyPostgres
 from tests.harness.tcp_proxy import TcpProxy
-from tests.test_nodes import LEASE
+from tests.store.test_nodes import LEASE
 
 pytestmark = pytest.mark.timeout(120)
 

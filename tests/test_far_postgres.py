@@ -24,8 +24,8 @@ from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
 from tests.harness.people import new_room_id
 from tests.harness.tcp_proxy import TcpProxy
-from tests.test_nodes import LEASE
-from tests.test_writer import Logged
+from tests.store.test_nodes import LEASE
+from tests.store.test_writer import Logged
 
 ROOMY = Policy(100_000, LEASE)
 

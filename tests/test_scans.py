@@ -22,15 +22,18 @@ from coordinator.store.nodes import ORPHANS, OVERDUE, Nodes, overdue_rooms_by, o
 
 ROOMS = 5_000
 CONNECTIONS = 25_000
+LIMIT_HOURS = 3_600
+LIMIT = timedelta(hours=LIMIT_HOURS)
+"""Rooms are 1, 2, 3 … hours old: the 3,600th and those after it have outlived this."""
 LARGE = {"connections", "interview_rooms", "interview_participants", "room_events"}
 
 FILL = (
     f"""
     INSERT INTO interview_rooms (room_id, room_name, host_id, host_name, status, created_at,
                                  host_absent_since, empty_since)
-    SELECT 'room_' || n, 'name', 1, 'host', 'active', now() - n * interval '1 s',
-           CASE WHEN n % 2 = 0 THEN now() - n * interval '1 s' END,
-           CASE WHEN n % 3 = 0 THEN now() - n * interval '1 s' END
+    SELECT 'room_' || n, 'name', 1, 'host', 'active', now() - n * interval '1 h',
+           CASE WHEN n % 2 = 0 THEN now() - n * interval '1 h' END,
+           CASE WHEN n % 3 = 0 THEN now() - n * interval '1 h' END
     FROM generate_series(1, {ROOMS}) AS n
     """,
     f"""
@@ -63,9 +66,9 @@ def said_by_piccolo(query: Query[Any, Any]) -> tuple[str, tuple[Any, ...]]:
 SCANS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "orphans": (ORPHANS, (500,)),
     "deadlines": (OVERDUE, ("node_1", timedelta(seconds=30), 500)),
-    "rooms without their host": (overdue_rooms_by("host_absent_since"), (timedelta(hours=1), 500)),
-    "empty rooms": (overdue_rooms_by("empty_since"), (timedelta(hours=1), 500)),
-    "old rooms": (overdue_rooms_by("created_at"), (timedelta(hours=1), 500)),
+    "rooms without their host": (overdue_rooms_by("host_absent_since"), (LIMIT, 500)),
+    "empty rooms": (overdue_rooms_by("empty_since"), (LIMIT, 500)),
+    "old rooms": (overdue_rooms_by("created_at"), (LIMIT, 500)),
     "own connections": said_by_piccolo(owned_by("node_1", "", 500)),
 }  # fmt: skip
 
@@ -112,10 +115,10 @@ async def test_the_connections_of_a_node_that_is_gone_are_found(full: Database) 
 
 
 async def test_rooms_are_found_by_the_limits_that_are_set(full: Database) -> None:
-    nodes, hour = Nodes(full), timedelta(hours=1)
-    absent = await nodes.overdue_rooms(Lifespan(hour, None, None), ROOMS)
-    empty = await nodes.overdue_rooms(Lifespan(None, hour, None), ROOMS)
+    nodes = Nodes(full)
+    absent = await nodes.overdue_rooms(Lifespan(LIMIT, None, None), ROOMS)
+    empty = await nodes.overdue_rooms(Lifespan(None, LIMIT, None), ROOMS)
 
-    assert len(absent) == len([n for n in range(3600, ROOMS + 1) if n % 2 == 0])
-    assert len(empty) == len([n for n in range(3600, ROOMS + 1) if n % 3 == 0])
+    assert len(absent) == len([n for n in range(LIMIT_HOURS, ROOMS + 1) if n % 2 == 0])
+    assert len(empty) == len([n for n in range(LIMIT_HOURS, ROOMS + 1) if n % 3 == 0])
     assert await nodes.overdue_rooms(Lifespan(None, None, None), ROOMS) == []

@@ -14,7 +14,7 @@ from coordinator.domain.roster import Roster
 from coordinator.domain.seats import BLOCK, Seats
 from coordinator.live.frames import Welcome
 from coordinator.live.snapshot import Snapshot, greeting
-from tests.harness.patience import slowness
+from tests.harness.patience import slowness, untraced
 
 
 def view(user_id: str, connection: str = "none") -> dict[str, str]:
@@ -87,13 +87,14 @@ def test_in_a_room_of_ten_thousand_a_connect_costs_less_than_a_millisecond() -> 
     Snapshot.of(roster)
     connects = 200
 
-    began = time.process_time()
-    for number, user_id in enumerate(ids[:connects], start=1):
-        online = {"participant": {"userId": user_id}}
-        roster.apply(Event(FeedKey("room", "r"), number, "participant_online", "", online))
-        snapshot = Snapshot.of(roster)
-        pieces = greeting(welcome(number, snapshot), snapshot)
-    spent_ms = (time.process_time() - began) * 1000 / connects
+    with untraced():
+        began = time.process_time()
+        for number, user_id in enumerate(ids[:connects], start=1):
+            online = {"participant": {"userId": user_id}}
+            roster.apply(Event(FeedKey("room", "r"), number, "participant_online", "", online))
+            snapshot = Snapshot.of(roster)
+            pieces = greeting(welcome(number, snapshot), snapshot)
+        spent_ms = (time.process_time() - began) * 1000 / connects
 
     assert sum(map(len, pieces)) > 1_500_000
     assert spent_ms < 1 * slowness(), f"{spent_ms:.2f} ms"

@@ -26,7 +26,7 @@ from coordinator.store.room_writer.commands import (
     Remove,
     Return,
 )
-from tests.test_writer import WriterLane, created, is_consistent, running
+from tests.store.test_writer import WriterLane, created, is_consistent, running
 
 
 @pytest_asyncio.fixture

@@ -11,7 +11,7 @@ from coordinator.domain.ids import new_node_epoch
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
 from coordinator.store.room_writer.commands import Connect, Join
-from tests.test_writer import WriterLane, created, running
+from tests.store.test_writer import WriterLane, created, running
 
 LEASE = timedelta(seconds=8)
 
