@@ -23,16 +23,21 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
 from tests.harness.bus_nodes import Town
+from tests.harness.fork_server import ForkServer
 from tests.harness.node import Deployment
 from tests.harness.patience import patient
 from tests.harness.people import Api, Host, everybody_hangs_up
 
 _started: list[EmbeddedPostgres] = []
+_fork_servers: list[ForkServer] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The first process starts PostgreSQL, so that all workers share it."""
-    if hasattr(config, "workerinput") or os.environ.get("TEST_DATABASE_URL"):
+    """The first process starts PostgreSQL and a fork server, so that all workers share them."""
+    if hasattr(config, "workerinput"):
+        return
+    _fork_servers.append(ForkServer())
+    if os.environ.get("TEST_DATABASE_URL"):
         return
     folder = Path(tempfile.mkdtemp(prefix="coordinator-test-"))
     server = EmbeddedPostgres(folder, options=("fsync=off", "max_connections=2000"))
@@ -51,6 +56,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    for fork_server in _fork_servers:
+        fork_server.close()
+    _fork_servers.clear()
     for server in _started:
         server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)

@@ -21,6 +21,7 @@ import httpx
 
 from coordinator.data_cipher import DataCipher
 from coordinator.standins.servers import free_port
+from tests.harness.fork_server import Forked, can_fork, fork
 from tests.harness.patience import patient
 from tests.harness.wire import Address
 
@@ -61,7 +62,7 @@ class Node:
         self.port = port or free_port()
         self.program = program
         self._under = under
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def address(self) -> Address:
@@ -76,7 +77,7 @@ class Node:
         return f"ws://127.0.0.1:{self.port}"
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Forked:
         """The one that was started last."""
         assert self._process is not None, "the node was not started"
         return self._process
@@ -87,12 +88,16 @@ class Node:
 
     def start(self, env: dict[str, str], *arguments: str) -> Self:
         """Starts the process, without waiting for it."""
+        serve = ["serve", "--host", "127.0.0.1", "--port", str(self.port), *arguments]
+        folder = self.log.parent
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._under, sys.executable, *self.program, "serve", "--host", "127.0.0.1",
-                 "--port", str(self.port), *arguments],
-                env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.log.parent,
-            )  # fmt: skip
+            if can_fork() and self.program == COORDINATOR and not self._under:
+                self._process = fork(serve, env=env, cwd=folder, stdout=log, stderr=log)
+            else:
+                self._process = subprocess.Popen(
+                    [*self._under, sys.executable, *self.program, *serve],
+                    env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
+                )  # fmt: skip
         return self
 
     def health(self) -> str:
@@ -156,7 +161,7 @@ class Node:
         self.wake()
         self.terminate()
         self.wait(40)
-        return self.process.returncode
+        return self.process.wait()
 
 
 def pin(cores: frozenset[int], pid: int = 0) -> None:
@@ -180,10 +185,18 @@ def environment(**settings: str) -> dict[str, str]:
 
 def run_command(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a `coordinator` command to its end, whatever that is."""
-    return subprocess.run(
-        [sys.executable, *COORDINATOR, *arguments], env=env, cwd=tempfile.gettempdir(),
-        capture_output=True, text=True, timeout=patient(COMMAND_SECONDS), check=False,
-    )  # fmt: skip
+    cwd, limit = tempfile.gettempdir(), patient(COMMAND_SECONDS)
+    if not can_fork():
+        return subprocess.run(
+            [sys.executable, *COORDINATOR, *arguments], env=env, cwd=cwd,
+            capture_output=True, text=True, timeout=limit, check=False,
+        )  # fmt: skip
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told:
+        process = fork(arguments, env=env, cwd=cwd, stdout=out, stderr=told)
+        status = process.wait(limit)
+        out.seek(0)
+        told.seek(0)
+        return subprocess.CompletedProcess(list(arguments), status, out.read(), told.read())
 
 
 def printed(env: dict[str, str], *arguments: str) -> str:
