@@ -91,7 +91,7 @@ class Node:
         serve = ["serve", "--host", "127.0.0.1", "--port", str(self.port), *arguments]
         folder = self.log.parent
         with self.log.open("ab") as log:
-            if can_fork() and self.program == COORDINATOR and not self._under:
+            if can_fork(env) and self.program == COORDINATOR and not self._under:
                 self._process = fork(serve, env=env, cwd=folder, stdout=log, stderr=log)
             else:
                 self._process = subprocess.Popen(
@@ -186,7 +186,7 @@ def environment(**settings: str) -> dict[str, str]:
 def run_command(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a `coordinator` command to its end, whatever that is."""
     cwd, limit = tempfile.gettempdir(), patient(COMMAND_SECONDS)
-    if not can_fork():
+    if not can_fork(env):
         return subprocess.run(
             [sys.executable, *COORDINATOR, *arguments], env=env, cwd=cwd,
             capture_output=True, text=True, timeout=limit, check=False,
