@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
@@ -34,6 +35,8 @@ _fork_servers: list[ForkServer] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     """The first process starts PostgreSQL and a fork server, so that all workers share them."""
+    settings.register_profile("tests", deadline=None)  # on a busy machine an example may take long
+    settings.load_profile("tests")
     if hasattr(config, "workerinput"):
         return
     _fork_servers.append(ForkServer())

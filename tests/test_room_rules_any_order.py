@@ -161,7 +161,5 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.room.last_seq == self.ended_seq
 
 
-AnyOrder.TestCase.settings = hypothesis_settings(
-    max_examples=120, stateful_step_count=40, deadline=None
-)
+AnyOrder.TestCase.settings = hypothesis_settings(max_examples=120, stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase

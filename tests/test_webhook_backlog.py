@@ -183,7 +183,7 @@ def test_so_much_that_is_not_noted_stops_the_sending() -> None:
     assert backlog.take() is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_whatever_happens_each_log_is_told_in_order_and_whole(data: st.DataObject) -> None:
     heads = {f"r{n}": data.draw(st.integers(1, 30)) for n in range(3)}

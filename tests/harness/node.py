@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from base64 import b64decode
 from collections.abc import Sequence
@@ -225,6 +226,7 @@ class Deployment:
         self.settings = settings
         self.nodes: list[Node] = []
         self._folder: Path | None = None
+        self._lock = threading.Lock()
         self._shared: dict[str, Node] = {}
 
     def env(self, **settings: str) -> dict[str, str]:
@@ -235,9 +237,10 @@ class Deployment:
 
     def node(self, *arguments: str, program: Sequence[str] = COORDINATOR, **settings: str) -> Node:
         """Starts a node and returns it when it is ready."""
-        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="coordinator-nodes-"))
-        node = Node(self._folder / f"node-{len(self.nodes)}.log", program=program)
-        self.nodes.append(node.start(self.env(**settings), *arguments))
+        with self._lock:  # some tests start two at once, each in a thread
+            self._folder = self._folder or Path(tempfile.mkdtemp(prefix="coordinator-nodes-"))
+            node = Node(self._folder / f"node-{len(self.nodes)}.log", program=program)
+            self.nodes.append(node.start(self.env(**settings), *arguments))
         return node.wait_ready()
 
     def shared_node(self, name: str) -> Node:

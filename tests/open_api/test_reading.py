@@ -217,7 +217,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(body=BODIES | WHATEVER | st.binary(max_size=40), identity=st.text(max_size=12))
 async def test_no_body_and_no_id_is_a_500(
     coze: httpx.AsyncClient, body: Any, identity: str
