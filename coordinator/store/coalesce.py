@@ -24,6 +24,26 @@ MOST_WAITING = 5_000
 """Different questions that wait; beyond it whoever asks is told at once."""
 
 
+class ByKey:
+    """A query by keys, in two forms.
+
+    PostgreSQL plans a statement with a list anew each time, since a plan for any length looks
+    dearer to it than one for this length; the plan for a single key is kept. To plan takes longer
+    than to read a room.
+
+    Args:
+        sql: with `{is_asked_for}` where the key is compared, after `column`.
+    """
+
+    def __init__(self, sql: str, column: str) -> None:
+        self._one = sql.replace("{is_asked_for}", f"{column} = $1::varchar")
+        self._many = sql.replace("{is_asked_for}", f"{column} = ANY($1::varchar[])")
+
+    def of(self, keys: list[str]) -> tuple[str, str | list[str]]:
+        """The statement for these, and its parameter."""
+        return (self._one, keys[0]) if len(keys) == 1 else (self._many, keys)
+
+
 class Coalesced(Generic[K, V]):
     """Answers single questions by a query for many.
 

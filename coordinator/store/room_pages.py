@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from coordinator.domain.ids import staff_id
-from coordinator.store.coalesce import Coalesced
+from coordinator.store.coalesce import ByKey, Coalesced
 from coordinator.store.database import Database
 
 MOST_SHOWN = 500
@@ -56,12 +56,15 @@ _COUNT = """
 # $2: since when the people of a room that ended may be gone; null = never.
 _IS_KEPT = "(r.ended_at >= $2::timestamptz) IS NOT FALSE"
 
-_SMALL_ROOMS = f"""
+_SMALL_ROOMS = ByKey(
+    f"""
     SELECT {_ROOM}, r.present AS count,
         CASE WHEN r.status = 'active' AND r.present <= {FEW}
             THEN ({_PEOPLE.format(limit=FEW, offset=0)}) END AS people
-    FROM interview_rooms r WHERE r.room_id = ANY($1::varchar[])
-"""
+    FROM interview_rooms r WHERE {{is_asked_for}}
+    """,
+    "r.room_id",
+)
 
 _ONE_ROOM = f"""
     SELECT {_ROOM}, {_COUNT} AS count,
@@ -123,7 +126,7 @@ class RoomPages:
         return _page(rows[0]) if rows else None
 
     async def _read_small(self, room_ids: list[str]) -> dict[str, Any]:
-        rows = await self._database.fetch_told(_SMALL_ROOMS, room_ids, key="room_id")
+        rows = await self._database.fetch_told(*_SMALL_ROOMS.of(room_ids), key="room_id")
         return {row["room_id"]: row for row in rows}
 
     async def unconnected(self, room_id: str) -> list[str]:

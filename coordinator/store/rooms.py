@@ -18,7 +18,7 @@ from coordinator.domain.ids import staff_id
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Participant, Room
 from coordinator.domain.roster import Roster
-from coordinator.store.coalesce import Coalesced
+from coordinator.store.coalesce import ByKey, Coalesced
 from coordinator.store.database import Database
 from coordinator.store.heads import Moved, heads_columns
 from coordinator.store.room_writer.sql import payload
@@ -26,14 +26,19 @@ from coordinator.store.room_writer.sql import payload
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
 
-_ROOM_COLUMNS = """
-    r.room_id, r.room_name, r.host_id, r.host_name, r.status, r.created_at, r.ended_at,
-    r.last_seq, r.last_at, r.present, r.guests, r.online, r.host_absent_since, r.empty_since
-"""
+_ROW = ByKey(
+    """
+    SELECT r.room_id, r.room_name, r.host_id, r.host_name, r.status, r.created_at, r.ended_at,
+        r.last_seq, r.last_at, r.present, r.guests, r.online, r.host_absent_since, r.empty_since
+    FROM interview_rooms r WHERE {is_asked_for}
+    """,
+    "r.room_id",
+)
 
 # One statement sees one moment: the roster and the event that it reflects belong together.
 # OFFSET 0 keeps the planner from reading all participants once where few rooms hold most of them.
-_LOAD = """
+_LOAD = ByKey(
+    """
     SELECT r.room_id, r.room_name, r.host_name, r.status, r.created_at, r.last_seq, r.last_at,
            r.erasures, last.epoch AS last_epoch, p.user_id, p.user_name, p.role, p.identity,
            p.joined_at, p.left_at, p.connection
@@ -43,9 +48,11 @@ _LOAD = """
         SELECT * FROM interview_participants p WHERE p.room_id = r.room_id AND p.left_at IS NULL
         OFFSET 0
     ) p ON true
-    WHERE r.room_id = ANY($1::varchar[])
+    WHERE {is_asked_for}
     ORDER BY r.room_id, p.joined_seq
-"""
+    """,
+    "r.room_id",
+)
 
 # A room that has not moved costs its own row. `stands`: the event told last is still there.
 # OFFSET 0 keeps each look one step of an index: joined, a large table is read from end to end.
@@ -220,10 +227,7 @@ class Rooms:
         return await self._rooms.get(room_id)
 
     async def _read_rooms(self, room_ids: list[str]) -> dict[str, StoredRoom]:
-        rows = await self.database.fetch(
-            f"SELECT {_ROOM_COLUMNS} FROM interview_rooms r WHERE room_id = ANY($1::varchar[])",
-            room_ids,
-        )
+        rows = await self.database.fetch(*_ROW.of(room_ids))
         return {row["room_id"]: _stored(row) for row in rows}
 
     async def is_participant(self, room_id: str, user_id: str) -> bool:
@@ -245,7 +249,7 @@ class Rooms:
 
     async def _read_loads(self, room_ids: list[str]) -> dict[str, tuple[Head, Roster]]:
         rows_of: dict[str, list[Any]] = {}
-        for row in await self.database.fetch_told(_LOAD, room_ids, key="room_id"):
+        for row in await self.database.fetch_told(*_LOAD.of(room_ids), key="room_id"):
             rows_of.setdefault(row["room_id"], []).append(row)
         return {room_id: _loaded(rows) for room_id, rows in rows_of.items()}
 
