@@ -122,7 +122,8 @@ class ForkServer:
     """Starts the server; `close` ends it, and with it whatever it forked and still runs."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="coordinator-fork-"))
+        short = "/tmp" if Path("/tmp").is_dir() else None  # a socket's path has 100 characters
+        self._folder = Path(tempfile.mkdtemp(prefix="coordinator-fork-", dir=short))
         path = self._folder / "socket"
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(path)],
