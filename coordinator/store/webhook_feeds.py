@@ -92,7 +92,10 @@ _HEADS = {
 _EVENTS = {ROOM: ("room_events", "room_id"), INTERVIEW: ("interview_events", "interview_id")}
 
 
-_GENERATION = "(SELECT generation FROM webhooks WHERE id = $1)"
+_LEASE = """
+    (SELECT generation FROM webhooks WHERE id = $1) AS generation,
+    (SELECT epoch FROM deployment) AS history
+"""
 
 
 def _behind(kind: str, scanned: str, cursor: str = "NULL::text AS cursor") -> str:
@@ -117,7 +120,7 @@ def _behind(kind: str, scanned: str, cursor: str = "NULL::text AS cursor") -> st
                              + interval '{SOON_SECONDS} seconds', true)
                 AND ($3::varchar IS NULL OR s.enterprise_id = $3)
         )
-        SELECT looked.count, looked.until, {_GENERATION} AS generation, b.*
+        SELECT looked.count, looked.until, {_LEASE}, b.*
         FROM (SELECT count(*), max(cursor) AS until FROM scanned) AS looked
         LEFT JOIN behind b ON true
     """
@@ -168,7 +171,7 @@ _LATELY_ENDED_ROOMS = _behind(
 
 # One row at least, which tells the lease that counts. $1 webhook, $2 ids, $3 positions, $4 limit.
 _EVENTS_AFTER = f"""
-    SELECT lease.generation, found.* FROM (SELECT {_GENERATION} AS generation) AS lease
+    SELECT lease.*, found.* FROM (SELECT {_LEASE}) AS lease
     LEFT JOIN (
         SELECT known.id, e.* FROM unnest($2::varchar[], $3::bigint[]) AS known (id, position)
         CROSS JOIN LATERAL ({{events}}) AS e
@@ -214,7 +217,8 @@ class WebhookFeeds:
     """Reads and writes positions, for whoever holds the endpoint's lease.
 
     Every method raises `Unavailable` where Postgres is away, and those that read raise
-    `EndpointLeaseLost` where the lease is not the one that counts.
+    `EndpointLeaseLost` where the lease is not the one that counts, or the database has become
+    another history: a position in the one says nothing of the other.
     """
 
     def __init__(self, database: Database) -> None:
@@ -264,8 +268,7 @@ class WebhookFeeds:
         rows = await self.database.fetch_told(
             sql, endpoint.id, since, endpoint.enterprise_id, *values, key="count"
         )
-        if rows[0]["generation"] != endpoint.generation:
-            raise EndpointLeaseLost
+        _require_lease(rows[0], endpoint)
         behind = [_behind_of(kind, row) for row in rows if row["feed_id"] is not None]
         return Scan(behind, rows[0]["until"] if rows[0]["count"] == SCANNED_AT_ONCE else None)
 
@@ -281,8 +284,9 @@ class WebhookFeeds:
                 rows = await self.database.fetch_told(
                     sql, endpoint.id, ids, seqs, limit, key="generation"
                 )
-                if not rows or rows[0]["generation"] != endpoint.generation:
+                if not rows:
                     raise EndpointLeaseLost
+                _require_lease(rows[0], endpoint)
                 for row in rows:
                     if row["id"] is not None:
                         found[FeedKey(kind, row["id"])].append(_tellable(kind, row))
@@ -319,6 +323,11 @@ class WebhookFeeds:
             endpoint_id,
         )
         return oldest
+
+
+def _require_lease(row: Any, endpoint: Endpoint) -> None:
+    if (row["generation"], row["history"]) != (endpoint.generation, endpoint.epoch):
+        raise EndpointLeaseLost
 
 
 def _wanted(endpoint: Endpoint) -> list[tuple[str, datetime]]:
