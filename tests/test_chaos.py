@@ -1,6 +1,6 @@
 """A short run of chaos, and the verdict itself: it must see what is broken.
 
-Long runs: `python -m tests.chaos.run --seed 7 --minutes 5`.
+Long runs: `python -m tests.chaos --seed 7 --minutes 5`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from tests.chaos.client import History, Join, Observations, Stay
-from tests.chaos.plan import plan
-from tests.chaos.run import chaos, unserved
+from tests.chaos.plan import Past, plan
+from tests.chaos.run import chaos, outages, unserved
 from tests.chaos.starvation import Starvation
 from tests.chaos.verdict import NOTHING_WITHDRAWN, EndState, Withdrawn, ghosts, judge
 from tests.harness.screen import Screen
@@ -214,9 +214,21 @@ def test_times_of_a_wrong_clock_are_compared_with_no_other() -> None:
 
 def test_a_promotion_that_no_event_follows_in_time_is_seen() -> None:
     states = [end_of(log_of_a_return())]
-    assert list(unserved(states, [MIDNIGHT + 1.5], [])) == []
-    (sentence,) = unserved(states, [MIDNIGHT + 4.5], [])
-    assert sentence == "the first event came inf s after a promotion"
+    promoted, frozen = MIDNIGHT + 4.5, Past("node frozen", 1, MIDNIGHT + 4, MIDNIGHT + 6)
+    again = Past("primary killed", -1, promoted + 3, promoted + 5)
+    assert list(unserved(states, [MIDNIGHT + 1.5], [], MIDNIGHT)) == []
+    (sentence,) = unserved(states, [promoted], [frozen], MIDNIGHT)
+    assert sentence == (
+        "the first event came inf s after a promotion at 4.5 s; meanwhile: node frozen at 4.0 s"
+    )
+    assert list(unserved(states, [promoted], [frozen, again], MIDNIGHT)) == []
+
+
+def test_an_outage_is_over_with_the_promotion_though_a_new_standby_takes_longer() -> None:
+    fault = Past("primary killed", -1, 100.0, 112.0)
+    assert outages([fault], [104.0]) == [(100.0, 104.0)]
+    assert outages([fault], [101.0]) == []
+    assert outages([fault], []) == [(100.0, 112.0)]
 
 
 def test_an_answered_join_that_is_not_in_the_log_is_seen() -> None:

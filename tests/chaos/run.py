@@ -120,9 +120,10 @@ async def chaos(
             withdrawn = await cluster.withdrawn(past)
             states = await end_states(cluster, population, withdrawn.epoch)
             broken = judge(
-                states, observed, grace, _was_well(past), _outages(past), _blurred(past), withdrawn
+                states, observed, grace, _was_well(past),
+                outages(past, cluster.promotions), _blurred(past), withdrawn,
             )
-            broken += unserved(states, cluster.promotions, past)
+            broken += unserved(states, cluster.promotions, past, start)
             broken += _unready(harm.recoveries, past)
             async with screen.step("the back end is told the rest"):
                 broken += await back_end.judge(states, withdrawn)
@@ -188,12 +189,16 @@ def _was_well(past: list[Past]) -> WasWell:
     return was_well
 
 
-def _outages(past: list[Past]) -> list[tuple[float, float]]:
-    """When Postgres was away for everybody, for so long that every node has noticed."""
+def outages(past: list[Past], promotions: list[float]) -> list[tuple[float, float]]:
+    """When Postgres was away for everybody, for so long that every node has noticed.
+
+    A failover is over with the promotion; that a new standby is made after it keeps nobody waiting.
+    """
     return [
-        (fault.began, fault.ended)
+        (fault.began, back)
         for fault in past
-        if fault.ended - fault.began > AWAY_AFTER_SECONDS.get(fault.kind, float("inf"))
+        for back in [next((at for at in promotions if fault.began < at < fault.ended), fault.ended)]
+        if back - fault.began > AWAY_AFTER_SECONDS.get(fault.kind, float("inf"))
     ]
 
 
@@ -203,17 +208,29 @@ def _blurred(past: list[Past]) -> list[tuple[float, float]]:
 
 
 def unserved(
-    states: list[EndState], promotions: list[float], past: list[Past]
+    states: list[EndState], promotions: list[float], past: list[Past], start: float
 ) -> Iterator[str]:
-    """Promotions that no event followed in time, by the times of the log."""
+    """Promotions that no event followed in time, by the times of the log.
+
+    Another outage that begins before that time is over excuses it.
+    """
     times = sorted(seconds_of(event["at"]) for state in states for event in state.log)
     for promoted in promotions:
         first = next((at for at in times if at > promoted), float("inf"))
+        meanwhile = [one for one in past if one.began < first and promoted < one.ended]
         if first - promoted > SERVICE_SECONDS and not any(
-            fault.kind == "every node killed" and fault.touches(-1, promoted, first)
-            for fault in past
+            one.kind == "every node killed" or _is_next_outage(one, promoted) for one in meanwhile
         ):
-            yield f"the first event came {first - promoted:.1f} s after a promotion"
+            faults = ", ".join(f"{one.kind} at {one.began - start:.1f} s" for one in meanwhile)
+            yield (
+                f"the first event came {first - promoted:.1f} s after a promotion at"
+                f" {promoted - start:.1f} s; meanwhile: {faults}"
+            )
+
+
+def _is_next_outage(fault: Past, promoted: float) -> bool:
+    is_soon = promoted < fault.began < promoted + SERVICE_SECONDS
+    return is_soon and fault.kind in AWAY_AFTER_SECONDS
 
 
 def _unready(recoveries: Sequence[Recovery], past: list[Past]) -> Iterator[str]:
