@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
@@ -26,8 +26,11 @@ from coordinator.store.migrations import migrate
 from tests.harness.bus_nodes import Town
 from tests.harness.fork_server import ForkServer
 from tests.harness.node import Deployment
-from tests.harness.patience import patient
+from tests.harness.patience import slowness
 from tests.harness.people import Api, Host, everybody_hangs_up
+
+LEAST_PATIENCE = 4.0
+"""Times a limit: so much longer a test may always take, as workers share the cores."""
 
 _started: list[EmbeddedPostgres] = []
 _fork_servers: list[ForkServer] = []
@@ -35,7 +38,8 @@ _fork_servers: list[ForkServer] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     """The first process starts PostgreSQL and a fork server, so that all workers share them."""
-    settings.register_profile("tests", deadline=None)  # on a busy machine an example may take long
+    late = [HealthCheck.too_slow]  # on a busy machine an example may take long, and to draw one
+    settings.register_profile("tests", deadline=None, suppress_health_check=late)
     settings.load_profile("tests")
     if hasattr(config, "workerinput"):
         return
@@ -50,12 +54,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test's time limit is that of a quiet machine, too (`tests/harness/patience.py`)."""
+    """A test's time limit is that of a quiet machine, too (`tests/harness/patience.py`).
+
+    It is set before the other workers have begun, and what a test waits for is bounded by itself.
+    """
     limit = float(config.getini("timeout"))
+    longer = max(LEAST_PATIENCE, slowness())
     for item in items:
         marker = item.get_closest_marker("timeout")
         own = float(marker.args[0]) if marker is not None and marker.args else limit
-        item.add_marker(pytest.mark.timeout(patient(own)), append=False)
+        item.add_marker(pytest.mark.timeout(longer * own), append=False)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

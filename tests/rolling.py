@@ -29,9 +29,10 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.harness.node import Node, environment, hired, printed
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 CONFIGURATIONS = {"nginx": DEPLOY / "nginx/coordinator.conf",

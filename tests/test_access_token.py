@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from coordinator.domain.errors import Unavailable
 from coordinator.platforms.access_token import AccessTokens
 from coordinator.redis import RedisClient, fail_fast_redis
-from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 
 class Platform:

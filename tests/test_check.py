@@ -17,8 +17,9 @@ from redis.asyncio import Redis
 
 from coordinator.postgres_url import parse_postgres_url
 from coordinator.standins.server_user import server_user
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.harness.node import Deployment
+from tests.harness.ports import free_port
 from tests.harness.valkeys import Cluster, Sentinels, ended
 from tests.test_commands import answers, at, made
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 COORDINATOR = (sys.executable, "-P", "-m", "coordinator.cli.main")
 

@@ -16,13 +16,14 @@ import pytest
 
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import fail_fast_redis
-from coordinator.standins.servers import EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedRedis
 from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
 from coordinator.web.addresses import client_address, counted_as
 from coordinator.web.limits import Limits, LocalWindows
 from tests.harness.node import Deployment
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}
 

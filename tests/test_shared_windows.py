@@ -15,9 +15,10 @@ import pytest
 import pytest_asyncio
 
 from coordinator.redis import AWAY, RedisClient, fail_fast_redis
-from coordinator.standins.servers import EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedRedis
 from coordinator.web import shared_windows
 from coordinator.web.shared_windows import SHARE, SharedWindows
+from tests.harness.ports import free_port
 
 LIMIT = 60
 MINUTE = 60.0

@@ -13,11 +13,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from coordinator.standins.servers import free_port
 from coordinator.store.database import Database
 from tests.harness.node import Deployment, data
 from tests.harness.node_runtime import NODE, needs_node
 from tests.harness.people import Api, Guest, Host, bearer
+from tests.harness.ports import free_port
 from tests.harness.receiver import SETTINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text(encoding="utf-8")

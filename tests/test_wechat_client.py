@@ -23,9 +23,9 @@ from coordinator.platforms import wechat as wechat_module
 from coordinator.platforms import wechat_exchange
 from coordinator.platforms.wechat import CodeOrder, WeChat
 from coordinator.platforms.wechat_calls import ERRCODES, Meaning
-from coordinator.standins.servers import free_port
 from coordinator.standins.wechat import WechatStandin, number_of, openid_of
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 PAGE = "pages/interview/guest/guest"
 ORDER = CodeOrder(PAGE, "roomId=room_1", 280, (93, 191, 179), "release", False)

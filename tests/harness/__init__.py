@@ -1,6 +1,6 @@
 """What tests, chaos and load tests share: nodes that run, clients that speak the protocol, a proxy.
 
-    node         one `coordinator serve`, the commands beside it; nodes on one Postgres
+    node         one `coordinator serve`, the commands beside it; nodes on one Postgres;  ports
     cluster      servers, nodes and the ways between them, all of which can be hurt
     people       hosts and guests as they use the product, with what they were told
     observing    what a test asks of a node, and of what a client was told

@@ -17,6 +17,7 @@ from coordinator.redis_url import parse_redis_url
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
 from tests.harness.node import JWT_SECRET
+from tests.harness.patience import patient
 from tests.harness.people import new_room_id
 
 
@@ -79,7 +80,7 @@ class BusNode:
         await self.lease.leave()
 
     async def until(self, holds: Callable[[], bool], seconds: float = 8.0) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(patient(seconds)):
             while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

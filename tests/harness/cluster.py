@@ -186,7 +186,7 @@ class Cluster:
         """Everything in it is gone, and so is every connection to it."""
         for command in (b"FLUSHALL\r\n", b"CLIENT KILL TYPE pubsub\r\n"):
             with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(patient(2)):
                     reader, writer = await asyncio.open_connection("127.0.0.1", self.redis.port)
                     writer.write(command)
                     await reader.readline()

@@ -5,24 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.harness.patience import patient
+from tests.harness.node import run_command
 
 
 def command(
     *arguments: str, cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs `coordinator …` with nothing in its environment but `env`."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "coordinator.cli.main", *arguments],
-        env={"PATH": os.environ["PATH"], **env},
-        cwd=cwd or tempfile.gettempdir(), capture_output=True, text=True, timeout=patient(60),
-        check=False,
-    )  # fmt: skip
+    return run_command({"PATH": os.environ["PATH"], **env}, *arguments, cwd=cwd)
 
 
 async def at_once(*calls: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from coordinator.live.history import Histories
 from coordinator.live.hub import Hub
 from coordinator.live.resume import admit_pending
 from coordinator.store.heads import Moved
+from tests.harness.patience import patient
 
 KEY = FeedKey("room", "r")
 AT = "2026-01-01T00:00:00.000Z"
@@ -210,6 +211,6 @@ def the_feed(hub: Hub) -> Feed:
 
 
 async def soon(holds: Any, seconds: float = 2.0) -> None:
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(patient(seconds)):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.001)

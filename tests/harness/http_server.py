@@ -15,13 +15,13 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from coordinator.live.websocket import LiveSocket
-from coordinator.standins.servers import free_port
 from coordinator.web.fast_path import FastPath
 from coordinator.web.http_protocol import http_protocol
 from coordinator.web.http_request import Meter
 from coordinator.web.prompt import Begun
 from coordinator.web.tcp_connections import TcpConnections
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 
 class Handler:

@@ -4,6 +4,7 @@ them; and `Deployment`: some nodes on one Postgres and one Redis.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,9 +22,9 @@ from typing import Any, Self
 import httpx
 
 from coordinator.data_cipher import DataCipher
-from coordinator.standins.servers import free_port
 from tests.harness.fork_server import Forked, can_fork, fork
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 from tests.harness.wire import Address
 
 JWT_SECRET = "test-secret-test-secret-test-secret-test"
@@ -104,7 +105,7 @@ class Node:
     def health(self) -> str:
         """What `/health/ready` says beside a 200, such as `ready`; empty without one."""
         try:
-            answer = httpx.get(f"{self.url}/health/ready", timeout=3, trust_env=False)
+            answer = httpx.get(f"{self.url}/health/ready", timeout=patient(3), trust_env=False)
         except httpx.HTTPError:
             return ""
         return str(answer.json()["status"]) if answer.status_code == 200 else ""
@@ -126,6 +127,15 @@ class Node:
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Its log, read line by line; one that is just being written is left for later."""
+        whole, _, _ = self.logs().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+
+    def get(self, path: str, **how: Any) -> httpx.Response:
+        """GET, from a caller who is as patient as the machine needs it."""
+        return httpx.get(f"{self.url}{path}", timeout=patient(20), trust_env=False, **how)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends it; nothing happens where the process has ended."""
@@ -184,9 +194,11 @@ def environment(**settings: str) -> dict[str, str]:
     }
 
 
-def run_command(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_command(
+    env: dict[str, str], *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a `coordinator` command to its end, whatever that is."""
-    cwd, limit = tempfile.gettempdir(), patient(COMMAND_SECONDS)
+    cwd, limit = cwd or Path(tempfile.gettempdir()), patient(COMMAND_SECONDS)
     if not can_fork(env):
         return subprocess.run(
             [sys.executable, *COORDINATOR, *arguments], env=env, cwd=cwd,

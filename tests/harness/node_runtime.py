@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.patience import patient, slowness
+
 FOLDER = Path(__file__).parent.parent / "client"
 NODE = shutil.which("node")
 NPM = shutil.which("npm")
@@ -41,7 +43,7 @@ def install_packages() -> None:
             return
         result = subprocess.run(
             [str(NPM), "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            cwd=FOLDER, check=False, capture_output=True, text=True, timeout=300,
+            cwd=FOLDER, check=False, capture_output=True, text=True, timeout=patient(300),
         )  # fmt: skip
         if result.returncode != 0:
             pytest.skip(f"`npm ci` cannot install what these tests need: {result.stderr[-300:]}")
@@ -60,19 +62,25 @@ def run_program(name: str, *arguments: str, timeout: float = 80, **about: Any) -
 
 def _run(*arguments: str, timeout: float, about: dict[str, Any]) -> str:
     """Node to its end; what it started ends with it, also where it takes too long."""
+    limit = patient(timeout)
     process = subprocess.Popen(
         [str(NODE), *arguments], cwd=FOLDER, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "ABOUT": json.dumps(about), "FORCE_COLOR": "0"},
+        env={**_environment(about), "FORCE_COLOR": "0"},
     )  # fmt: skip
     try:
-        said, _ = process.communicate(timeout=timeout)
+        said, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
-        said += f"\n(ended after {timeout} s)"
+        said += f"\n(ended after {limit:.0f} s)"
     assert process.returncode == 0, said[-8000:]
     return said
+
+
+def _environment(about: dict[str, Any]) -> dict[str, str]:
+    """`SLOWNESS`: times a second of a quiet machine, as the programs wait for something."""
+    return {**os.environ, "ABOUT": json.dumps(about), "SLOWNESS": f"{slowness():.2f}"}
 
 
 class Follower:
@@ -89,10 +97,10 @@ class Follower:
     @classmethod
     async def start(cls, url: str, room_id: str, token: str) -> Follower:
         """`follow.mjs` as its own process."""
-        about = json.dumps({"url": url, "roomId": room_id, "token": token})
+        about = {"url": url, "roomId": room_id, "token": token}
         process = await asyncio.create_subprocess_exec(
             str(NODE), "follow.mjs", cwd=FOLDER, stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "ABOUT": about}, limit=1 << 24,
+            env=_environment(about), limit=1 << 24,
         )  # fmt: skip
         return cls(process)
 
@@ -100,7 +108,7 @@ class Follower:
         """Waits until a state is told of which something is true."""
         assert self._process.stdout is not None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(patient(patience)):
                 while not (self.last and holds(self.last)):
                     self.last = json.loads(await self._process.stdout.readline())
         except TimeoutError:

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 _SPIN_SECONDS = 0.02
 _WORK_SECONDS = 0.0025
@@ -43,10 +44,23 @@ _SHARE_AT_START = _share()
 _SLOWER_CORE = max(1.0, min(_cpu_seconds_of_work() for _ in range(3)) / _WORK_SECONDS)
 
 
+def slower_core() -> float:
+    """How many times more CPU time work takes than on the machine of the bounds; at least 1."""
+    return _SLOWER_CORE
+
+
 def slowness() -> float:
     """How many times longer things take than on a quiet machine, roughly; at least 1."""
-    queued = os.getloadavg()[0] / (os.cpu_count() or 1)
+    queued = max(os.getloadavg()[0], _runnable()) / (os.cpu_count() or 1)
     return _SLOWER_CORE * max(1.0, 2 * queued, 1 / _SHARE_AT_START)
+
+
+def _runnable() -> int:
+    """How many threads want a core at this moment: the average of a minute knows it late."""
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def patient(seconds: float) -> float:

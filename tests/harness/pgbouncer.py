@@ -15,8 +15,8 @@ from typing import Self
 import asyncpg
 
 from coordinator.postgres_url import parse_postgres_url
-from coordinator.standins.servers import free_port
 from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 PROGRAM = shutil.which("pgbouncer")
 START_SECONDS = 20.0
@@ -89,7 +89,7 @@ class PgBouncer:
     def kill(self) -> None:
         """`kill -9`; it starts again at the same port."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(patient(10))
 
     def __exit__(
         self,

@@ -7,7 +7,6 @@ its histograms, an event's `at` and the rows of Postgres. All are on this machin
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,8 +33,7 @@ async def logged(node: Node, event: str, *, after: float) -> float:
     """
     deadline = time.monotonic() + patient(30)
     while True:
-        for text in node.logs().splitlines():
-            line = json.loads(text) if text.startswith("{") else {}
+        for line in node.lines():
             if line.get("event") == event and wall_clock(line["timestamp"]) >= after:
                 return wall_clock(line["timestamp"])
         assert time.monotonic() < deadline, f"{event} was not logged:\n{node.logs()[-3000:]}"

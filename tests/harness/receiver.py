@@ -17,6 +17,8 @@ from typing import Any, Self
 
 from standardwebhooks import Webhook
 
+from tests.harness.patience import patient
+
 HANG = "hang"
 """Reads, and never answers."""
 CLOSE = "close"
@@ -165,7 +167,7 @@ class Receiver:
     async def until(self, holds: Callable[[], bool], patience: float = 15.0) -> None:
         """Waits until something is true of what has been delivered."""
         try:
-            async with asyncio.timeout(patience), self._news:
+            async with asyncio.timeout(patient(patience)), self._news:
                 await self._news.wait_for(holds)
         except TimeoutError:
             told = [(d.type, d.feed, d.seq) for d in self.delivered if d.type != "ping"][-20:]

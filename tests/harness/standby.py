@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from coordinator.standins.servers import EmbeddedPostgres
+from tests.harness.patience import patient
 from tests.harness.tcp_proxy import TcpProxy
 
 CAUGHT_UP_SECONDS = 30.0
@@ -52,11 +54,12 @@ class StandbyPostgres(EmbeddedPostgres):
         standby = await asyncpg.connect(self.url)
         try:
             written = await primary.fetchval("SELECT pg_current_wal_lsn()::text")
-            deadline = time.monotonic() + CAUGHT_UP_SECONDS
+            deadline = time.monotonic() + patient(CAUGHT_UP_SECONDS)
             while not await standby.fetchval(
                 "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written
             ):
                 assert time.monotonic() < deadline, "the standby does not catch up"
+                await asyncio.sleep(0.02)
         finally:
             await primary.close()
             await standby.close()

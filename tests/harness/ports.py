@@ -1,0 +1,34 @@
+"""Ports for what tests start: none that the system gives to an outgoing connection meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import socket
+
+_FIRST, _BLOCK, _BLOCKS = 10_000, 200, 50
+"""Below those of outgoing connections (`ip_local_port_range`) and of `cluster.steady_ports`."""
+
+_turns = itertools.count(random.randrange(_BLOCK))
+
+
+def free_port() -> int:
+    """A loopback port on which nobody listens; not given again until all of the block were.
+
+    Each process has a block of its own, as far as there are enough.
+    """
+    block = _FIRST + os.getpid() % _BLOCKS * _BLOCK
+    for turn in itertools.islice(_turns, _BLOCK):
+        if _can_be_taken(port := block + turn % _BLOCK):
+            return port
+    raise OSError(f"no port from {block} to {block + _BLOCK} is free")
+
+
+def _can_be_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
