@@ -6,23 +6,19 @@ that kill a server start one of their own.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
-from coordinator.store.migrations import migrate
+from tests.harness import databases
 from tests.harness.bus_nodes import Town
 from tests.harness.fork_server import ForkServer
 from tests.harness.node import Deployment
@@ -37,20 +33,22 @@ _fork_servers: list[ForkServer] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The first process starts PostgreSQL and a fork server, so that all workers share them."""
+    """The first process starts PostgreSQL and a fork server, so that all workers share them, and
+    makes the database that is copied.
+    """
     late = [HealthCheck.too_slow]  # on a busy machine an example may take long, and to draw one
     settings.register_profile("tests", deadline=None, suppress_health_check=late)
     settings.load_profile("tests")
     if hasattr(config, "workerinput"):
         return
     _fork_servers.append(ForkServer())
-    if os.environ.get("TEST_DATABASE_URL"):
-        return
-    folder = Path(tempfile.mkdtemp(prefix="coordinator-test-"))
-    server = EmbeddedPostgres(folder, options=("fsync=off", "max_connections=2000"))
-    server.start()
-    _started.append(server)
-    os.environ["TEST_DATABASE_URL"] = server.database_url("postgres")
+    if not os.environ.get(databases.SERVER):
+        folder = Path(tempfile.mkdtemp(prefix="coordinator-test-"))
+        server = EmbeddedPostgres(folder, options=("fsync=off", "max_connections=2000"))
+        server.start()
+        _started.append(server)
+        os.environ[databases.SERVER] = server.database_url("postgres")
+    databases.make_template()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -70,62 +68,33 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     for fork_server in _fork_servers:
         fork_server.close()
     _fork_servers.clear()
+    if not hasattr(config, "workerinput"):
+        databases.drop_template()
     for server in _started:
         server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)
     _started.clear()
 
 
-@pytest.fixture(scope="session")
-def worker(request: pytest.FixtureRequest) -> str:
-    """`gw0`, `gw1` … or `main` where the tests run in one process."""
-    return str(getattr(request.config, "workerinput", {"workerid": "main"})["workerid"])
-
-
-@pytest.fixture(scope="session")
-def empty_database_url(worker: str) -> Iterator[str]:
-    """A database of this worker's own, without tables."""
-    server = os.environ["TEST_DATABASE_URL"]
-    name = f"coordinator_test_{worker}_{os.getpid()}"
-
-    async def run(sql: str) -> None:
-        connection = await asyncpg.connect(server)
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    asyncio.run(run(f"CREATE DATABASE {name}"))
-    yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@pytest.fixture(scope="session")
-def database_url(empty_database_url: str) -> str:
-    """The same, with every migration run."""
-    asyncio.run(migrate(Database(empty_database_url)))
-    return empty_database_url
+@pytest_asyncio.fixture(scope="session")
+async def database_url() -> AsyncIterator[str]:
+    """A database of this worker's own, with every table."""
+    async with databases.migrated_url("worker") as url:
+        yield url
 
 
 @pytest_asyncio.fixture
-async def empty_url(database_url: str) -> AsyncIterator[str]:
+async def empty_url() -> AsyncIterator[str]:
     """A database without tables, for one test."""
-    name = f"coordinator_empty_{secrets.token_hex(4)}"
-    connection = await asyncpg.connect(os.environ["TEST_DATABASE_URL"])
-    await connection.execute(f"CREATE DATABASE {name}")
-    yield urlunsplit(urlsplit(database_url)._replace(path=f"/{name}"))
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    async with databases.empty_url("empty") as url:
+        yield url
 
 
 @pytest_asyncio.fixture
-async def lonely_database(empty_url: str) -> AsyncIterator[Database]:
-    """One test's own `Database`, with every migration run: no other node holds a lease in it."""
-    await migrate(Database(empty_url))
-    opened = Database(empty_url)
-    await opened.open()
-    yield opened
-    await opened.close()
+async def lonely_database() -> AsyncIterator[Database]:
+    """One test's own `Database`: no other node holds a lease in it."""
+    async with databases.own_database("lonely") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 from piccolo.columns import ForeignKey, Varchar
 
 from coordinator.store.database import Database
-from coordinator.store.migrations import migrate
 from coordinator.store.people import People
 from coordinator.store.piccolo_app import APP_CONFIG
 
 TABLES: list[Any] = list(APP_CONFIG.table_classes)
-
-
-@pytest_asyncio.fixture
-async def empty_url(database: Database, database_url: str) -> AsyncIterator[str]:
-    """Another database on the same server."""
-    name = f"coordinator_tables_{uuid4().hex[:8]}"
-    await database.execute(f"CREATE DATABASE {name}")
-    yield urlunsplit(urlsplit(database_url)._replace(path=f"/{name}"))
-    await database.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table._meta.tablename)
@@ -82,20 +68,17 @@ def _kind(name: str) -> str:
 
 
 async def test_each_query_runs_on_the_database_that_was_asked(
-    database: Database, empty_url: str
+    database: Database, lonely_database: Database
 ) -> None:
     """Piccolo knows one engine by the table's class: it is lent a connection, query by query."""
     await People(database).sign_up("piccolo-one")
-    other = Database(empty_url)  # the last one that is made wins nothing
-    await migrate(other)
-    await other.open()
+    both = database, lonely_database  # the last one that is made wins nothing
 
     found = await asyncio.gather(
-        *[People(asked).by_openid("piccolo-one") for asked in (database, other) * 5]
+        *[People(asked).by_openid("piccolo-one") for asked in both * 5]
     )
 
     assert [one is not None for one in found] == [True, False] * 5
-    await other.close()
 
 
 async def test_what_is_changed_of_staff_is_only_what_was_given(database: Database) -> None:

@@ -14,8 +14,10 @@ import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
+from tests.harness.databases import own_database
 from tests.harness.node import Deployment, data
 from tests.harness.node_runtime import NODE, needs_node
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, bearer
 from tests.harness.ports import free_port
 from tests.harness.receiver import SETTINGS
@@ -45,20 +47,27 @@ class Program:
 
     async def prints(self) -> str:
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(patient(30)):
             return (await self.process.stdout.readline()).decode().strip()
 
 
+@pytest_asyncio.fixture(scope="module")
+async def database() -> AsyncIterator[Database]:
+    """Of this file's own: nodes that have another key would take the webhook, and not read it."""
+    async with own_database("receivers") as opened:
+        yield opened
+
+
 @pytest_asyncio.fixture
-async def api(database_url: str, redis_url: str) -> AsyncIterator[Api]:
-    with Deployment(database_url, redis_url, **SETTINGS) as sending:
+async def api(database: Database, redis_url: str) -> AsyncIterator[Api]:
+    with Deployment(database.url, redis_url, **SETTINGS) as sending:
         opened = Api(sending.node())
         yield opened
         await opened.aclose()
 
 
 async def _listens(url: str) -> None:
-    async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as http:
+    async with asyncio.timeout(patient(30)), httpx.AsyncClient(trust_env=False) as http:
         while True:
             try:
                 await http.post(url, content=b"{}")

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
-from coordinator.store.migrations import migrate
+from tests.harness import databases
 
 
 @pytest_asyncio.fixture(scope="module")
 async def database() -> AsyncIterator[Database]:
-    """With every migration run, and open."""
-    url = os.environ["TEST_DATABASE_URL"]
-    name = f"coordinator_store_{secrets.token_hex(4)}"
-    server = await asyncpg.connect(url)
-    await server.execute(f"CREATE DATABASE {name}")
-    opened = Database(urlunsplit(urlsplit(url)._replace(path=f"/{name}")))
-    await migrate(opened)
-    await opened.open()
-    yield opened
-    await opened.close()
-    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await server.close()
+    async with databases.own_database("store") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from coordinator.store.room_writer.commands import Connect, Disconnect, End, Joi
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from coordinator.store.sealing import Sealing
+from tests.harness.patience import patient
 from tests.harness.people import new_room_id
 
 FOR_EVER = Lifespan(host_absent=None, empty=None, age=None)
@@ -180,7 +181,7 @@ async def test_a_loop_ends_when_it_is_told_to_though_its_work_swallows_that() ->
     running = asyncio.create_task(Loop(work, name="deaf", seconds=0.0).run())
     await has_begun.wait()
     running.cancel()
-    await asyncio.wait([running], timeout=2)
+    await asyncio.wait([running], timeout=patient(2))
 
     assert running.cancelled()
 

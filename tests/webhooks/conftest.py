@@ -8,11 +8,24 @@ import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
+from tests.harness.databases import own_database
 from tests.harness.node import Deployment, Node
 from tests.harness.people import Api, Host
 from tests.harness.receiver import SETTINGS, Receiver
 from tests.harness.webhook_admin import Admin
 from tests.open_api import KEYS
+
+
+@pytest_asyncio.fixture(scope="package")
+async def database() -> AsyncIterator[Database]:
+    """Of these tests' own: nodes that have another key would take webhooks, and not read them."""
+    async with own_database("webhooks") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def database_url(database: Database) -> str:
+    return database.url
 
 
 @pytest.fixture(scope="package")
