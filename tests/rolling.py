@@ -14,11 +14,9 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,7 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.harness.node import Node, environment, hired, printed
 from tests.harness.patience import patient
-from tests.harness.ports import free_port
+from tests.harness.ports import free_port, wait_open
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 CONFIGURATIONS = {"nginx": DEPLOY / "nginx/coordinator.conf",
@@ -76,21 +74,12 @@ def running_proxy(proxy: str, port: int, nodes: list[int]) -> Iterator[None]:
         command = [program, "-db", "-q", "-f", f"{folder}/haproxy.cfg"]
     process = subprocess.Popen(command)
     try:
-        _wait_open(port)
+        wait_open(port)
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(patient(10))
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_open(port: int) -> None:
-    deadline = time.monotonic() + patient(10)
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise AssertionError("the proxy does not listen")
 
 
 class RollingNodes:

@@ -156,11 +156,12 @@ class Cluster:
         own = {
             "DATABASE_URL": self.database_url(node.postgres.port if node else self.postgres.port),
             "REDIS_URL": self.redis_url(node.redis.port if node else self.redis.port),
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PRESENCE_GRACE": str(self.grace),
             "RATE_LIMITS": ",".join(f"{name}=100000/minute" for name in DEFAULT_LIMITS),
             "DRAIN_SECONDS": "2",
         }
+        if path := os.environ.get("PYTHONPATH"):
+            own["PYTHONPATH"] = path
         return environment(**{**own, **self._settings})
 
     def database_url(self, port: int) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import math
 import os
 import select
 import shutil
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +39,7 @@ WHERE = "COORDINATOR_TESTS_FORK_SERVER"
 
 _NUMBER = Struct("!i")
 _REQUEST_BYTES = 256 * 1024
+_POLL_SECONDS = 0.005
 
 
 class Forked:
@@ -51,8 +54,9 @@ class Forked:
 
     def poll(self) -> int | None:
         with self._lock:
-            if self.returncode is None and self._is_told_within(0):
-                self._end()
+            if self.returncode is None and select.select([self._told], [], [], 0)[0]:
+                self.returncode = self._next_number()
+                self._told.close()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -61,13 +65,12 @@ class Forked:
         Raises:
             subprocess.TimeoutExpired: it still runs.
         """
-        with self._lock:
-            if self.returncode is None:
-                if not self._is_told_within(timeout):
-                    raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
-                self._end()
-            assert self.returncode is not None
-            return self.returncode
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+        while (status := self.poll()) is None:  # nobody who polls meanwhile waits for this
+            if time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
+            time.sleep(_POLL_SECONDS)
+        return status
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -78,13 +81,6 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-    def _is_told_within(self, seconds: float | None) -> bool:
-        return bool(select.select([self._told], [], [], seconds)[0])
-
-    def _end(self) -> None:
-        self.returncode = self._next_number()
-        self._told.close()
 
     def _next_number(self) -> int:
         told = self._told.recv(_NUMBER.size, socket.MSG_WAITALL)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,10 +14,9 @@ import asyncpg
 
 from coordinator.postgres_url import parse_postgres_url
 from tests.harness.patience import patient
-from tests.harness.ports import free_port
+from tests.harness.ports import free_port, wait_open
 
 PROGRAM = shutil.which("pgbouncer")
-START_SECONDS = 20.0
 
 
 class PgBouncer:
@@ -78,13 +75,7 @@ class PgBouncer:
         self._process = subprocess.Popen(
             command, user="nobody" if as_root else None, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + patient(START_SECONDS)
-        while time.monotonic() < deadline:
-            with socket.socket() as trying:
-                if trying.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("PgBouncer does not listen")
+        wait_open(self.port)
 
     def kill(self) -> None:
         """`kill -9`; it starts again at the same port."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
 import socket
+import time
+
+from tests.harness.patience import patient
 
 _FIRST, _BLOCK, _BLOCKS = 10_000, 200, 50
 """Below those of outgoing connections (`ip_local_port_range`) and of `cluster.steady_ports`."""
@@ -23,6 +27,20 @@ def free_port() -> int:
         if _can_be_taken(port := block + turn % _BLOCK):
             return port
     raise OSError(f"no port from {block} to {block + _BLOCK} is free")
+
+
+def wait_open(port: int, *, within: float = 20.0) -> None:
+    """Returns when somebody listens on a loopback port.
+
+    Raises:
+        TimeoutError: nobody does, after so many seconds of a quiet machine.
+    """
+    deadline = time.monotonic() + patient(within)
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"nobody listens on port {port}")
 
 
 def _can_be_taken(port: int) -> bool:
