@@ -28,6 +28,7 @@ from tests.chaos.plan import Fault, plan
 from tests.chaos.site import Site
 from tests.harness.cluster import Cluster
 from tests.harness.node_runtime import FOLDER, NODE, install_packages
+from tests.harness.patience import patient, slowness
 from tests.harness.screen import Screen
 
 SETTLE_SECONDS = 12.0
@@ -90,8 +91,9 @@ class _Host:
     def __init__(self, cluster: Cluster) -> None:
         self._url = cluster.nodes[0].url
         self._http = httpx.AsyncClient(
-            trust_env=False, timeout=20, headers={"Authorization": f"Bearer {cluster.token}"}
-        )
+            trust_env=False, timeout=patient(20),
+            headers={"Authorization": f"Bearer {cluster.token}"},
+        )  # fmt: skip
 
     async def creates(self, number: int) -> str:
         body = {"roomId": f"room_proof_{number}", "roomName": "R", "hostName": "张经理"}
@@ -127,11 +129,13 @@ class _Followers:
 
     @classmethod
     async def start(cls, cluster: Cluster, room_ids: list[str], clients: int) -> _Followers:
-        about = {"nodes": [node.url for node in cluster.nodes], "rooms": room_ids}
+        about = {
+            "nodes": [node.url for node in cluster.nodes], "rooms": room_ids, "clients": clients,
+        }  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             str(NODE), "followers.mjs", cwd=FOLDER, limit=_LINE_BYTES,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "ABOUT": json.dumps({**about, "clients": clients})},
+            env={**os.environ, "ABOUT": json.dumps(about), "SLOWNESS": f"{slowness():.2f}"},
         )  # fmt: skip
         followers = cls(process, clients)
         await followers._hears()
@@ -139,11 +143,11 @@ class _Followers:
 
     async def calms(self) -> None:
         await self._says(do="calm")
-        await asyncio.wait_for(self._hears(), 90)
+        await asyncio.wait_for(self._hears(), patient(90))
 
     async def reports(self, logs: dict[str, int]) -> list[dict[str, Any]]:
         await self._says(do="report", logs=logs)
-        return [await asyncio.wait_for(self._hears(), 90) for _ in range(self._clients)]
+        return [await asyncio.wait_for(self._hears(), patient(90)) for _ in range(self._clients)]
 
     async def end(self) -> None:
         if self._process.returncode is None:

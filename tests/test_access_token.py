@@ -30,11 +30,14 @@ class Platform:
         self.lifetime = 7200.0
         self.down = False
         self.slow = 0.05
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def fetch(self, force: bool) -> tuple[str, float]:
         self.asked.append(force)
         self.was_asked.set()
         await asyncio.sleep(self.slow)
+        await self.may_answer.wait()
         if self.down:
             raise Unavailable
         if force or (self.switches and len(self.asked) > 1):
@@ -107,12 +110,13 @@ async def test_while_one_node_renews_the_others_use_the_old_token(
     await nodes[0].current()
     await nodes[1].current()
     clock.now += 7200 - 290
-    platform.slow = 1.0
+    platform.may_answer.clear()
     platform.was_asked.clear()
     renewing = asyncio.create_task(nodes[0].current())
     await platform.was_asked.wait()
     assert await nodes[1].current() == "token-1"
     assert not renewing.done()
+    platform.may_answer.set()
     assert await renewing == "token-2"
 
 

@@ -15,6 +15,8 @@ from coordinator.live.bus_messages import Batch, Close, Ignored, ReplayGuard, Si
 from coordinator.store.nodes import Nodes
 from tests.harness.bus_nodes import Town, event
 from tests.harness.node import JWT_SECRET
+from tests.harness.observing import comes_true
+from tests.harness.patience import patient
 
 OTHER_SECRET = "another-secret-another-secret-another-secret"
 CHANNEL = b"c"
@@ -111,16 +113,9 @@ async def test_redis_is_up_where_the_judge_is_heard_and_nobody_is_deaf(town: Tow
 
 async def test_who_does_not_hear_the_judge_says_so_with_its_lease(town: Town) -> None:
     one = await town.node()
-    renewing = asyncio.create_task(one.lease.run())
-    try:
-        for _ in range(100):
-            if await Nodes(town.database).is_somebody_deaf(A_SECOND):
-                break
-            await asyncio.sleep(0.1)
-        assert await Nodes(town.database).is_somebody_deaf(A_SECOND)
-        await one.until(one.bus.is_down, 5)
-    finally:
-        renewing.cancel()
+
+    await comes_true(lambda: Nodes(town.database).is_somebody_deaf(A_SECOND))
+    await one.until(one.bus.is_down, 5)
 
 
 async def test_a_node_without_the_secret_is_not_heard(town: Town) -> None:
@@ -197,12 +192,15 @@ async def test_a_bad_message_costs_one_message(town: Town) -> None:
     one, other = await town.node(), await town.node()
     await other.knows(one)
 
+    has_failed = asyncio.Event()
+
     def fails(events: Sequence[Event], committed: float) -> None:
+        has_failed.set()
         raise RuntimeError("a bug")
 
     heard, other.ear.offer = other.ear.offer, fails  # type: ignore[method-assign]
     one.bus.publish([event(3)], 1.0)
-    await asyncio.sleep(0.2)
+    await asyncio.wait_for(has_failed.wait(), patient(8))
     other.ear.offer = heard  # type: ignore[method-assign]
     one.bus.publish([event(4)], 1.0)
     await other.until(lambda: bool(other.ear.events))

@@ -23,9 +23,10 @@ from tests.chaos.plan import OPERATORS, Fault
 from tests.chaos.redis_kinds import masters_among
 from tests.chaos.site import Site
 from tests.chaos.versions import unpack_release
-from tests.harness.patience import patient
+from tests.harness.patience import long_enough, patient
 from tests.harness.pgbouncer import PROGRAM
 from tests.harness.receiver import SETTINGS
+from tests.harness.tcp_proxy import CUT
 from tests.harness.valkeys import Valkey, asked, ended
 
 pytestmark = pytest.mark.timeout(240)
@@ -64,7 +65,7 @@ async def suffering(
     """The fault has begun and is felt; at the end it is over, and the node is well again."""
     harm = MODES["default"].harm(site)
     node = 0 if kind.startswith("node") else -1
-    done = asyncio.create_task(harm.do(Fault(0, kind, node, patient(seconds))))
+    done = asyncio.create_task(harm.do(Fault(0, kind, node, long_enough(seconds))))
     deadline = time.monotonic() + patient(20)
     while not await holds():
         assert not done.done(), f"{kind} was never felt: {done}"
@@ -102,7 +103,7 @@ async def test_a_log_at_its_limit_costs_lines_alone(site: Site) -> None:
 
     async def loses_lines() -> bool:
         node.signal(signal.SIGUSR1)  # it logs what it does
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=patient(15)) as http:
             said = (await http.get(f"{node.url}/metrics")).text
         return "coordinator_log_lines_lost_total 0.0" not in said
 
@@ -153,7 +154,7 @@ async def test_what_a_foreign_session_holds_is_waited_for(site: Site, kind: str)
                   " WHERE state = 'idle in transaction' AND usename = 'postgres'",
         ))  # fmt: skip
 
-    async with suffering(site, kind, is_held):
+    async with suffering(site, kind, is_held, seconds=3):
         waiting = asyncio.create_task(joins(site, room_id))
         await asyncio.sleep(0.3)
         assert not waiting.done()
@@ -213,9 +214,10 @@ async def test_a_standby_that_is_behind_has_another_history() -> None:
         await site.start_standby()
         await site.operator.does("CREATE TABLE kept (number int)")
         await site.standby.catches_up()
-        fault = Fault(0, "primary killed, standby behind", -1, patient(2))
+        fault = Fault(0, "primary killed, standby behind", -1, long_enough(1))
         done = asyncio.create_task(MODES["standby"].harm(site).do(fault))
-        await asyncio.sleep(0.1)
+        while site.standby.cable.state != CUT:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         await site.operator.does("INSERT INTO kept VALUES (7)")
         await done
         assert await asks(site, "SELECT count(*) FROM kept") == 0
@@ -233,7 +235,7 @@ async def test_a_master_is_replaced_and_comes_back(mode: str, kind: str) -> None
         await site.redis_ready()
         harm: Any = MODES[mode].harm(site)
         before = {server.port for server in await masters_among(harm.servers)}
-        await harm.do(Fault(0, kind, -1, 4.0))
+        await harm.do(Fault(0, kind, -1, long_enough(4)))
         assert {server.port for server in await masters_among(harm.servers)} != before
 
 

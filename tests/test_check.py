@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ from coordinator.postgres_url import parse_postgres_url
 from coordinator.standins.server_user import server_user
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.harness.node import Deployment
-from tests.harness.ports import free_port
+from tests.harness.observing import comes_true
+from tests.harness.patience import patient
+from tests.harness.ports import free_port, wait_open
 from tests.harness.valkeys import Cluster, Sentinels, ended
 from tests.test_commands import answers, at, made
 
@@ -136,6 +139,7 @@ async def test_a_wrong_password_is_one_sentence_and_not_shown(
         await connection.fetch("SELECT pg_reload_conf()")
         await connection.close()
         url = f"postgresql://app:the-wrong-one@127.0.0.1:{server.port}/coordinator"
+        await comes_true(partial(_is_refused, url))
         told = [await answers(deployment, command, DATABASE_URL=url, PORT="0")
                 for command in ("check", "migrate", "serve")]  # fmt: skip
 
@@ -144,6 +148,15 @@ async def test_a_wrong_password_is_one_sentence_and_not_shown(
         assert status == 1
         assert len(lines) == 1
         assert "the-wrong-one" not in out + err
+
+
+async def _is_refused(url: str) -> bool:
+    """True once the server has read its rules anew."""
+    try:
+        await (await asyncpg.connect(url)).close()
+    except asyncpg.InvalidPasswordError:
+        return True
+    return False
 
 
 # -- PgBouncer -----------------------------------------------------------------------------------
@@ -170,9 +183,10 @@ def pgbouncer(deployment: Deployment, request: pytest.FixtureRequest) -> Iterato
     process = subprocess.Popen(
         [program, "-q", str(folder / "pgbouncer.ini")], preexec_fn=server_user().become()
     )
+    wait_open(port)
     yield f"postgresql://{target.user}@127.0.0.1:{port}/{target.database}"
     process.terminate()
-    process.wait(10)
+    process.wait(patient(10))
     shutil.rmtree(folder)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.patience import patient
 from tests.harness.people import Api
 
 CLIENT = files("coordinator") / "client"
@@ -75,7 +76,7 @@ def test_the_wheel_has_the_client(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
          "--wheel-dir", str(tmp_path), str(sources)],
-        check=True, timeout=80, cwd=tmp_path,
+        check=True, timeout=patient(80), cwd=tmp_path,
     )  # fmt: skip
 
     (wheel,) = tmp_path.glob("*.whl")

@@ -115,8 +115,9 @@ async def test_the_next_one_is_hung_up_on_told_and_loopback_is_not_counted(api: 
 async def live(guest: Guest, port: int) -> ClientConnection:
     url = f"ws://{ADDRESS}:{port}/api/interview/room/{guest.room_id}/live"
     socket = await connect(
-        url, proxy=None, compression=None, additional_headers=bearer(guest.token)
-    )
+        url, proxy=None, compression=None, additional_headers=bearer(guest.token),
+        open_timeout=patient(10),
+    )  # fmt: skip
     assert "welcome" in str(await asyncio.wait_for(socket.recv(), patient(5)))
     return socket
 

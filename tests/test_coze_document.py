@@ -46,7 +46,7 @@ def other_node(seeded: Deployment) -> Node:
 
 
 def calling(node: Node) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=node.url, headers=KEY)
+    return httpx.AsyncClient(base_url=node.url, headers=KEY, timeout=patient(20))
 
 
 # -- the commands -------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def printed_request(member: str) -> Any:
 @pytest.fixture(scope="module")
 def coze(node: Node) -> Any:
     """What Coze imports."""
-    response = httpx.get(f"{node.url}/openapi/coze.json")
+    response = node.get("/openapi/coze.json")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("application/json")
     return response.json()

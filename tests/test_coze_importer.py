@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
@@ -20,7 +19,7 @@ from tests.test_coze_document import BASE_URL, assert_valid
 def coze(deployment: Deployment) -> Any:
     """What Coze imports."""
     node = deployment.node(OPEN_API_KEYS=KEYS, PUBLIC_BASE_URL=BASE_URL)
-    return httpx.get(f"{node.url}/openapi/coze.json").json()
+    return node.get("/openapi/coze.json").json()
 
 
 def operations(coze: Any) -> Iterator[tuple[str, Any]]:

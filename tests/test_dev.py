@@ -51,7 +51,8 @@ def test_dev_answers_its_own_names_alone_keeps_its_folder_closed_and_is_found(
         told = "".join(lines)
 
         def status(host: str, path: str = "/health/live") -> int:
-            return httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host}).status_code
+            url, headers = f"http://127.0.0.1:{port}{path}", {"Host": host}
+            return httpx.get(url, headers=headers, timeout=patient(20)).status_code
 
         own = ["localhost", f"localhost:{port}", f"127.0.0.1:{port}", "my.phone.example"]
         lan = re.search(r"nearby\s+http://([0-9.]+):", told)
@@ -74,7 +75,8 @@ def test_dev_answers_its_own_names_alone_keeps_its_folder_closed_and_is_found(
         def roles(link: str) -> list[str]:
             assert link.startswith(f"{base}/console#code="), (link, printed.stderr)
             body = {"code": link.partition("#code=")[2]}
-            answers = [httpx.post(f"{base}/api/console/session", json=body) for _ in range(2)]
+            url = f"{base}/api/console/session"
+            answers = [httpx.post(url, json=body, timeout=patient(20)) for _ in range(2)]
             return [answer.json()["data"]["userInfo"]["role"] for answer in answers]
 
         signed_in = [roles(link) for link in links]

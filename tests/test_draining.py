@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from functools import partial
 
 import httpx
 import pytest
 
 from coordinator.store.database import Database
 from tests.harness.node import Deployment
+from tests.harness.observing import comes_true
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
 from tests.harness.promises import logged, wall_clock
@@ -29,8 +31,7 @@ async def test_sigterm_sends_everybody_elsewhere_and_ends_with_0_in_time(
 
     asked = time.time()
     leaving.node.terminate()
-    await asyncio.sleep(0.3)
-    assert (await leaving.get("/health/ready")).status_code == 503
+    await comes_true(partial(_is_unready, leaving))
     assert (await leaving.room(room))["status"] == "active"
     assert await (await leaving.watch(room, host.token)).is_put_out() == 4200
     for live in lives:
@@ -59,6 +60,10 @@ async def test_sigterm_sends_everybody_elsewhere_and_ends_with_0_in_time(
                                    f"%:{leaving.node.process.pid}")  # fmt: skip
     assert rows == 0
     await leaving.aclose()
+
+
+async def _is_unready(api: Api) -> bool:
+    return (await api.get("/health/ready")).status_code == 503
 
 
 async def test_a_node_ends_in_time_while_redis_hangs(deployment: Deployment) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from coordinator.essential_tasks import EssentialTask, EssentialTasks
 from tests.harness.node import Deployment
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
+from tests.harness.promises import logged
 
 
 class EndingTask:
@@ -127,7 +129,7 @@ async def test_a_node_without_its_writer_or_lease_sends_everybody_away_and_ends(
     loses.node.process.send_signal(signal.SIGUSR2)
 
     assert await live.is_put_out() == 4200
-    assert await asyncio.to_thread(loses.node.process.wait, 15) == 1
+    assert await asyncio.to_thread(loses.node.process.wait, patient(15)) == 1
     assert "essential_task_ended" in loses.node.logs()
     await (await host.connects(room, at=a)).hears_pong()
 
@@ -139,9 +141,11 @@ async def test_a_node_goes_on_when_a_task_that_may_be_started_again_dies(
     room = await host.creates()
     live = await host.connects(room, at=loses)
 
+    told = time.time()
     loses.node.process.send_signal(signal.SIGUSR2)
     guest = await Guest(a).joins(room)
 
     await live.sees("participant_joined", 5, user_id=guest.user_id)
+    await logged(loses.node, "essential_task_ended", after=told)
     assert '"then": "restarts"' in loses.node.logs()
     assert (await loses.get("/health/ready")).status_code == 200

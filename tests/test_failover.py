@@ -25,6 +25,7 @@ from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import signal_family, steady_ports
+from tests.harness.patience import patient
 from tests.harness.people import new_room_id
 from tests.harness.standby import StandbyPostgres
 from tests.harness.tcp_proxy import TcpProxy
@@ -93,7 +94,7 @@ class Replicated:
         await self.standby.is_promoted()
         start = time.monotonic()
         while not self.heard:
-            assert time.monotonic() - start < 4 * BACK_SECONDS, "no new epoch"
+            assert time.monotonic() - start < patient(4 * BACK_SECONDS), "no new epoch"
             try:
                 await self.database.epochs.check()
             except Unavailable:
@@ -125,7 +126,7 @@ async def test_a_primary_that_says_nothing_any_more_is_left(site: Replicated) ->
             signal_family(site.primary.process.pid, signal.SIGCONT)
 
     assert [event.seq for event in await log_of(site, room)] == [1, 2, 3, 4]
-    assert seconds < 2 * BACK_SECONDS, "a caller's patience, then a host's"
+    assert seconds < patient(2 * BACK_SECONDS), "a caller's patience, then a host's"
 
 
 @pytest.mark.parametrize("behind", [0, 1, 2, 50])
@@ -158,7 +159,7 @@ async def test_what_was_told_is_found_to_be_gone_or_there(site: Replicated, behi
     epoch = site.database.epochs.current
     assert [event.epoch for event in events] == [before] * 4 + [epoch] * (behind + 2)
     assert site.heard == [epoch]
-    assert seconds < BACK_SECONDS
+    assert seconds < patient(BACK_SECONDS)
 
 
 async def log_of(site: Replicated, room: str) -> list[Event]:
@@ -193,7 +194,7 @@ async def test_no_answered_join_is_missing_with_a_synchronous_standby(site: Repl
     while len(answered) < 40:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await site.fails_over()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         await asyncio.gather(*workers)
 
     events = await log_of(site, room)

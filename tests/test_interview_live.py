@@ -37,7 +37,8 @@ async def watch(
     query = "" if since is None else f"?since={since}"
     socket = await connect(
         f"{node.ws}/api/open/interviews/{interview}/live{query}",
-        compression=None, proxy=None, ping_interval=None, max_size=None, open_timeout=PATIENCE,
+        compression=None, proxy=None, ping_interval=None, max_size=None,
+        open_timeout=patient(PATIENCE),
         additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
         subprotocols=[Subprotocol(p) for p in protocols] or None,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from coordinator import redis as redis_module
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis
@@ -31,7 +32,8 @@ RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy test machine is not a dead Redis: only the tests about that keep the real limit."""
-    monkeypatch.setattr(limits_module, "REDIS_SECONDS", 5.0)
+    for module in (limits_module, redis_module):
+        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
 
 
 def limits_on(redis_url: str, prefix: str | None = None, **more: object) -> Limits:

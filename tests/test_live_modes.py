@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from websockets.typing import Subprotocol
 
 from coordinator.store.database import Database
 from tests.harness.node import Deployment
+from tests.harness.observing import comes_true
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live, everybody_hangs_up
 
 
@@ -65,6 +68,7 @@ async def test_who_resumes_on_a_node_that_has_forgotten_is_told_the_counts_of_th
     live = await first.connects()
     second = await Guest(a).joins(room)
     await live.vanishes()
+    await comes_true(partial(_has_length, host, room, 5))  # it is away before the second leaves
     await second.leaves()
     await host.connects(room)
     expected = {0: (0, 0), 1: (1, 0), 2: (2, 0), 3: (2, 1), 4: (3, 1), 5: (3, 0), 6: (2, 0)}
@@ -77,6 +81,10 @@ async def test_who_resumes_on_a_node_that_has_forgotten_is_told_the_counts_of_th
     assert counts(counting.welcome) == expected[since]
     told = [(event["seq"], counts(event)) for event in counting.history]
     assert told == [(seq, (expected | {7: (2, 1)})[seq]) for seq in range(since + 1, 8)]
+
+
+async def _has_length(host: Host, room: str, length: int) -> bool:
+    return len(await host.log(room)) == length
 
 
 async def test_a_sync_keeps_the_mode(a: Api, host: Host, room: str) -> None:
@@ -207,7 +215,7 @@ async def test_a_token_that_is_offered_alone_is_told_to_offer_the_protocol_too(
     token = Subprotocol(f"bearer.{host.token}")
     url = f"{a.node.ws}/api/interview/room/{room}/live"
 
-    live = Live(await connect(url, subprotocols=[token], proxy=None))
+    live = Live(await connect(url, subprotocols=[token], proxy=None, open_timeout=patient(10)))
 
     assert await live.is_put_out() == 4001
     assert live.socket.subprotocol == token

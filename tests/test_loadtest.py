@@ -13,7 +13,6 @@ from itertools import pairwise
 from multiprocessing import Pipe
 from pathlib import Path
 
-import httpx
 import pytest
 
 from loadtest.fanout import SHAPES, scaled
@@ -312,11 +311,10 @@ class TestRuns:
             tmp_path, "fanout", "--url", node.url, "--token", token, "--seconds", "0.2",
             "--scale", "0.02",
         )  # fmt: skip
-        rooms = httpx.get(
-            f"{node.url}/api/interview/rooms",
-            params={"status": "active", "pageSize": 100},
+        rooms = node.get(
+            "/api/interview/rooms", params={"status": "active", "pageSize": 100},
             headers={"Authorization": f"Bearer {token}"},
-        ).json()["data"]
+        ).json()["data"]  # fmt: skip
         names = [room["roomId"] for room in rooms["list"]]
         assert not [name for name in names if name.startswith("load_")]
 

@@ -7,7 +7,7 @@ import json
 
 from coordinator.store.database import Database
 from tests.harness.node import JWT_SECRET, Deployment
-from tests.harness.observing import metrics
+from tests.harness.observing import becomes, metrics
 from tests.harness.people import Api, Guest, Host
 
 
@@ -39,6 +39,8 @@ async def test_two_deployments_on_one_redis_do_not_hear_each_other(
 
 async def test_health_says_live_and_ready(a: Api, b: Api) -> None:
     assert (await a.get("/health/live")).status_code == 200
+    for api in (a, b):
+        await becomes(api, "ready")
     ready, other = [(await api.get("/health/ready")).json() for api in (a, b)]
     assert set(ready) == {"status", "postgres", "redis", "node"}
     assert (ready["status"], ready["postgres"], ready["redis"]) == ("ready", "ok", "ok")

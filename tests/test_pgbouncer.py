@@ -25,6 +25,7 @@ from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
 from tests.harness.node import Deployment
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, everybody_hangs_up, new_room_id
 from tests.harness.pgbouncer import PROGRAM, PgBouncer
 from tests.store.test_writer import POLICY, is_consistent
@@ -169,7 +170,7 @@ async def test_a_pooler_that_moves_to_another_server_writes_nothing_of_the_old_h
     await pooler.moves_to("clone")
 
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             while True:
                 try:
                     joined = await writer.submit(joins("c"))

@@ -132,7 +132,7 @@ async def api(deployment: Deployment, database: Database) -> AsyncIterator[httpx
     await seed(database)
     node = deployment.node(OPEN_API_KEYS=KEYS)
     async with httpx.AsyncClient(
-        base_url=node.url, headers={"X-API-Key": "wehan_open_api_key_2026"}
+        base_url=node.url, headers={"X-API-Key": "wehan_open_api_key_2026"}, timeout=patient(20)
     ) as client:
         yield client
     node.stop()
@@ -276,7 +276,7 @@ async def test_a_live_interview_forgets_its_person(
         url = str(api.base_url).replace("http", "ws", 1)
         async with connect(
             f"{url}/api/open/interviews/{record['id']}/live", proxy=None,
-            additional_headers={"X-API-Key": "wehan_open_api_key_2026"},
+            additional_headers={"X-API-Key": "wehan_open_api_key_2026"}, open_timeout=patient(10),
         ) as socket:  # fmt: skip
             return str(await socket.recv())
 

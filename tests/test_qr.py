@@ -22,6 +22,7 @@ from coordinator.store.database import Database
 from coordinator.store.people import People
 from tests.harness.node import JWT_SECRET, Deployment, Node, data
 from tests.harness.patience import patient
+from tests.harness.people import Api
 
 PATH = "/api/wechat/generate-qrcode"
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -304,9 +305,6 @@ async def test_a_rooms_code_of_development_leads_to_where_a_browser_joins() -> N
     assert answer.headers["location"] == "/join/room_1"
 
 
-def test_production_serves_no_page_of_development(
-    database_url: str, redis_url: str
-) -> None:
-    with Deployment(database_url, redis_url) as deployment:
-        response = httpx.get(deployment.node().url + "/dev/mini-program")
+async def test_production_serves_no_page_of_development(a: Api) -> None:
+    response = await a.get("/dev/mini-program")
     assert refused(response) == (404, "NOT_FOUND")

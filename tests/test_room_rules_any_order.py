@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,11 +18,19 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.events import Event
 from coordinator.domain.roster import replay
+from tests.harness.patience import untraced
 from tests.test_room_refusals import ask_for_token, leave_by_id
 from tests.test_room_rules import HOST, connect, disconnect, join, new_room
 
 USERS = st.sampled_from([HOST, "g0", "g1", "g2", "g3", "g4"])
 SESSIONS = st.sampled_from([f"s{number}" for number in range(14)])
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    """Each rule by itself is traced: `test_room_rules`."""
+    with untraced():
+        yield
 
 
 class AnyOrder(RuleBasedStateMachine):

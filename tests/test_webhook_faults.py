@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.cluster import Cluster, ClusterNode
+from tests.harness.patience import patient
 from tests.harness.people import bearer, new_room_id
 from tests.harness.receiver import HANG, SETTINGS, Receiver
 
@@ -33,7 +34,7 @@ class Scene:
     def __init__(self, cluster: Cluster, receiver: Receiver) -> None:
         self.cluster = cluster
         self.receiver = receiver
-        self.http = httpx.AsyncClient(trust_env=False, timeout=20)
+        self.http = httpx.AsyncClient(trust_env=False, timeout=patient(20))
         self.webhook_id = ""
         self.lengths: dict[str, int] = {}
 
@@ -99,7 +100,7 @@ class Scene:
 
     async def holder(self) -> ClusterNode:
         """The node that sends."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patient(20)
         while time.monotonic() < deadline:
             for node in self.cluster.nodes:
                 metrics = (await self.http.get(f"{node.url}/metrics")).text
@@ -158,7 +159,7 @@ async def test_what_another_node_commits_is_hinted_at(scene: Scene) -> None:
         await scene.receiver.has(room, seq)
         took.append(time.monotonic() - start)
 
-    assert sorted(took)[5] < 0.5  # scans alone take two seconds
+    assert sorted(took)[5] < min(patient(0.5), 1.5)  # scans alone take two seconds
 
 
 async def test_with_redis_dead_the_scans_find_what_happened(scene: Scene) -> None:
@@ -275,7 +276,7 @@ async def test_in_another_history_a_room_is_told_anew_from_where_it_differs(
     postgres = await asyncpg.connect(
         f"postgresql://postgres@127.0.0.1:{scene.cluster.postgres.port}/coordinator"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(10)):
         position = "SELECT position FROM webhook_feeds WHERE feed_id = $1"
         while await postgres.fetchval(position, room) != 5:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -328,4 +329,4 @@ async def test_100_hanging_rooms_do_not_hold_up_the_others(scene: Scene) -> None
     await scene.joins(well, 1)
     await scene.receiver.has(well, 2, patience=30)
 
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < patient(12)

@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
+from tests.harness.patience import patient
 from tests.harness.receiver import CLOSE, FLOOD, NOISE, Deed, Receiver
 
 HERE = ip_network("127.0.0.1/32")
@@ -185,7 +186,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
         [str(OPENSSL), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
          "/CN=crm.example", "-addext", "subjectAltName=DNS:crm.example", "-keyout", str(key),
          "-out", str(made)],
-        check=True, capture_output=True, timeout=30,
+        check=True, capture_output=True, timeout=patient(30),
     )  # fmt: skip
     return made, key
 

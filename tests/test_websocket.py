@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from typing import Any
 
 import pytest
@@ -198,7 +199,7 @@ async def heard(*sent: bytes, until: int) -> list[str | Refused]:
         for data in sent:
             writer.write(data)
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             while len(hearing.told) < until:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         writer.close()
@@ -229,8 +230,9 @@ async def test_a_pong_that_answers_our_ping_does_not_count(monkeypatch: pytest.M
     async with serving(accept) as (port, _, _):
         reader, writer = await upgraded(port)
         assert await reader.readexactly(2) == b"\x89\x00"
+        monkeypatch.undo()  # who says nothing until the next ping is hung up on
         writer.write(masked(PONG) + texts)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patient(5)):
             while len(hearing.told) < 30:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         writer.close()
@@ -258,7 +260,8 @@ async def test_a_message_of_which_a_part_is_beyond_the_rate_is_not_heard() -> No
 
 async def test_a_flood_costs_its_sender_more_than_us() -> None:
     """Refusals are told of a part of it; the rest waits in the kernel, unread."""
+    began = time.monotonic()
     told = await heard(masked(FIN | TEXT, b"x") * 20_000, until=60)
 
-    assert told.count("x") == 30
+    assert 30 <= told.count("x") <= 30 + 10 * (time.monotonic() - began)
     assert len(told) < 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 
@@ -66,7 +65,7 @@ async def _workers(api: Api, count: int) -> list[int]:
     """The process ids of the workers that were ever ready, once there are so many."""
     async with asyncio.timeout(patient(20)):
         while True:
-            lines = [json.loads(line) for line in api.node.logs().splitlines()]
+            lines = api.node.lines()
             found = [line["pid"] for line in lines if line["event"] == "node_started"]
             if len(found) >= count:
                 return found

@@ -28,6 +28,7 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.attacks.servers import deployed
 from tests.harness.node import Node
+from tests.harness.patience import patient
 from tests.harness.people import Api, Host
 from tests.open_api import KEY, KEYS
 
@@ -111,7 +112,7 @@ async def run_against(
 
 async def _answers(node: Node) -> dict[str, int]:
     """How many answers of each status the node has given."""
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=patient(60)) as http:
         text = (await http.get(f"{node.url}/metrics")).text
     counts: dict[str, int] = {}
     for line in re.findall(r"^coordinator_http_requests_total\{.*$", text, re.MULTILINE):

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.attacks.parsers import attack_frames, attack_http
+from tests.harness.patience import untraced
 
 INPUTS = 300
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    with untraced():
+        yield
 
 
 def test_no_request_raises_or_leaves_anything() -> None:

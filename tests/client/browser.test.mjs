@@ -6,6 +6,7 @@ import { after, before, beforeEach, afterEach, describe, test } from "node:test"
 import { chromium } from "playwright-core";
 
 const { url, hostToken, executablePath } = JSON.parse(process.env.ABOUT);
+const slowness = Number(process.env.SLOWNESS || 1); // times a second of a quiet machine
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function call(method, path, body, token = hostToken) {
@@ -24,10 +25,11 @@ async function follows(context, roomId, { userName = "李明", prepare = async (
   const page = await context.newPage();
   const sockets = [];
   page.on("websocket", (socket) => {
-    const about = { isOpen: true, sent: [], url: socket.url() };
+    const about = { isOpen: true, sent: [], heard: [], url: socket.url() };
     sockets.push(about);
     socket.on("close", () => (about.isOpen = false));
     socket.on("framesent", ({ payload }) => about.sent.push(JSON.parse(payload).type));
+    socket.on("framereceived", ({ payload }) => about.heard.push(JSON.parse(payload).type));
   });
   await prepare(page);
   await page.goto(`${url}/health/live`);
@@ -50,8 +52,8 @@ async function follows(context, roomId, { userName = "李明", prepare = async (
     state: () => page.evaluate(() => window.room.state),
     seqs: () => page.evaluate(() => window.seqs),
     open: () => sockets.filter(({ isOpen }) => isOpen).length,
-    becomes: (status, seconds = 15) => page.waitForFunction((wanted) => window.room.state.status === wanted, status, { timeout: seconds * 1000 }),
-    reaches: (seq) => page.waitForFunction((wanted) => window.room.state.seq >= wanted, seq, { timeout: 15_000 }),
+    becomes: (status, seconds = 15) => page.waitForFunction((wanted) => window.room.state.status === wanted, status, { timeout: seconds * 1000 * slowness }),
+    reaches: (seq) => page.waitForFunction((wanted) => window.room.state.seq >= wanted, seq, { timeout: 15_000 * slowness }),
   };
   await it.becomes("live");
   it.first = (await it.state()).seq;
@@ -80,6 +82,7 @@ describe("in Chromium", () => {
   after(() => browser.close());
   beforeEach(async () => {
     context = await browser.newContext();
+    context.setDefaultTimeout(30_000 * slowness);
     roomId = `room_${Math.random().toString(36).slice(2)}`;
     await call("POST", "/interview/create-room", { roomId, roomName: "R", hostName: "张经理" });
   });
@@ -123,8 +126,10 @@ describe("in Chromium", () => {
   test("a machine that slept for an hour probes before it gives its connection up", async () => {
     const it = await follows(context, roomId, { prepare: (page) => page.clock.install() });
     await it.page.clock.fastForward(3_600_000);
-    await wait(500);
+    const end = Date.now() + 10_000 * slowness;
+    while (!it.sockets[0].heard.includes("pong") && Date.now() < end) await wait(20);
     assert.ok(it.sockets[0].sent.includes("ping"));
+    assert.ok(it.sockets[0].heard.includes("pong"));
     await it.page.clock.runFor(10_000);
     assert.equal((await it.state()).status, "live");
     assert.equal(it.sockets.length, 1);
@@ -149,7 +154,7 @@ describe("in Chromium", () => {
     const it = await follows(context, roomId);
     await it.page.evaluate(() => (window.mark = "the same page"));
     await it.page.goto(`${url}/health/ready`);
-    const end = Date.now() + 10_000;
+    const end = Date.now() + 10_000 * slowness;
     const isAway = async () => (await log(roomId)).some(({ type }) => type === "participant_away");
     while (!(await isAway())) assert.ok(Date.now() < end, "the socket is not closed") || (await wait(20));
     await call("POST", "/interview/guest/join", { roomId, userName: "王" });
@@ -182,7 +187,7 @@ describe("in Chromium", () => {
   test("close leaves nothing behind", async () => {
     const it = await follows(context, roomId);
     await it.page.evaluate(() => room.close());
-    const end = Date.now() + 10_000;
+    const end = Date.now() + 10_000 * slowness;
     while (it.open() && Date.now() < end) await wait(20);
     assert.equal(it.open(), 0);
     await it.page.evaluate(() => dispatchEvent(new Event("online")));

@@ -2,8 +2,8 @@
 //
 //   ABOUT = {nodes: [url], rooms: [roomId], clients, seed}
 //   "calm"    nobody acts any more, everybody is in the foreground and online
-//   "report"  waits until everybody is where `{"logs": {roomId: lastSeq}}` of this line says, or 60 s; prints
-//             one JSON line per client: {roomId, userId, status, seq, epoch, error, participants, segments}
+//   "report"  waits until everybody is where `{"logs": {roomId: lastSeq}}` of this line says, or 60 s (of a
+//             quiet machine); prints one JSON line per client: {roomId, userId, status, seq, epoch, error, participants, segments}
 //
 // A segment is what a client was told between two resets: {fromSeq, events}. Each client finds its
 // node anew at every connection and call, as behind a load balancer that knows of no deaths.
@@ -15,6 +15,7 @@ import { Api, Room, node } from "../../coordinator/client/room.js";
 
 const about = JSON.parse(process.env.ABOUT);
 const plain = node({ WebSocket });
+const slowness = Number(process.env.SLOWNESS || 1); // times a second of a quiet machine
 let isCalm = false;
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -143,7 +144,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     await Promise.all(lives);
     console.log(JSON.stringify({ calm: true }));
   } else if (order.do === "report") {
-    const end = Date.now() + 60_000;
+    const end = Date.now() + 60_000 * slowness;
     const isDone = () => followers.every((follower) => follower.isThere(order.logs[follower.roomId]));
     while (!isDone() && Date.now() < end) await wait(50);
     for (const follower of followers) console.log(JSON.stringify(follower.report()));

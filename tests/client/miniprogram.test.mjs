@@ -8,10 +8,11 @@ import { WeChat } from "./wx.mjs";
 const { url } = JSON.parse(process.env.ABOUT);
 const read = (path) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
 const guide = read("docs/mini-program.md");
+const slowness = Number(process.env.SLOWNESS || 1); // times a second of a quiet machine
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function until(holds, what, seconds = 10) {
-  const end = Date.now() + seconds * 1000;
+  const end = Date.now() + seconds * 1000 * slowness;
   while (!holds()) {
     if (Date.now() > end) assert.fail(`never came true: ${what}`);
     await wait(20);

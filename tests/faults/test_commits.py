@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -65,17 +66,18 @@ async def test_a_join_that_was_refused_and_happened_all_the_same_is_taken_back(
     database = Database(f"postgresql://postgres@127.0.0.1:{cable.port}/coordinator")
     writer = Writer(database, Policy(10, timedelta(seconds=GRACE)), lambda events, replaced: None)
     running = asyncio.create_task(writer.run())
-    await _slow_commits(own, seconds=1.0)
+    await _slow_commits(own, seconds=20, while_wanted=True)
     try:
         joining = writer.submit(
             Join(room_id=room, user_id="guest_lost", user_name="lost", identity=None)
         )
         await _commit_is_under_way(own, writer)
         cable.hang()
-        with pytest.raises(Unavailable):
-            await joining
     finally:
         await _slow_commits(own, seconds=0)
+    with pytest.raises(Unavailable):
+        await joining
+    await comes_true(partial(_people, own, room))
     assert await _people(own, room) == ["guest_lost"]
     await asyncio.sleep(4)  # Postgres is away for longer than any caller waits
     cable.mend()
@@ -105,14 +107,21 @@ async def _people(own: Database, room: str) -> list[str]:
     return [row["user_id"] for row in rows]
 
 
-async def _slow_commits(own: Database, *, seconds: float) -> None:
-    """Lets Postgres take its time inside COMMIT, after everything has been written."""
-    await own.execute("CREATE TABLE IF NOT EXISTS slow_commits (seconds float)")
+async def _slow_commits(own: Database, *, seconds: float, while_wanted: bool = False) -> None:
+    """Lets Postgres take its time inside COMMIT, after everything has been written.
+
+    Args:
+        while_wanted: a commit under way ends, too, when commits are to be quick again.
+    """
+    await own.execute("CREATE TABLE IF NOT EXISTS slow_commits (step float, steps int)")
     await own.execute("DELETE FROM slow_commits")
-    await own.execute("INSERT INTO slow_commits VALUES ($1)", seconds)
+    step = 0.02 if while_wanted else max(seconds, 1.0)
+    await own.execute("INSERT INTO slow_commits VALUES ($1, $2)", step, int(seconds / step))
     await own.execute(
-        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep((SELECT seconds FROM slow_commits)); RETURN NULL; END $$"
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE"
+        " n int := 0; BEGIN WHILE n < (SELECT steps FROM slow_commits) LOOP"
+        " PERFORM pg_sleep((SELECT step FROM slow_commits)); n := n + 1; END LOOP;"
+        " RETURN NULL; END $$"
     )
     there = "SELECT true FROM pg_trigger WHERE tgname = 'slow'"
     if not await own.fetchval(there):

@@ -67,16 +67,19 @@ class BusNode:
             known=self.known, epochs=database.epochs,
         )  # fmt: skip
         self.bus.spread_over(channels)
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         await self.lease.enter()
-        self._task = asyncio.create_task(self.bus.run(self.ear, self.ear, self.ear))
+        self._tasks = [
+            asyncio.create_task(self.lease.run()),
+            asyncio.create_task(self.bus.run(self.ear, self.ear, self.ear)),
+        ]
 
     async def stop(self) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.lease.leave()
 
     async def until(self, holds: Callable[[], bool], seconds: float = 8.0) -> None:
@@ -116,7 +119,7 @@ class Town:
         node_epoch = "older-node"
         await self.database.execute(
             "INSERT INTO nodes (boot, name, lease_until, held_since)"
-            " VALUES ($1, 'v1', clock_timestamp() + interval '8 s', clock_timestamp())",
+            " VALUES ($1, 'v1', clock_timestamp() + interval '1 h', clock_timestamp())",
             node_epoch,
         )
         return node_epoch

@@ -68,6 +68,13 @@ def patient(seconds: float) -> float:
     return seconds * slowness()
 
 
+def long_enough(seconds: float) -> float:
+    """For a time of the product's that a test waits out, and within which its steps have to be
+    done: a token's life, a grace. As `patient`, but four times as long at most.
+    """
+    return seconds * min(4.0, slowness())
+
+
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
     """Within, coverage does not count lines: CPU time that is promised is the product's alone."""

@@ -66,8 +66,11 @@ async def test_a_header_wins_over_a_subprotocol(a: Api, room: str) -> None:
         protocols: list[Any] = ["room.v1", f"bearer.{subprotocol}"]
         headers = bearer(header)
         return Live(
-            await connect(url, additional_headers=headers, subprotocols=protocols, proxy=None)
-        )
+            await connect(
+                url, additional_headers=headers, subprotocols=protocols, proxy=None,
+                open_timeout=patient(10),
+            )
+        )  # fmt: skip
 
     assert (await (await present(guest.token, "broken")).sees("welcome"))["seq"] == 3
     assert await (await present("broken", guest.token)).is_put_out() == 4301
@@ -115,12 +118,12 @@ async def test_a_token_in_the_url_is_none(a: Api, room: str) -> None:
 
 
 async def test_silence_is_refused_after_five_seconds(a: Api, room: str) -> None:
+    began = asyncio.get_running_loop().time()
     live = await a.watch(room, None)
-    opened = asyncio.get_running_loop().time()
 
     assert await live.is_put_out(patience=12) == 4301
 
-    assert 4.5 < asyncio.get_running_loop().time() - opened < patient(10)
+    assert 5 <= asyncio.get_running_loop().time() - began < patient(10)
 
 
 @pytest.mark.parametrize("since", ["", "x", "-1", "1.5", "0x1", "1e3", "%00", "%E4%B8%80", "+1"])

@@ -16,7 +16,12 @@ from tests.harness.people import Api, Host, Live, bearer, refusal
 async def test_compression_is_never_agreed_on(a: Api, host: Host, room: str) -> None:
     url = f"{a.node.ws}/api/interview/room/{room}/live/"
 
-    live = Live(await connect(url, compression="deflate", additional_headers=bearer(host.token)))
+    live = Live(
+        await connect(
+            url, compression="deflate", additional_headers=bearer(host.token),
+            open_timeout=patient(10),
+        )
+    )  # fmt: skip
 
     await live.sees("welcome")
     assert live.socket.protocol.extensions == []
@@ -67,7 +72,7 @@ async def shake_hands(api: Api, room: str, headers: dict[str, str]) -> str:
 async def test_a_path_without_a_live_room_is_plain_404(a: Api) -> None:
     for path in ("/api/interview/room/live", "/nowhere", "/api/interview/room/x/y/live"):
         with pytest.raises(InvalidStatus) as refused:
-            await connect(a.node.ws + path, proxy=None)
+            await connect(a.node.ws + path, proxy=None, open_timeout=patient(10))
         assert refused.value.response.status_code == 404
         assert json.loads(refused.value.response.body or b"{}")["code"] == "NOT_FOUND"
 

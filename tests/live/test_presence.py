@@ -10,6 +10,7 @@ import pytest
 from coordinator.store.database import Database
 from tests.harness.observing import types
 from tests.harness.people import Api, Guest, Host, moment
+from tests.live.conftest import GRACE
 
 
 async def test_connections_of_one_participant_are_one_presence(
@@ -165,7 +166,7 @@ async def test_who_returns_in_time_never_left(a: Api, quick: Api, database: Data
         live = await guest.connects(api, since=away["seq"])
         await watching.sees("participant_back", user_id=guest.user_id)
 
-    await asyncio.sleep(2)  # longer than the grace and what may follow it
+    await asyncio.sleep(GRACE + 1)  # and what may follow it
     await watching.hears_pong()
     assert "participant_left" not in types(watching)
 
@@ -175,7 +176,7 @@ async def test_who_never_connected_stays(a: Api, quick: Api, database: Database)
     room = await host.creates()
     guest = await Guest(quick).joins(room)
 
-    await asyncio.sleep(2)  # longer than the grace
+    await asyncio.sleep(GRACE + 1)
 
     people = (await quick.room(room))["participants"]
     assert [(p["userId"], p["connection"]) for p in people] == [

@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from coordinator.store.database import Database
 from tests.harness.node import Deployment
 from tests.harness.observing import comes_true, metrics
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live, bearer
 
 
@@ -56,7 +57,7 @@ async def test_who_speaks_too_fast_is_told_so_and_closed_after_ten_seconds(
 
     async def chatter() -> None:
         while live.code is None:
-            await asyncio.gather(*(live.says(type="ping") for _ in range(5)))
+            live.says_at_once(*[{"type": "ping"}] * 20)
             await asyncio.sleep(0.05)
 
     talking = asyncio.create_task(chatter())
@@ -80,7 +81,12 @@ async def test_who_does_not_read_is_hung_up_on_and_loses_nothing(
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     small.connect(("127.0.0.1", quick.node.port))
     url = f"{quick.node.ws}/api/interview/room/{room}/live?since=201"
-    live = Live(await connect(url, sock=small, additional_headers=bearer(host.token), proxy=None))
+    live = Live(
+        await connect(
+            url, sock=small, additional_headers=bearer(host.token), proxy=None,
+            open_timeout=patient(10),
+        )
+    )  # fmt: skip
     await live.sees("welcome")
 
     live.socket.transport.pause_reading()

@@ -14,7 +14,7 @@ import pytest
 from coordinator.domain.errors import InvalidParams
 from coordinator.web.coze_body import read_tolerantly
 from coordinator.web.open_api_schema import ChangeInterviewBody
-from tests.harness.patience import untraced
+from tests.harness.patience import slower_core, untraced
 from tests.open_api import (
     INTERVIEWS,
     answered,
@@ -125,7 +125,7 @@ def many_small_items() -> dict[str, Any]:
 async def test_the_largest_records_do_not_hold_the_loop_up(
     coze: httpx.AsyncClient, user: str, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop's longest turn, in CPU time of its thread: 20 ms is the promise.
+    """The loop's longest turn, in CPU time of its thread: 20 ms is the promise, on such a core.
 
     The least of three: a core that is shared is slower at times, a long turn is long each time.
     """
@@ -153,7 +153,7 @@ async def test_the_largest_records_do_not_hold_the_loop_up(
     monkeypatch.undo()
     gc.unfreeze()
     assert told["reportMarkdown"].startswith("# ")
-    assert min(longest) < 0.02, longest
+    assert min(longest) < 0.02 * slower_core(), longest
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,6 @@ async def test_a_body_of_very_many_values_is_refused_before_it_is_read(
         began = time.thread_time()
         with pytest.raises(InvalidParams):
             await read_tolerantly(ChangeInterviewBody, raw)
-    assert time.thread_time() - began < 0.02
+    assert time.thread_time() - began < 0.02 * slower_core()
     response = await coze.patch(f"{INTERVIEWS}/{interview['id']}", content=raw)
     refused(response, 400, "INVALID_PARAMS")

@@ -10,6 +10,7 @@ import pytest_asyncio
 from coordinator.standins.seed import seed
 from coordinator.store.database import Database
 from tests.harness.node import Node
+from tests.harness.patience import patient
 from tests.harness.people import Host
 from tests.harness.receiver import (
     Receiver,
@@ -22,7 +23,9 @@ from tests.open_api import KEY, answered, change, create
 async def coze(database: Database, node: Node) -> AsyncIterator[httpx.AsyncClient]:
     """A workflow on Coze, on the sending node."""
     await seed(database)
-    async with httpx.AsyncClient(base_url=node.url, headers=KEY, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=node.url, headers=KEY, trust_env=False, timeout=patient(20)
+    ) as client:
         yield client
 
 

@@ -125,8 +125,13 @@ async def test_the_lag_and_the_outcomes_are_metrics(
     added = await admin.adds(receiver.url)
     await receiver.has(await host.creates(), 1)
 
-    metrics = (await api.get("/metrics")).text
-
-    assert f'coordinator_webhook_lag_seconds{{endpoint="{added["name"]}"}} 0.0' in metrics
+    lag = f'coordinator_webhook_lag_seconds{{endpoint="{added["name"]}"}} 0.0'
     outcome = f'endpoint="{added["name"]}",outcome="success"'
-    assert f"coordinator_webhook_deliveries_total{{{outcome}}} 1.0" in metrics
+    delivered = f"coordinator_webhook_deliveries_total{{{outcome}}} 1.0"
+
+    async def are_told() -> bool:
+        """Soon after the receiver has answered, the node has heard that."""
+        metrics = (await api.get("/metrics")).text
+        return lag in metrics and delivered in metrics
+
+    await comes_true(are_told)
