@@ -197,6 +197,8 @@ async def test_a_standby_is_promoted_and_has_a_standby(mode: str) -> None:
         await site.start_standby()
         before = site.postgres.port
         await site.operator.does("CREATE TABLE kept (number int)", "INSERT INTO kept VALUES (7)")
+        if not site.is_synchronous:
+            await site.standby.catches_up()
         for kind in ("primary killed", "primary hung"):
             await MODES[mode].harm(site).do(Fault(0, kind, -1, 0.2))
             assert await asks(site, "SELECT number FROM kept") == 7

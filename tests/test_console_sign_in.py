@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import pytest_asyncio
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from coordinator.web.console import browser_name
+from tests.harness.limited import limited_nodes
 from tests.harness.node import JWT_SECRET, Deployment, data
 from tests.harness.people import Api, Guest, Host, bearer, refusal
 
@@ -261,14 +263,13 @@ async def test_a_ticket_is_good_for_two_minutes(
 async def test_eleven_tickets_in_a_minute_are_one_too_many(
     deployment: Deployment, wechat: WechatStandin
 ) -> None:
-    api = Api(
-        deployment.node(
-            WX_API_BASE=wechat.url, WX_APPID=wechat.appid, WX_SECRET=wechat.secret,
-            WX_CONSOLE_PAGE=PAGE, RATE_LIMITS="",
-        )
-    )  # fmt: skip
-    answers = [await api.post(TICKETS) for _ in range(11)]
-    await api.aclose()
+    settings = {
+        "WX_API_BASE": wechat.url, "WX_APPID": wechat.appid, "WX_SECRET": wechat.secret,
+        "WX_CONSOLE_PAGE": PAGE, "RATE_LIMITS": "",
+    }  # fmt: skip
+    for node in limited_nodes(deployment, settings):
+        async with aclosing(Api(node)) as api:
+            answers = [await api.post(TICKETS) for _ in range(11)]
 
     assert [answer.status_code for answer in answers] == [200] * 10 + [429]
     assert int(answers[-1].headers["retry-after"]) >= 1

@@ -22,6 +22,7 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
 from coordinator.web.addresses import client_address, counted_as
 from coordinator.web.limits import Limits, LocalWindows
+from tests.harness.limited import limited_nodes
 from tests.harness.node import Deployment
 from tests.harness.patience import patient
 from tests.harness.ports import free_port
@@ -255,18 +256,17 @@ def test_calls_of_staff_are_counted_per_user(
     standin: WechatStandin, database_url: str, redis_url: str, name: str, path: str
 ) -> None:
     settings = wechat_settings(standin) | {"RATE_LIMITS": f"{name}=2/hour"}
-    with (
-        Deployment(database_url, redis_url, **settings) as deployment,
-        httpx.Client(base_url=deployment.node().url, timeout=patient(20)) as client,
-    ):
-        body = {"code": "xxx", "scene": "poster"}
-        for _ in range(2):
-            headers = logged_in(client, secrets.token_hex(4))
-            statuses = [
-                client.post(f"/api/wechat/{path}", json=body, headers=headers).status_code
-                for _ in range(3)
-            ]
-            assert statuses == [200, 200, 429]
+    body = {"code": "xxx", "scene": "poster"}
+    with Deployment(database_url, redis_url, **settings) as deployment:
+        for node in limited_nodes(deployment):
+            with httpx.Client(base_url=node.url, timeout=patient(20)) as client:
+                users = [logged_in(client, secrets.token_hex(4)) for _ in range(2)]
+                answers = [
+                    client.post(f"/api/wechat/{path}", json=body, headers=user)
+                    for user in users
+                    for _ in range(3)
+                ]
+    assert [answer.status_code for answer in answers] == [200, 200, 429] * 2
 
 
 def test_a_frozen_redis_neither_refuses_nor_admits_everybody(

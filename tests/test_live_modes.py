@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from coordinator.store.database import Database
+from tests.harness.limited import limited_nodes
 from tests.harness.node import Deployment
 from tests.harness.observing import comes_true
 from tests.harness.patience import patient
@@ -225,13 +227,12 @@ async def test_a_token_that_is_offered_alone_is_told_to_offer_the_protocol_too(
 async def test_silence_counts_against_the_address(
     deployment: Deployment, host: Host, room: str
 ) -> None:
-    strict = Api(deployment.node(RATE_LIMITS="live=1/hour"))
-    silent = [await strict.watch(room, None) for _ in range(2)]
-
-    codes = {await live.is_put_out() for live in silent}
+    for node in limited_nodes(deployment, {"RATE_LIMITS": "live=1/hour"}):
+        async with aclosing(Api(node)) as strict:
+            silent = [await strict.watch(room, None) for _ in range(2)]
+            codes = {await live.is_put_out() for live in silent}
 
     assert codes == {4301, 4102}
-    await strict.aclose()
 
 
 # -- events of a newer version ---------------------------------------------------------------------

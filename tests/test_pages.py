@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
+import httpx
 import pytest
 
 from coordinator.store.database import Database
+from tests.harness.limited import limited_nodes
 from tests.harness.node import Deployment, Node
 from tests.harness.people import Api, Host, new_room_id, refusal
 
@@ -82,10 +85,10 @@ async def test_pages_carry_their_security_headers(a: Api) -> None:
 
 
 @pytest.fixture(scope="module")
-def limited(database_url: str, redis_url: str) -> Iterator[Node]:
-    rates = "view=3/hour,create=2/hour"
-    with Deployment(database_url, redis_url, RATE_LIMITS=rates) as deployment:
-        yield deployment.node(TRUSTED_PROXIES="127.0.0.1")
+def limited(database_url: str, redis_url: str) -> Iterator[Deployment]:
+    settings = {"RATE_LIMITS": "view=3/hour,create=2/hour", "TRUSTED_PROXIES": "127.0.0.1"}
+    with Deployment(database_url, redis_url, **settings) as deployment:
+        yield deployment
 
 
 @pytest.fixture
@@ -106,26 +109,25 @@ def caller() -> dict[str, str]:
     ],
 )
 def test_what_anybody_may_view_is_limited(
-    limited: Node, caller: dict[str, str], path: str
+    limited: Deployment, caller: dict[str, str], path: str
 ) -> None:
-    answers = [limited.get(path, headers=caller) for _ in range(4)]
+    for node in limited_nodes(limited, first=limited.shared_node("limited")):
+        answers = [node.get(path, headers=caller) for _ in range(4)]
     assert [answer.status_code == 429 for answer in answers] == [False] * 3 + [True]
     assert int(answers[-1].headers["retry-after"]) >= 1
 
 
 async def test_rooms_and_profiles_are_limited_per_user(
-    limited: Node, database: Database
+    limited: Deployment, database: Database
 ) -> None:
-    api = Api(limited)
-    for who in (await Host.hired(database, api), await Host.hired(database, api)):
-        body: dict[str, Any] = {"roomName": "x", "hostName": "y"}
-        made = [
-            await api.post("/api/interview/create-room", body | {"roomId": new_room_id()},
-                           who.token)
-            for _ in range(3)
-        ]  # fmt: skip
-        changed = [
-            await api.post("/api/wechat/profile", {"name": "z"}, who.token) for _ in range(3)
-        ]
-        assert [answer.status_code for answer in (*made, *changed)] == [200, 200, 429] * 2
-    await api.aclose()
+    body: dict[str, Any] = {"roomName": "x", "hostName": "y"}
+    for node in limited_nodes(limited, first=limited.shared_node("limited")):
+        answers: list[httpx.Response] = []
+        async with aclosing(Api(node)) as api:
+            for who in (await Host.hired(database, api), await Host.hired(database, api)):
+                for _ in range(3):
+                    room = body | {"roomId": new_room_id()}
+                    answers.append(await api.post("/api/interview/create-room", room, who.token))
+                for _ in range(3):
+                    answers.append(await api.post("/api/wechat/profile", {"name": "z"}, who.token))
+    assert [answer.status_code for answer in answers] == [200, 200, 429] * 4

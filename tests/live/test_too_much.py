@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import aclosing
 
 from websockets.asyncio.client import connect
 
 from coordinator.store.database import Database
+from tests.harness.limited import limited_nodes
 from tests.harness.node import Deployment
 from tests.harness.observing import comes_true, metrics
 from tests.harness.patience import patient
@@ -18,17 +20,18 @@ async def test_so_many_connections_per_node_and_so_many_failures_per_client(
     a: Api, deployment: Deployment, host: Host, room: str
 ) -> None:
     """Who has a valid token is not counted: after a node's death everybody comes back at once."""
-    narrow = Api(deployment.node(LIVE_MAX_CONNECTIONS="2", RATE_LIMITS="live=3/hour"))
-    lives = [await host.connects(room, at=narrow) for _ in range(2)]
+    settings = {"LIVE_MAX_CONNECTIONS": "2", "RATE_LIMITS": "live=3/hour"}
+    for node in limited_nodes(deployment, settings):
+        async with aclosing(Api(node)) as narrow:
+            lives = [await host.connects(room, at=narrow) for _ in range(2)]
 
-    assert await (await narrow.watch(room, host.token)).is_put_out() == 4100
-    for live in lives:
-        await live.hangs_up()
-    codes = [await (await narrow.watch(room, "broken")).is_put_out() for _ in range(5)]
+            assert await (await narrow.watch(room, host.token)).is_put_out() == 4100
+            for live in lives:
+                await live.hangs_up()
+            codes = [await (await narrow.watch(room, "broken")).is_put_out() for _ in range(5)]
+            await (await host.connects(room, at=narrow)).hangs_up()
 
     assert codes == [4301, 4301, 4301, 4102, 4102]
-    await host.connects(room, at=narrow)
-    await narrow.aclose()
 
 
 async def test_places_are_taken_before_anything_is_waited_for(

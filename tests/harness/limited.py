@@ -1,0 +1,34 @@
+"""Nodes whose limits are exact: Redis has told each of their requests how many came before it.
+
+A node counts for itself, and so may admit more or fewer, where Redis does not answer within a
+quarter of a second: the product's promise, and a busy test machine's everyday.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from redis import Redis
+
+from tests.harness.node import Deployment, Node
+
+TRIES = 10
+
+
+def limited_nodes(
+    deployment: Deployment, settings: Mapping[str, str] | None = None, *, first: Node | None = None
+) -> Iterator[Node]:
+    """A node to try limits on, then another, until one has had Redis's answer each time.
+
+    What was tried last is to be judged. Every node but `first` finds its windows empty.
+    """
+    for _ in range(TRIES):
+        node = first if first and first.is_running else deployment.node(**settings or {})
+        yield node
+        if "limits_counted_locally" not in node.logs():
+            return
+        node.stop()
+        with Redis.from_url(deployment.redis_url) as redis:
+            for kind in ("limits", "windows"):
+                for key in redis.scan_iter(f"*:{kind}:*"):
+                    redis.delete(key)
