@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -171,10 +170,7 @@ async def log_of(site: Replicated, room: str) -> list[Event]:
 
 async def test_no_answered_join_is_missing_with_a_synchronous_standby(site: Replicated) -> None:
     room = await site.makes_a_room()
-    operator = await asyncpg.connect(site.primary.url)
-    await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
-    await operator.execute("SELECT pg_reload_conf()")
-    await operator.close()
+    await site.standby.is_synchronous()
     answered: list[str] = []
     refused = 0
 

@@ -143,13 +143,6 @@ class Site:
         await self.road.close()
         await self.cable.close()
 
-    async def is_synchronous(self) -> None:
-        """From now on no commit is answered before the standby has it."""
-        operator = await asyncpg.connect(self.primary.url)
-        await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
-        await operator.execute("SELECT pg_reload_conf()")
-        await operator.close()
-
     async def regrows(self, room: str, count: int) -> None:
         """The new primary's log grows before any node has seen it."""
         database = Database(self.standby.url)
@@ -242,7 +235,7 @@ async def test_everybody_ends_with_the_log_of_the_standby(
 async def test_nothing_told_or_answered_is_missing_where_the_standby_is_synchronous(
     site: Site, fault: str
 ) -> None:
-    await site.is_synchronous()
+    await site.standby.is_synchronous()
     room = await site.host.creates()
     followers = [await site.follower(room, node) for node in (0, 1)]
     answered: list[str] = []

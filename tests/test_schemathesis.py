@@ -21,7 +21,8 @@ from tests.harness.node import Deployment, Node
 from tests.harness.patience import patient
 
 PATHS = {
-    "rest": "^/(api/(interview|zego|wechat)|health|uploads|openapi)/",
+    "interview": "^/api/interview/",
+    "rest": "^/(api/(zego|wechat)|health|uploads|openapi)/",
     "open": "^/api/open/",
     "webhooks and console": "^/api/(webhooks|console)",
 }

@@ -19,7 +19,6 @@ from tests.chaos.plan import Fault, Kinds, Past
 from tests.chaos.site import PASSWORD, ROLE, GuardedPostgres, Site
 from tests.chaos.verdict import NOTHING_WITHDRAWN, Withdrawn
 from tests.harness.cluster import ClusterNode, signal_family
-from tests.harness.patience import patient
 from tests.harness.standby import StandbyPostgres
 from tests.harness.tcp_proxy import TcpProxy
 
@@ -33,8 +32,6 @@ SYNCHRONOUS_FAILOVERS: Kinds = {
 }
 LAG_SECONDS = 1.0
 """What was written so shortly before its primary's end a standby may not have heard of."""
-SYNCHRONOUS_SECONDS = 10.0
-"""How soon a primary waits for its standby once it was told to."""
 OPTIONS = ("fsync=off", "wal_keep_size=64MB")
 
 
@@ -82,21 +79,7 @@ class StandbySite(Site):
         await asyncio.to_thread(self.standby.start)
         await self.standby.catches_up()
         if self.is_synchronous:
-            await self.operator.does("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
-            await self.operator.does("SELECT pg_reload_conf()")
-            await self._is_waited_for()
-
-    async def _is_waited_for(self) -> None:
-        """Returns when the primary has read that commits wait for the standby."""
-        state = "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'standby'"
-        session = await self.operator.connect()
-        try:
-            deadline = time.monotonic() + patient(SYNCHRONOUS_SECONDS)
-            while await session.fetchval(state) != "sync":
-                assert time.monotonic() < deadline, "the standby does not become synchronous"
-                await asyncio.sleep(0.02)
-        finally:
-            await session.close()
+            await self.standby.is_synchronous()
 
     async def start_nodes(self) -> None:
         for number in range(self.node_count):

@@ -64,6 +64,20 @@ class StandbyPostgres(EmbeddedPostgres):
             await primary.close()
             await standby.close()
 
+    async def is_synchronous(self) -> None:
+        """Makes the primary's commits wait for it; returns when they do."""
+        state = "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'standby'"
+        primary = await asyncpg.connect(self.primary.url)
+        try:
+            await primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+            await primary.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + patient(CAUGHT_UP_SECONDS)
+            while await primary.fetchval(state) != "sync":
+                assert time.monotonic() < deadline, "the standby is not waited for"
+                await asyncio.sleep(0.02)
+        finally:
+            await primary.close()
+
     async def is_promoted(self) -> None:
         """Makes it a primary with a time line of its own; returns when it takes writes."""
         connection: Any = await asyncpg.connect(self.database_url("postgres"))
