@@ -212,16 +212,32 @@ def test_times_of_a_wrong_clock_are_compared_with_no_other() -> None:
     assert not any("welcomed" in s for s in judged(end_of(log), observed, blurred=wrong))
 
 
+def silent(promoted: float, past: list[Past], *, starved: float = 0.0) -> list[str]:
+    """What is said of two nodes after a promotion; one of them was without a core for so long."""
+    starvation = Starvation()
+    for node, seconds in ((0, starved), (1, starved + 1)):
+        starvation.note(node, promoted, 0.0)
+        starvation.note(node, promoted + 7, seconds)
+    late = event(5, "participant_left", GUEST, 12.0, reason="left")
+    states = [end_of([*log_of_a_return()[:4], late])]
+    return list(unserved(states, [promoted], past, MIDNIGHT, 2, starvation))
+
+
 def test_a_promotion_that_no_event_follows_in_time_is_seen() -> None:
-    states = [end_of(log_of_a_return())]
-    promoted, frozen = MIDNIGHT + 4.5, Past("node frozen", 1, MIDNIGHT + 4, MIDNIGHT + 6)
+    promoted = MIDNIGHT + 4.5
+    frozen = Past("node frozen", 1, MIDNIGHT + 4, MIDNIGHT + 6)
+    killed = Past("node killed", 0, MIDNIGHT + 5, MIDNIGHT + 9)
     again = Past("primary killed", -1, promoted + 3, promoted + 5)
-    assert list(unserved(states, [MIDNIGHT + 1.5], [], MIDNIGHT)) == []
-    (sentence,) = unserved(states, [promoted], [frozen], MIDNIGHT)
+
+    assert silent(MIDNIGHT + 1.5, []) == []
+    (sentence,) = silent(promoted, [frozen])
     assert sentence == (
-        "the first event came inf s after a promotion at 4.5 s; meanwhile: node frozen at 4.0 s"
+        "the first event came 7.5 s after a promotion at 4.5 s (0.0 s without a core);"
+        " meanwhile: node frozen at 4.0 s"
     )
-    assert list(unserved(states, [promoted], [frozen, again], MIDNIGHT)) == []
+    assert silent(promoted, [frozen, again]) == []
+    assert silent(promoted, [frozen, killed]) == []
+    assert silent(promoted, [frozen], starved=2.0) == []
 
 
 def test_an_outage_is_over_with_the_promotion_though_a_new_standby_takes_longer() -> None:

@@ -123,8 +123,8 @@ async def chaos(
                 states, observed, grace, _was_well(past),
                 outages(past, cluster.promotions), _blurred(past), withdrawn,
             )
-            broken += unserved(states, cluster.promotions, past, start)
-            broken += _unready(harm.recoveries, past)
+            broken += unserved(states, cluster.promotions, past, start, nodes, starvation)
+            broken += _unready(harm.recoveries, past, starvation)
             async with screen.step("the back end is told the rest"):
                 broken += await back_end.judge(states, withdrawn)
             if back_end.repeated > MOST_REPEATED * len(faults):
@@ -208,35 +208,53 @@ def _blurred(past: list[Past]) -> list[tuple[float, float]]:
 
 
 def unserved(
-    states: list[EndState], promotions: list[float], past: list[Past], start: float
-) -> Iterator[str]:
+    states: list[EndState], promotions: list[float], past: list[Past], start: float, nodes: int,
+    starvation: Starvation,
+) -> Iterator[str]:  # fmt: skip
     """Promotions that no event followed in time, by the times of the log.
 
-    Another outage that begins before that time is over excuses it.
+    What excuses it: the next outage comes before that time is over, or each node was harmed by
+    itself. Time without a core does not count: the least that any node was without one.
     """
     times = sorted(seconds_of(event["at"]) for state in states for event in state.log)
     for promoted in promotions:
         first = next((at for at in times if at > promoted), float("inf"))
-        meanwhile = [one for one in past if one.began < first and promoted < one.ended]
-        if first - promoted > SERVICE_SECONDS and not any(
-            one.kind == "every node killed" or _is_next_outage(one, promoted) for one in meanwhile
-        ):
-            faults = ", ".join(f"{one.kind} at {one.began - start:.1f} s" for one in meanwhile)
+        starved = min(starvation.seconds(node, promoted, first) for node in range(nodes))
+        if first - promoted - starved > SERVICE_SECONDS and not _has_excuse(past, promoted, nodes):
+            faults = ", ".join(
+                f"{one.kind} at {one.began - start:.1f} s"
+                for one in past
+                if one.began < first and promoted < one.ended
+            )
             yield (
                 f"the first event came {first - promoted:.1f} s after a promotion at"
-                f" {promoted - start:.1f} s; meanwhile: {faults}"
+                f" {promoted - start:.1f} s ({starved:.1f} s without a core); meanwhile: {faults}"
             )
 
 
-def _is_next_outage(fault: Past, promoted: float) -> bool:
-    is_soon = promoted < fault.began < promoted + SERVICE_SECONDS
-    return is_soon and fault.kind in AWAY_AFTER_SECONDS
+def _has_excuse(past: list[Past], promoted: float, nodes: int) -> bool:
+    until = promoted + SERVICE_SECONDS
+    harmful = [one for one in past if one.kind not in HARMLESS and "Redis" not in one.kind]
+    return any(
+        one.kind in AWAY_AFTER_SECONDS and promoted < one.began < until for one in harmful
+    ) or all(
+        any(
+            (one.node == node or one.kind == "every node killed")
+            and one.touches(node, promoted, until)
+            for one in harmful
+        )
+        for node in range(nodes)
+    )
 
 
-def _unready(recoveries: Sequence[Recovery], past: list[Past]) -> Iterator[str]:
-    """Nodes that did not have full use of a promoted server in time."""
+def _unready(
+    recoveries: Sequence[Recovery], past: list[Past], starvation: Starvation
+) -> Iterator[str]:
+    """Nodes that did not have full use of a promoted server in time, but for time without a core.
+    """
     for one in recoveries:
-        if one.seconds > SERVICE_SECONDS and not one.is_excused(past):
+        starved = starvation.seconds(one.node, one.promoted, one.ready)
+        if one.seconds - starved > SERVICE_SECONDS and not one.is_excused(past):
             yield f"node {one.node} was ready {one.seconds:.1f} s after a promotion ({one.kind})"
 
 

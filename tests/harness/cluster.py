@@ -142,12 +142,14 @@ class Cluster:
         """Seconds until `/health/ready` answered 200 with both servers well.
 
         Raises:
-            TimeoutError: it did not.
+            TimeoutError: it did not, or has ended.
         """
         start = time.monotonic()
         while time.monotonic() < start + patient(within):
             if await asyncio.to_thread(node.health) == "ready":
                 return time.monotonic() - start
+            if not node.is_running:
+                break
             await asyncio.sleep(0.05)
         raise TimeoutError(f"node {node.number} was not ready:\n{node.logs()[-3000:]}")
 
