@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 import pytest
 
+from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.harness.node import Deployment
 from tests.harness.observing import comes_true
@@ -100,3 +101,25 @@ async def test_requests_under_way_are_answered_while_a_node_ends(
     ids = {person["userId"] for person in people}
     assert {each.json()["data"]["guestId"] for each in joined} <= ids
     await leaving.aclose()
+
+
+async def test_a_request_that_the_end_cuts_short_is_told_so(deployment: Deployment) -> None:
+    """WeChat hangs; the node waits some seconds for its own requests, and no longer."""
+    with WechatStandin() as standin:
+        standin.misbehave("jscode2session", hang=30)
+        node = deployment.node(
+            WX_APPID=standin.appid, WX_SECRET=standin.secret, WX_API_BASE=standin.url,
+            DRAIN_SECONDS="0",
+        )  # fmt: skip
+        async with httpx.AsyncClient(base_url=node.url, timeout=patient(30)) as client:
+            login = asyncio.create_task(client.post("/api/wechat/login", json={"code": "081x"}))
+            await comes_true(partial(_is_asked, standin))
+            node.terminate()
+            answer = await login
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+    assert "Exception in ASGI application" not in node.logs()
+
+
+async def _is_asked(standin: WechatStandin) -> bool:
+    return bool(standin.calls["jscode2session"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from typing import Any
 
@@ -117,7 +118,8 @@ async def test_a_body_that_drips_in_is_not_waited_for(monkeypatch: pytest.Monkey
             await asyncio.sleep(0.05)
             if reader.at_eof():
                 break
-        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionResetError):  # what drips in after the end is answered so
+            assert await reader.read() == b""
         writer.close()
 
 

@@ -29,6 +29,7 @@ from coordinator.web import (
     zego,
 )
 from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.cut_short import AnsweredAtTheEnd
 from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
@@ -77,7 +78,7 @@ def rest_app(
     parts = {name: services[name] for name in ("rooms", "access", "limits")}
     view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
     return FastPath(
-        Metered(Preflights(app, app.cors_config), meter),
+        Metered(AnsweredAtTheEnd(Preflights(app, app.cors_config)), meter),
         meter,
         posts={guests.JOIN_PATH: partial(guests.join_room, **parts)},
         gets={"/api/interview/room/": view},

@@ -9,6 +9,7 @@ here (`prompt.py`). A test sends each request all ways and compares what comes b
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -75,7 +76,7 @@ async def _answer(endpoint: Endpoint, scope: Any, receive: Any) -> Outcome:
     try:
         body = await _body(scope, receive) if scope["method"] == "POST" else b""
         return success(await endpoint(scope, body))
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         return failure(error, scope)
 
 

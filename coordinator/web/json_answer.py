@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from coordinator.domain.errors import CoordinatorError
+from coordinator.domain.errors import CoordinatorError, Unavailable
 from coordinator.web.errors import failure_response, unforeseen
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -25,7 +26,12 @@ def success(answer: Any) -> Outcome:
 
 
 def failure(error: BaseException, scope: Any) -> Outcome:
-    """A refusal in the shape of the API that was called; what nobody foresaw is logged."""
+    """A refusal in the shape of the API that was called; what nobody foresaw is logged.
+
+    What was cancelled is 503: the node ends, and another one can be asked.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        error = Unavailable(retry_after=1)
     if not isinstance(error, CoordinatorError):
         error = unforeseen(error, scope)
     refused = failure_response(error, scope["path"])
