@@ -118,7 +118,7 @@ async def test_a_body_that_drips_in_is_not_waited_for(monkeypatch: pytest.Monkey
             await asyncio.sleep(0.05)
             if reader.at_eof():
                 break
-        with contextlib.suppress(ConnectionResetError):  # what drips in after the end is answered so
+        with contextlib.suppress(ConnectionResetError):  # of what came after
             assert await reader.read() == b""
         writer.close()
 
