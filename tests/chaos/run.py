@@ -309,7 +309,9 @@ def _own_seconds(own: list[tuple[float, float]], asked: float, answered: float) 
 
 
 def _errors(cluster: Cluster) -> list[str]:
-    """What the nodes logged as errors. That one does not start without Postgres is none."""
+    """What the nodes logged as errors. That one does not start without Postgres is none, nor that
+    one ends before its connections do.
+    """
     found: Counter[str] = Counter()
     for node in cluster.nodes:
         for line in node.logs().splitlines():
@@ -319,13 +321,14 @@ def _errors(cluster: Cluster) -> list[str]:
                 said = {"level": "error", "event": line}
             reason = said.get("exception", "").strip().rpartition("\n")[2]
             what = f"{said.get('event')}: {reason}"[:400]
-            if said.get("level") in ("error", "critical") and not _NOT_STARTED.search(what):
+            if said.get("level") in ("error", "critical") and not _EXPECTED.search(what):
                 found[f"a node logged {what}"] += 1
     return [f"{count} × {what}" for what, count in found.items()]
 
 
-_NOT_STARTED = re.compile(
+_EXPECTED = re.compile(
     r"Exception Group Traceback|Application startup failed|PostgreSQL cannot be (reached|used)"
+    r"|timeout graceful shutdown exceeded"
 )
 
 
