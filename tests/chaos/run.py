@@ -32,7 +32,7 @@ from tests.chaos.plan import AWAY_AFTER_SECONDS, HARMLESS, UNTELLABLE, Past, Rec
 from tests.chaos.population import Population
 from tests.chaos.starvation import Starvation
 from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
-from tests.harness.cluster import Cluster
+from tests.harness.cluster import Cluster, ClusterNode
 from tests.harness.node import Node
 from tests.harness.receiver import SETTINGS
 from tests.harness.screen import Screen
@@ -129,9 +129,7 @@ async def chaos(
                 broken += await back_end.judge(states, withdrawn)
             if back_end.repeated > MOST_REPEATED * len(faults):
                 broken.append(f"the back end was told {back_end.repeated} events twice")
-            late_joins, excused = ghosts(
-                states, observed, {node.number: node.killed for node in cluster.nodes}
-            )
+            late_joins, excused = ghosts(states, observed, _ends(cluster.nodes, past))
         finally:
             await population.close()
             if keep_logs is not None:
@@ -200,6 +198,16 @@ def outages(past: list[Past], promotions: list[float]) -> list[tuple[float, floa
         for back in [next((at for at in promotions if fault.began < at < fault.ended), fault.ended)]
         if back - fault.began > AWAY_AFTER_SECONDS.get(fault.kind, float("inf"))
     ]
+
+
+def _ends(nodes: Sequence[ClusterNode], past: list[Past]) -> dict[int, list[float]]:
+    """When each node ended, killed or drained: what waits for Postgres then is waited for no more.
+    """
+    drained = [fault for fault in past if fault.kind == "node drained"]
+    return {
+        node.number: [*node.killed, *(one.ended for one in drained if one.node == node.number)]
+        for node in nodes
+    }
 
 
 def _blurred(past: list[Past]) -> list[tuple[float, float]]:

@@ -19,7 +19,7 @@ from tests.harness.live_client import Frame
 CLOCK_SECONDS = 0.005
 """Event times are cut to milliseconds, and read on another clock of the same machine."""
 
-KILL_HIDES_UNDO_SECONDS = 20.0
+END_HIDES_UNDO_SECONDS = 20.0
 
 RETURN_SECONDS = 6.0
 """A node that started after an outage did not see it, and waits for one grace at least."""
@@ -308,11 +308,11 @@ def _joins(log: list[Frame], joins: list[Join], withdrawn: Withdrawn) -> Iterato
 
 
 def ghosts(
-    states: list[EndState], observed: Observations, killed: dict[int, list[float]]
+    states: list[EndState], observed: Observations, ends: dict[int, list[float]]
 ) -> tuple[list[str], int]:
     """Joins that were answered 503 and are in their room all the same; how many are excused.
 
-    A node that was killed while it still had to take such a join back could not: those are excused.
+    A node that ended while it still had to take such a join back could not: those are excused.
     """
     here = {
         (state.room, person["userName"])
@@ -324,7 +324,7 @@ def ghosts(
     for room, name, node, when in observed.refused:
         if (room, name) not in here:
             continue
-        if any(0 < kill - when < KILL_HIDES_UNDO_SECONDS for kill in killed[node]):
+        if any(0 < end - when < END_HIDES_UNDO_SECONDS for end in ends[node]):
             excused += 1
         else:
             broken.append(f"{room}: the join of {name} was answered 503, and is in the room")
