@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import ROOM, Event, FeedKey
-from coordinator.live import legacy_bus
+from coordinator.live import legacy_bus, pubsub
 from coordinator.live.bus_messages import Batch, Close, Ignored, ReplayGuard, Signer
 from coordinator.store.nodes import Nodes
 from tests.harness.bus_nodes import Town, event
@@ -87,6 +87,21 @@ async def test_events_and_closes_reach_the_other_node_and_not_the_own(town: Town
     assert other.ear.events == [event(3), event(4)]
     assert one.ear.events == []
     assert one.ear.closed == []
+
+
+async def test_a_lone_event_goes_at_once_and_those_that_follow_soon_after_in_one_message(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub, "PACE_SECONDS", 0.5)
+    one, other = await town.node(), await town.node()
+    await other.knows(one)
+
+    one.bus.publish([event(3)], 1.0)
+    assert one.bus.waiting == 0
+    one.bus.publish([event(4)], 1.0)
+    one.bus.publish([event(5)], 1.0)
+    assert one.bus.waiting == 2
+    await other.until(lambda: other.ear.events == [event(3), event(4), event(5)])
 
 
 async def test_who_tells_webhooks_hears_the_heads_of_events(town: Town) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 
 from coordinator.domain.events import FeedKey
 
+_ONE_FOR_ALL = (1,)
+
 
 class FeedChannels:
     """Attributes:
@@ -22,7 +24,8 @@ class FeedChannels:
     """
 
     def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+        self._prefix = f"{prefix}:feeds:".encode()
+        self._first = frozenset((self._named(0),))
         self.spreads: tuple[int, ...] = (1,)
 
     def spread(self, own: int, others: set[int]) -> bool:
@@ -30,15 +33,17 @@ class FeedChannels:
         before, self.spreads = self.spreads, (own, *sorted(others - {own}))
         return not set(self.spreads) <= set(before)
 
-    def of(self, feed: FeedKey) -> set[bytes]:
+    def of(self, feed: FeedKey) -> frozenset[bytes]:
         """The feed's channel in each of the ways."""
+        if self.spreads == _ONE_FOR_ALL:
+            return self._first
         place = zlib.crc32(f"{feed.kind}:{feed.id}".encode())
-        return {self._named(place % channels) for channels in self.spreads}
+        return frozenset([self._named(place % channels) for channels in self.spreads])
 
     def used(self, feeds: Iterable[FeedKey]) -> set[bytes]:
         """What is heard where these feeds are open. One channel for all is heard always."""
-        common = {self._named(0)} if 1 in self.spreads else set()
-        return common.union(*(self.of(feed) for feed in feeds))
+        common = self._first if 1 in self.spreads else ()
+        return set(common).union(*(self.of(feed) for feed in feeds))
 
     def _named(self, number: int) -> bytes:
-        return f"{self._prefix}:feeds:{{{number}}}".encode()
+        return b"%b{%d}" % (self._prefix, number)

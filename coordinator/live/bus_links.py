@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import structlog
@@ -63,7 +63,7 @@ class BusLinks:
         entry = self.by_server.get(self._servers.server_of(channel))
         return entry[0] if entry else None
 
-    async def listen(self, channels: set[bytes]) -> None:
+    async def listen(self, channels: Set[bytes]) -> None:
         """Hears channels from when this returns; where their server is away, from its return."""
         self.wanted |= channels
         for link in self.all():

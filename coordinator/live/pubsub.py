@@ -45,7 +45,7 @@ from coordinator.store.epochs import Epochs
 log = structlog.get_logger()
 
 PACE_SECONDS = 0.005
-"""Between two messages of events: under load they carry more, and cost the same."""
+"""From one message of events to the next: under load they carry more, and cost the same."""
 OUTBOX = 20_000
 PER_MESSAGE = 500
 SWEEP_SECONDS = 30.0
@@ -97,7 +97,9 @@ class Bus:
         self._pending: dict[bytes, list[WireEvent]] = {}
         self._pending_count = 0
         self._pending_since = 0.0
-        self._filled = asyncio.Event()
+        self._may_send_at = 0.0
+        """The loop's time of the next message of events."""
+        self._sending_later: asyncio.TimerHandle | None = None
         self._widened = asyncio.Event()
         self._looked_at = self._doubted_at = float("-inf")
         self._ignored: set[str] = set()
@@ -126,7 +128,9 @@ class Bus:
     # -- publishing ---------------------------------------------------------------------------
 
     def publish(self, events: Sequence[Event], committed: float) -> None:
-        """Announces a committed batch; lost where Redis is away."""
+        """Announces a committed batch in this turn of the loop, or soon where another was announced
+        a moment ago; lost where Redis is away.
+        """
         if not self.links.by_server or self._pending_count > OUTBOX:
             return
         if not self._pending:
@@ -136,12 +140,13 @@ class Bus:
             for channel in self._told_on(event.feed):
                 self._pending.setdefault(channel, []).append(wire)
         self._pending_count += len(events)
-        self._filled.set()
+        if self._sending_later is None:
+            self._send_soon()
 
-    def _told_on(self, feed: FeedKey) -> set[bytes]:
+    def _told_on(self, feed: FeedKey) -> frozenset[bytes]:
         """The feed's channels; nodes of version 1.0 have one for all, and are told once."""
-        legacy = {self._legacy} if self._known.older else set()
-        return self._channels.of(feed) | legacy
+        channels = self._channels.of(feed)
+        return channels | {self._legacy} if self._known.older else channels
 
     def close_sessions(self, sessions: Sequence[str], code: CloseCode) -> None:
         """Asks whichever node has these sessions to close them; lost where Redis is away."""
@@ -177,16 +182,23 @@ class Bus:
         if link is not None:
             link.publish(channel, data)
 
-    async def _send(self) -> None:
-        """Publishes what has gathered, many events in one message; a lone one at once."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            pending, self._pending, self._pending_count = self._pending, {}, 0
-            for channel, events in pending.items():
-                for start in range(0, len(events), PER_MESSAGE):
-                    self._send_batch(channel, events[start : start + PER_MESSAGE])
-            await asyncio.sleep(PACE_SECONDS)
+    def _send_soon(self) -> None:
+        """Publishes what has gathered: at once, unless the last message was a moment ago."""
+        loop = asyncio.get_running_loop()
+        wait = self._may_send_at - loop.time()
+        if wait > 0:
+            self._sending_later = loop.call_later(wait, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        """Publishes what has gathered, many events in one message."""
+        self._sending_later = None
+        self._may_send_at = asyncio.get_running_loop().time() + PACE_SECONDS
+        pending, self._pending, self._pending_count = self._pending, {}, 0
+        for channel, events in pending.items():
+            for start in range(0, len(events), PER_MESSAGE):
+                self._send_batch(channel, events[start : start + PER_MESSAGE])
 
     def _send_batch(self, channel: bytes, events: list[WireEvent]) -> None:
         since = self._pending_since
@@ -331,13 +343,15 @@ class Bus:
         self._nodes_changed()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._send())
                 tasks.create_task(self._beacon())
                 tasks.create_task(self._sweep())
                 tasks.create_task(self._widen())
                 tasks.create_task(self._known.run(self._nodes_changed))
                 tasks.create_task(self.links.run())
         finally:
+            if self._sending_later is not None:
+                self._sending_later.cancel()
+                self._sending_later = None
             self.health.look()
 
     async def _sweep(self) -> None:
