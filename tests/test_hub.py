@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +43,7 @@ async def test_a_feed_that_fails_takes_no_other_with_it(log: Log) -> None:
     await soon(lambda: bool(the_feed(hub).subscribers.pending))
     made = log.append()
 
-    hub.offer([made, replace(made, feed=FeedKey("room", "other"))], 0.0)
+    hub.offer([made, made._replace(feed=FeedKey("room", "other"))], 0.0)
     await soon(lambda: other.stands_at == 6)
 
     assert bystander.code == 4201

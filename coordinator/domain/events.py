@@ -7,7 +7,6 @@ its events from 1 without gaps, and applying events 1..n to nothing gives its st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,8 +33,7 @@ class Head(NamedTuple):
     at: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One change, as the log, the bus and the clients have it.
 
     Attributes:
