@@ -72,7 +72,8 @@ class Writer:
         self._policy = policy
         self._on_commit = on_commit
         self._queue: deque[PendingCommand] = deque()
-        self._arrived = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None
+        """Done when a command arrives; None while there is work."""
         self._connection: Any = None
         self._epoch = ""
         """The history that the connection was proven to write to."""
@@ -116,7 +117,9 @@ class Writer:
             answer.set_exception(Unavailable(retry_after=1))
             return answer
         self._queue.append(PendingCommand(command, answer, loop.time() + patience))
-        self._arrived.set()
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)  # what else arrives in this turn of the loop joins it
         return answer
 
     async def run(self) -> None:
@@ -124,11 +127,12 @@ class Writer:
         patience = asyncio.create_task(self._keep_patience())
         try:
             while True:
-                await self._arrived.wait()
-                self._arrived.clear()
                 while self._queue:
                     await self._next_batch()
+                self._idle = asyncio.get_running_loop().create_future()
+                await self._idle
         finally:
+            self._idle = None
             patience.cancel()
             await self._disconnect()
 
