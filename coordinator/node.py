@@ -104,6 +104,7 @@ class Node:
         limits = Limits(
             settings.rate_limits, self.redis, deployment, settings.trusted_proxies,
             nodes=lambda: len(self.live.known.node_epochs),
+            quick_eval=self.live.bus.links.eval,
         )  # fmt: skip
         self.limits = limits
         access = Access(settings.jwt_secrets, store.people)

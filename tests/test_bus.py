@@ -104,6 +104,18 @@ async def test_a_lone_event_goes_at_once_and_those_that_follow_soon_after_in_one
     await other.until(lambda: other.ear.events == [event(3), event(4), event(5)])
 
 
+async def test_a_script_is_asked_over_the_link_that_is_open(town: Town) -> None:
+    one = await town.node()
+    await one.until(lambda: any(link.is_connected for link in one.bus.links.all()))
+
+    asked = one.bus.links.eval("return {KEYS[1], ARGV[1], 7}", "a key", "a word")
+
+    assert asked is not None
+    assert await asked == [b"a key", b"a word", 7]
+    await one.stop()
+    assert one.bus.links.eval("return 1", "a key") is None
+
+
 async def test_who_tells_webhooks_hears_the_heads_of_events(town: Town) -> None:
     one, other = await town.node(), await town.node()
     await other.knows(one)

@@ -7,7 +7,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import pytest_asyncio
 
 from coordinator import redis as redis_module
 from coordinator.redis import AWAY, RedisClient, fail_fast_redis
+from coordinator.redis_connection import connect
+from coordinator.redis_url import parse_redis_url
 from coordinator.standins.servers import EmbeddedRedis
 from coordinator.web import shared_windows
-from coordinator.web.shared_windows import SHARE, SharedWindows
+from coordinator.web.shared_windows import SHARE, SharedWindows, nothing_open
 from tests.harness.patience import long_enough, patient
 from tests.harness.ports import free_port
 
@@ -44,15 +46,25 @@ async def redis(patience: None, redis_url: str) -> AsyncIterator[RedisClient]:
 MakeNodes = Callable[[int], list[SharedWindows]]
 
 
-@pytest_asyncio.fixture
-async def nodes(redis: RedisClient) -> AsyncIterator[MakeNodes]:
+@pytest_asyncio.fixture(params=["by the client", "by an open connection"])
+async def nodes(
+    request: pytest.FixtureRequest, redis: RedisClient, redis_url: str
+) -> AsyncIterator[MakeNodes]:
     """Makes so many nodes that count together."""
     made: list[SharedWindows] = []
+    target = parse_redis_url(redis_url)
+    connection = await connect(target, (target.addresses or (None,))[0], lambda *_: None)
+
+    def evaluate(script: str, key: str, *arguments: Any) -> Awaitable[Any]:
+        return connection.ask(b"EVAL", script, 1, key, *arguments)
+
+    quick_eval = nothing_open if request.param == "by the client" else evaluate
 
     def make(number: int) -> list[SharedWindows]:
         prefix = secrets.token_hex(4)
         new = [
-            SharedWindows(redis, prefix, lambda: number, time.monotonic) for _ in range(number)
+            SharedWindows(redis, prefix, lambda: number, time.monotonic, quick_eval)
+            for _ in range(number)
         ]
         made.extend(new)
         return new
@@ -60,6 +72,7 @@ async def nodes(redis: RedisClient) -> AsyncIterator[MakeNodes]:
     yield make
     for node in made:
         await node.close()
+    connection.abort("done")
 
 
 async def gets_in(
@@ -156,7 +169,7 @@ async def test_the_window_slides_on_every_node(nodes: MakeNodes) -> None:
 
 async def test_nobody_waits_for_a_redis_that_is_away() -> None:
     redis = fail_fast_redis(f"redis://127.0.0.1:{free_port()}/0")
-    node = SharedWindows(redis, "x", lambda: 1, time.monotonic)
+    node = SharedWindows(redis, "x", lambda: 1, time.monotonic, nothing_open)
     started = time.monotonic()
     admitted = sum([await gets_in(node) for _ in range(2 * LIMIT)])
     assert admitted == LIMIT
@@ -168,7 +181,9 @@ async def test_nobody_waits_for_a_redis_that_is_away() -> None:
 async def test_a_redis_that_returns_hears_what_was_admitted_without_it(tmp_path: Path) -> None:
     server = EmbeddedRedis(tmp_path)
     redis = fail_fast_redis(server.url)
-    one, other = [SharedWindows(redis, "x", lambda: 2, time.monotonic) for _ in range(2)]
+    one, other = [
+        SharedWindows(redis, "x", lambda: 2, time.monotonic, nothing_open) for _ in range(2)
+    ]
     for _ in range(LIMIT):
         assert one.admit_alone("join", "a", LIMIT, MINUTE) is None
     with server:
@@ -207,7 +222,7 @@ async def test_who_waits_behind_others_waits_for_a_hung_redis_no_longer_than_the
             return ask(*arguments)
 
         monkeypatch.setattr(redis, "eval", evaluate)
-        node = SharedWindows(redis, "x", lambda: 2, time.monotonic)
+        node = SharedWindows(redis, "x", lambda: 2, time.monotonic, nothing_open)
         assert server.process is not None
         server.process.send_signal(signal.SIGSTOP)
         one = [node.ask("join", "a", LIMIT, MINUTE) for _ in range(40)]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import structlog
 
@@ -90,6 +91,14 @@ class BusLink:
         """Sends a message; lost where the link is down."""
         if self._connection is not None:
             self._connection.send(publish(self._verbs[2], channel, message))
+
+    def ask(self, *parts: bytes | str | int) -> Awaitable[Any] | None:
+        """The reply to a command; None where the link is down. Await it at once.
+
+        Raises, once awaited:
+            ConnectionFailed, TimeoutError
+        """
+        return None if self._connection is None else self._connection.ask(*parts)
 
     async def listen(self, channels: Iterable[bytes]) -> None:
         """Hears channels from when this returns; where the link is down, from when it is made.

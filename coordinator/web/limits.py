@@ -28,7 +28,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import AWAY, REDIS_SECONDS, RedisClient
 from coordinator.web.addresses import Network, client_address, counted_as
-from coordinator.web.shared_windows import SharedWindows
+from coordinator.web.shared_windows import QuickEval, SharedWindows, nothing_open
 
 log = structlog.get_logger()
 
@@ -53,6 +53,7 @@ class Limits:
         trusted_proxies: Sequence[Network],
         *,
         nodes: Callable[[], int],
+        quick_eval: QuickEval = nothing_open,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Does no I/O.
@@ -62,6 +63,7 @@ class Limits:
             redis: an impatient one (`fail_fast_redis`); its owner closes it.
             prefix: sets this deployment's keys on a shared Redis apart.
             nodes: how many nodes hold a lease, this one among them.
+            quick_eval: a way to Redis that is open already (`BusLinks.eval`).
             clock: seconds; of the local counting and of the pause.
         """
         self._items = {name: parse(rate) for name, rate in rates.items() if rate}
@@ -73,7 +75,7 @@ class Limits:
             _Storage(redis, f"{prefix}:limits")
         )
         self._local = LocalWindows(clock)
-        self._ahead = SharedWindows(redis, f"{prefix}:windows", nodes, clock)
+        self._ahead = SharedWindows(redis, f"{prefix}:windows", nodes, clock, quick_eval)
         self._clock = clock
         self._try_again_at: float | None = None  # None while Redis is well
 
