@@ -7,7 +7,7 @@ its events from 1 without gaps, and applying events 1..n to nothing gives its st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -67,5 +67,15 @@ class Event(NamedTuple):
 @lru_cache(64)
 def timestamp(moment: datetime) -> str:
     """UTC, ISO 8601 with milliseconds and `Z`: `2024-01-01T10:00:00.000Z`."""
-    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"
+    since = moment - _EPOCH
+    second = _second(since.days, since.seconds)
+    return f"{second}.{since.microseconds // 1000:03d}Z"
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@lru_cache(64)
+def _second(days: int, seconds: int) -> str:
+    """`2024-01-01T10:00:00`, from the days and seconds since 1970: most events share theirs."""
+    return (_EPOCH + timedelta(days, seconds)).isoformat()[:19]
