@@ -72,13 +72,12 @@ class Participant:
 
     def view(self) -> dict[str, Any]:
         """As snapshots and joins show it; `identity` only where given."""
-        identity = {"identity": self.identity} if self.identity else {}
-        return {
-            **self.who(),
-            **identity,
-            "joinedAt": timestamp(self.joined_at),
-            "connection": self.connection,
-        }
+        view = self.who()
+        if self.identity:
+            view["identity"] = self.identity
+        view["joinedAt"] = timestamp(self.joined_at)
+        view["connection"] = self.connection
+        return view
 
 
 @dataclass(slots=True)
@@ -96,6 +95,7 @@ class Room:
         closed: session ids of live connections to delete.
         replaced: session ids among `closed` that a newer connection pushed out.
         is_marked: its row is written although nothing about it changed.
+        feed: its log.
     """
 
     room_id: str
@@ -121,6 +121,10 @@ class Room:
     closed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     is_marked: bool = False
+    feed: FeedKey = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feed = FeedKey(ROOM, self.room_id)
 
     @property
     def is_ended(self) -> bool:
@@ -140,8 +144,9 @@ class Room:
         """Adds an event to the log; its seq."""
         self.last_seq += 1
         self.last_at = self.now
-        feed = FeedKey(ROOM, self.room_id)
-        self.events.append(Event(feed, self.last_seq, kind, timestamp(self.now), data, self.epoch))
+        self.events.append(
+            Event(self.feed, self.last_seq, kind, timestamp(self.now), data, self.epoch)
+        )
         return self.last_seq
 
 

@@ -38,7 +38,7 @@ class Command(msgspec.Struct, Generic[A], frozen=True, kw_only=True):
         raise NotImplementedError
 
 
-class Joined(NamedTuple):
+class Joined(msgspec.Struct, frozen=True):
     """The answer of a join: the guest as it is in the room, the seq of its join and its epoch."""
 
     user_id: str

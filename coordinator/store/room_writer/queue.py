@@ -258,17 +258,20 @@ class Writer:
         Raises:
             _AnswerLost: the transaction may have been committed.
         """
-        await self._connected()
+        if not self._is_connected():
+            await self._connect()
         if not self._has_begun and self._is_covered(commands):
             return await self._write_optimistically(commands), False
         busy = await self._write_locked(commands)
         return busy, len(busy) == len(commands)
 
     def _is_covered(self, commands: Sequence[PendingCommand]) -> bool:
+        asked: list[Command[Any]] = []
         for pending in commands:
             if pending.is_uncertain or pending.needs_lock:
                 return False
-        return self._cache.covers([pending.command for pending in commands])
+            asked.append(pending.command)
+        return self._cache.covers(asked)
 
     # -- the two ways to write ----------------------------------------------------------------
 
@@ -362,16 +365,19 @@ class Writer:
 
     # -- the connection -----------------------------------------------------------------------
 
-    async def _connected(self) -> None:
-        """Has a connection that is proven for the current epoch; a new one forgets the cache."""
-        epochs = self._database.epochs
+    def _is_connected(self) -> bool:
+        """True where there is a connection that is proven for the current epoch."""
         connection = self._connection
-        if connection is not None and not connection.is_closed() and self._epoch == epochs.current:
-            return
+        if connection is None or connection.is_closed():
+            return False
+        return self._epoch == self._database.epochs.current
+
+    async def _connect(self) -> None:
+        """Makes a connection, and forgets the cache."""
         await self._disconnect()
         self._cache = RoomCache()  # a database that was set back counts its versions anew
         self._connection = await self._database.connect()
-        self._epoch = epochs.current
+        self._epoch = self._database.epochs.current
 
     async def _disconnect(self) -> None:
         """Drops the connection at once: what was open on it is rolled back by Postgres."""

@@ -17,7 +17,9 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from coordinator.domain.room import Room
 from coordinator.store.room_writer.commands import Command
@@ -31,7 +33,7 @@ LAG_SECONDS = 0.05
 MOST_ROUND_TRIP_SECONDS = 0.3
 
 
-class ClockReading(NamedTuple):
+class ClockReading(msgspec.Struct, frozen=True):
     """What Postgres's clock said in an answer, and this process's when it asked and heard."""
 
     clock: datetime

@@ -249,7 +249,7 @@ EMPTY_ENDED_ROOM = (
 )
 
 
-class Condition(NamedTuple):
+class Condition(msgspec.Struct, frozen=True):
     """What an optimistic write depends on, beside the rooms' versions.
 
     Attributes:
@@ -265,7 +265,8 @@ class Condition(NamedTuple):
 
     def values(self) -> list[Any]:
         """In the order of the statement's last parameters."""
-        return [value for value in self if value is not None]
+        every = (self.node_epoch, self.decided_at, self.lag, self.epoch)
+        return [value for value in every if value is not None]
 
 
 def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any]]:

@@ -13,6 +13,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound
 from coordinator.domain.events import Event
 from coordinator.domain.room import Participant, Policy, Room
@@ -23,19 +25,16 @@ from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class PendingCommand:
+class PendingCommand(msgspec.Struct, eq=False):
     """A command that waits for its answer."""
 
-    __slots__ = ("answer", "command", "deadline", "is_uncertain", "needs_lock")
-
-    def __init__(self, command: Command[Any], answer: asyncio.Future[Any], deadline: float) -> None:
-        self.command = command
-        self.answer = answer
-        self.deadline = deadline
-        self.is_uncertain = False
-        """An earlier COMMIT of this command was never answered: it may have been carried out."""
-        self.needs_lock = False
-        """An optimistic write of it was skipped: it is to be written under lock."""
+    command: Command[Any]
+    answer: asyncio.Future[Any]
+    deadline: float
+    is_uncertain: bool = False
+    """An earlier COMMIT of this command was never answered: it may have been carried out."""
+    needs_lock: bool = False
+    """An optimistic write of it was skipped: it is to be written under lock."""
 
     @property
     def is_given_up(self) -> bool:
@@ -101,12 +100,13 @@ class Transaction:
         """Takes the rooms from the cache, which covers the commands."""
         self._decided_at, self._lag = cache.now(), cache.lag
         for pending in self.commands:
-            room_id = pending.command.room_id
-            if room_id not in self.rooms:
-                room = self.rooms[room_id] = cache.take(room_id)
+            command = pending.command
+            if command.room_id not in self.rooms:
+                room = self.rooms[command.room_id] = cache.take(command.room_id)
                 room.now = max(self._decided_at, room.last_at)
                 room.epoch = self.epoch
-        self._alive = self._node_epochs()  # `write_optimistically` asks
+            if command.node_epoch is not None:
+                self._alive.add(command.node_epoch)  # `write_optimistically` asks
 
     async def lock_and_load(self) -> None:
         """Locks the rooms that nobody else holds, then reads the people whom the commands name.
