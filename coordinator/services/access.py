@@ -33,6 +33,7 @@ RETURN_LEEWAY = timedelta(days=7)
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _encode = msgspec.json.Encoder().encode
+_GUEST_SECONDS = int(GUEST_LIFETIME.total_seconds())
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
@@ -65,8 +66,7 @@ class Access:
     def issue_guest(self, room_id: str, guest_id: str) -> str:
         """A `guestToken` of one room."""
         now = int(time.time())
-        expires = now + int(GUEST_LIFETIME.total_seconds())
-        return self._signed(_GuestClaims(room_id, guest_id, now, expires))
+        return self._signed(_GuestClaims(room_id, guest_id, now, now + _GUEST_SECONDS))
 
     def guest_ids(self, room_id: str, join_key: str) -> list[str]:
         """The ids that a guest with this secret key of its own has in a room, one per secret.

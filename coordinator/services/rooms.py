@@ -189,7 +189,7 @@ class RoomService:
             RateLimited: too many guests of this address have not connected.
         """
         _checked(room_id)
-        known = self._returning(room_id, tokens)
+        known = self._returning(room_id, tokens) if tokens else None
         enter = partial(self._enter, room_id, user_name, identity)
         if known is not None:
             return enter(Return, known)

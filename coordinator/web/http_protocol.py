@@ -143,7 +143,8 @@ class CoordinatorProtocol(HttpToolsProtocol):
                     self.refuse(over)
         self.unparsed = bytes(rest) if self.refusal is None else b""
         held: Any = self.flow
-        held.hold(self.unparsed != b"")
+        if held.is_held or self.unparsed:
+            held.hold(self.unparsed != b"")
 
     def _feed(self, part: memoryview) -> bool:
         """False where nothing after it is for this parser."""
@@ -159,16 +160,13 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.head = RequestHead()
-        self._expect_within(REQUEST_SECONDS)
+        due = self.loop.time() + REQUEST_SECONDS
+        if self.deadline is None or due < self.deadline:
+            self.deadline = due  # bytes of a request do not put off the end of an idle connection
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
-    def _expect_within(self, seconds: float) -> None:
-        """Never later than what stands: bytes of a request do not put off an idle connection."""
-        due = self.loop.time() + seconds
-        self.deadline = due if self.deadline is None else min(due, self.deadline)
-
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if self.head is not None and (over := self.head.add_target(len(url))):
             self._stop_at(over)
 
@@ -184,10 +182,12 @@ class CoordinatorProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         head = self.head
         if head is not None:
-            if wrong := head.whole(self.parser.get_http_version()) or head.foreign(self.host_names):
+            if wrong := head.whole(self.parser.get_http_version()):
+                self._stop_at(wrong)
+            if self.host_names and (wrong := head.foreign(self.host_names)):
                 self._stop_at(wrong)
             self.head = None
-        if self._is_wrong_upgrade():
+        if self.parser.should_upgrade() and self._is_wrong_upgrade():
             self._stop_at(NO_UPGRADE)
         request = self._prompt_request()
         if request is not None:
@@ -237,7 +237,8 @@ class CoordinatorProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -305,7 +306,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
     # -- what is no request ---------------------------------------------------------------------
 
     def _is_wrong_upgrade(self) -> bool:
-        if not (self.parser.should_upgrade() and self._should_upgrade()):
+        if not self._should_upgrade():
             return False
         return self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1"
 

@@ -22,7 +22,8 @@ _encode = msgspec.json.Encoder().encode
 
 def success(answer: Any) -> Outcome:
     """What is answered where all went well."""
-    return _outcome(200, answer, {})
+    content = _encode(answer)
+    return 200, (_JSON, (b"content-length", b"%d" % len(content))), content
 
 
 def failure(error: BaseException, scope: Any) -> Outcome:
@@ -35,7 +36,10 @@ def failure(error: BaseException, scope: Any) -> Outcome:
     if not isinstance(error, CoordinatorError):
         error = unforeseen(error, scope)
     refused = failure_response(error, scope["path"])
-    return _outcome(refused.status, refused.body, refused.headers)
+    content = _encode(refused.body)
+    headers = [_JSON, (b"content-length", b"%d" % len(content))]
+    headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+    return refused.status, headers, content
 
 
 def answer_bytes(status: int, headers: Headers, body: bytes, *, keep_alive: bool) -> bytes:
@@ -45,10 +49,3 @@ def answer_bytes(status: int, headers: Headers, body: bytes, *, keep_alive: bool
         lines += (name, b": ", value, b"\r\n")
     lines += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
     return b"".join(lines)
-
-
-def _outcome(status: int, answer: Any, more: dict[str, str]) -> Outcome:
-    content = _encode(answer)
-    headers = [_JSON, (b"content-length", b"%d" % len(content))]
-    headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
-    return status, headers, content

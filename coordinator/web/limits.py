@@ -67,10 +67,16 @@ class Limits:
             clock: seconds; of the local counting and of the pause.
         """
         self._items = {name: parse(rate) for name, rate in rates.items() if rate}
+        self._ahead_rates = {
+            name: (item.amount, item.get_expiry())
+            for name, item in self._items.items()
+            if name in AHEAD
+        }
         # Parsing an address costs as much as all of the counting, and callers come again.
         self._address_of = lru_cache(LOCAL_CALLERS)(
             lambda peer, *forwarded: client_address(peer, forwarded, trusted_proxies)
         )
+        self._counted_as = lru_cache(LOCAL_CALLERS)(counted_as)
         self._shared = MovingWindowRateLimiter(
             _Storage(redis, f"{prefix}:limits")
         )
@@ -88,7 +94,7 @@ class Limits:
         item = self._items.get(name)
         if item is None:
             return
-        wait = await self._wait(item, name, counted_as(who))
+        wait = await self._wait(item, name, self._counted_as(who))
         if wait is not None:
             raise _too_many(wait)
 
@@ -109,11 +115,10 @@ class Limits:
         Raises:
             RateLimited: it is one too many.
         """
-        item = self._items.get(name)
-        if item is None:
+        rate = self._ahead_rates.get(name)
+        if rate is None:
             return True
-        who = counted_as(self.address(scope))
-        wait = self._ahead.admit(name, who, item.amount, item.get_expiry())
+        wait = self._ahead.admit(name, self._counted_as(self.address(scope)), *rate)
         if wait is None or wait is False:
             return wait is None
         raise _too_many(wait)

@@ -56,7 +56,7 @@ NO_PATH = RefusedHead(404, "资源不存在", "not_found")
 
 
 class RequestHead:
-    """Counts one head. What `over` answers with ends the connection; None = so far, so good."""
+    """Counts one head. What its methods answer with ends the connection; None = so far, so good."""
 
     __slots__ = ("_headers", "_host", "_hosts", "_parsed_bytes", "_raw_bytes", "_target_bytes")
 
@@ -69,7 +69,7 @@ class RequestHead:
         """What is too large by now."""
         self._target_bytes += size_bytes
         self._parsed_bytes += size_bytes
-        return self.over()
+        return TARGET_TOO_LONG if self._target_bytes > MAX_TARGET_BYTES else None
 
     def add_header(self, name: bytes, value: bytes) -> RefusedHead | None:
         """What is too large by now; `name` in small letters."""
@@ -86,17 +86,9 @@ class RequestHead:
         """Bytes that belong to this head alone, and that no end of a header has followed yet."""
         self._raw_bytes += size_bytes
 
-    def over(self) -> RefusedHead | None:
-        """What is too large by now."""
-        if self._target_bytes > MAX_TARGET_BYTES:
-            return TARGET_TOO_LONG
-        if self._headers > MAX_HEADERS or self._parsed_bytes > MAX_HEAD_BYTES:
-            return HEAD_TOO_LARGE
-        return None
-
     def raw_over(self) -> RefusedHead | None:
-        """The same, of a head whose end has not come."""
-        return HEAD_TOO_LARGE if self._raw_bytes > MAX_HEAD_BYTES else self.over()
+        """What is too large by now, of a head whose end has not come."""
+        return HEAD_TOO_LARGE if self._raw_bytes > MAX_HEAD_BYTES else None
 
     def whole(self, http_version: str) -> RefusedHead | None:
         """What is wrong with a head that has ended."""
@@ -104,14 +96,10 @@ class RequestHead:
             return TWO_HOSTS
         if not self._hosts and http_version == "1.1":
             return NO_HOST
-        return self.over()
+        return None
 
     def foreign(self, own_names: frozenset[str]) -> RefusedHead | None:
         """A name that is not ours: some page's, that its DNS now says is this machine (rebinding).
-
-        Empty `own_names`: any is ours.
         """
-        if not own_names:
-            return None
         name = re.sub(r":[0-9]*$", "", self._host.decode("latin-1")).lower()
         return None if name in own_names else FOREIGN_HOST

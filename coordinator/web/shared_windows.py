@@ -159,7 +159,7 @@ class SharedWindows:
         now = self._clock()
         window = self._window(name, who, limit, seconds)
         window.forget_old(now)
-        if window.count() >= limit:
+        if len(window.own) + len(window.others) >= limit:
             return window.wait(now)
         if len(window.untold) >= self._share(limit, now):
             return False
