@@ -16,6 +16,7 @@ parsed at a time; the rest waits until those are answered.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -291,10 +292,11 @@ class CoordinatorProtocol(HttpToolsProtocol):
             return None
         if parser.should_upgrade() or not is_plain(self.headers):
             return None
-        return PromptRequest(
-            begin, self.prompts.path(self.url), self.headers, self.client,
-            keep_alive=parser.should_keep_alive(),
-        )  # fmt: skip
+        scope = {
+            "type": "http", "method": "POST", "path": self.prompts.path(self.url),
+            "headers": self.headers, "client": self.client,
+        }  # fmt: skip
+        return PromptRequest(begin, scope, parser.should_keep_alive(), time.perf_counter())
 
     def _tell(self, request: PromptRequest, outcome: Outcome) -> None:
         """Its outcome is there; a client that has hung up meanwhile is not told."""
@@ -306,9 +308,8 @@ class CoordinatorProtocol(HttpToolsProtocol):
     # -- what is no request ---------------------------------------------------------------------
 
     def _is_wrong_upgrade(self) -> bool:
-        if not self._should_upgrade():
-            return False
-        return self.parser.get_method() != b"GET" or self.parser.get_http_version() != "1.1"
+        is_good = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return not is_good and self._should_upgrade()
 
     def _upgrade(self) -> None:
         if self._should_upgrade():

@@ -16,9 +16,10 @@ Redis is asked for, is a task that its endpoint makes.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+import msgspec
 
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.http_request import Meter
@@ -27,7 +28,7 @@ from coordinator.web.json_answer import Outcome, failure, success
 Begun = tuple[asyncio.Future[Any], Callable[[Any], Any]]
 """What is waited for, and what makes the answer of its result."""
 Begin = Callable[[Any, bytes], Begun]
-"""An endpoint: from a scope (as much of ASGI's as `PromptRequest` has) and the body to what it
+"""An endpoint: from a scope (that of a `PromptRequest`) and the body to what it
 waits for; raises `CoordinatorError`."""
 Tell = Callable[["PromptRequest", Outcome], None]
 
@@ -41,33 +42,23 @@ class _Unheard:
         """Nothing."""
 
 
-class PromptRequest:
-    """A request under way; it has what uvicorn looks at in a cycle."""
+class PromptRequest(msgspec.Struct, eq=False):
+    """A request under way; it has what uvicorn looks at in a cycle.
 
-    __slots__ = (
-        "begin", "body", "disconnected", "keep_alive", "more_body", "response_complete", "scope",
-        "started",
-    )  # fmt: skip
-    message_event = _Unheard()
+    Attributes:
+        scope: as much of ASGI's as endpoints look at.
+        started: `time.perf_counter` when its head had come.
+    """
 
-    def __init__(
-        self,
-        begin: Begin,
-        path: str,
-        headers: list[tuple[bytes, bytes]],
-        client: tuple[str, int] | None,
-        *,
-        keep_alive: bool,
-    ) -> None:
-        self.begin = begin
-        self.scope: dict[str, Any] = {
-            "type": "http", "method": "POST", "path": path, "headers": headers, "client": client,
-        }  # fmt: skip
-        self.body = b""
-        self.keep_alive = keep_alive
-        self.more_body = True
-        self.disconnected = self.response_complete = False
-        self.started = time.perf_counter()
+    begin: Begin
+    scope: dict[str, Any]
+    keep_alive: bool
+    started: float
+    body: bytes = b""
+    more_body: bool = True
+    disconnected: bool = False
+    response_complete: bool = False
+    message_event: ClassVar[_Unheard] = _Unheard()
 
 
 def is_plain(headers: list[tuple[bytes, bytes]]) -> bool:
