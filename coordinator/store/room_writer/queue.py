@@ -37,7 +37,12 @@ from coordinator.store import outages
 from coordinator.store.database import Database
 from coordinator.store.room_writer.commands import Command, UndoJoin
 from coordinator.store.room_writer.room_cache import RoomCache
-from coordinator.store.room_writer.transaction import EpochChanged, PendingCommand, Transaction
+from coordinator.store.room_writer.transaction import (
+    AnswerLost,
+    PendingCommand,
+    Transaction,
+    is_away,
+)
 
 log = structlog.get_logger()
 
@@ -148,7 +153,7 @@ class Writer:
             now = loop.time()
             for pending in self._pending():
                 if pending.deadline < now:
-                    _fail(pending, Unavailable(retry_after=1))
+                    pending.fail(Unavailable(retry_after=1))
             if self._batch and now - self._sent_at > TRANSACTION_SECONDS:
                 await self._disconnect()
 
@@ -176,7 +181,7 @@ class Writer:
         try:
             left, is_busy = await self._carry_out(commands)
         except Exception as error:
-            if _is_away(error):
+            if is_away(error):
                 await self._try_later(commands, error)
             else:
                 await self._disconnect()
@@ -232,7 +237,7 @@ class Writer:
         """Postgres refused a batch: each command once alone, so that one cannot fail the others."""
         log.error("batch_refused", commands=len(commands), exc_info=error)
         if len(commands) == 1:
-            _fail(commands[0], error)
+            commands[0].fail(error)
             return
         busy: list[PendingCommand] = []
         for position, pending in enumerate(commands):
@@ -242,12 +247,12 @@ class Writer:
             try:
                 busy += await self._write_locked([pending])
             except Exception as own:
-                if _is_away(own):
+                if is_away(own):
                     await self._try_later([*busy, *commands[position:]], own)
                     return
                 await self._disconnect()
                 log.error("command_refused", command=type(pending.command).__name__, exc_info=own)
-                _fail(pending, own)
+                pending.fail(own)
         self._queue.extendleft(reversed(busy))
 
     async def _carry_out(
@@ -256,7 +261,7 @@ class Writer:
         """One transaction; the commands that are left, and whether all their rooms are held.
 
         Raises:
-            _AnswerLost: the transaction may have been committed.
+            AnswerLost: the transaction may have been committed.
         """
         if not self._is_connected():
             await self._connect()
@@ -336,7 +341,7 @@ class Writer:
         """Waits for a step of a transaction; `_keep_patience` ends the connection of a slow one.
 
         Raises:
-            _AnswerLost: the step `commits`, and Postgres's answer never came.
+            AnswerLost: the step `commits`, and Postgres's answer never came.
         """
         self._sent_at = asyncio.get_running_loop().time()
         try:
@@ -345,7 +350,7 @@ class Writer:
             if commits and outages.is_outage(error) and not outages.is_worth_repeating(error):
                 for pending, _, _ in batch.answers:
                     pending.is_uncertain = True
-                raise _AnswerLost from error
+                raise AnswerLost from error
             raise
 
     def _tell(self, batch: Transaction) -> None:
@@ -357,7 +362,7 @@ class Writer:
             log.error("commit_not_announced", exc_info=error)
         for pending, answer, refusal in batch.answers:
             if refusal is not None:
-                _fail(pending, refusal)
+                pending.fail(refusal)
             elif not pending.is_given_up:
                 pending.answer.set_result(answer)
             elif pending.is_to_undo:
@@ -385,20 +390,6 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-
-
-class _AnswerLost(Exception):
-    """COMMIT was sent, and its answer never came."""
-
-
-def _is_away(error: Exception) -> bool:
-    """True where the same commands may succeed in a moment."""
-    return isinstance(error, Unavailable | _AnswerLost | EpochChanged) or outages.is_outage(error)
-
-
-def _fail(pending: PendingCommand, error: BaseException) -> None:
-    if not pending.answer.done():
-        pending.answer.set_exception(error)
 
 
 def _unheard(answer: asyncio.Future[Any]) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound
+from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound, Unavailable
 from coordinator.domain.events import Event
 from coordinator.domain.room import Participant, Policy, Room
+from coordinator.store import outages
 from coordinator.store.room_writer import new_guest, sql
 from coordinator.store.room_writer.commands import Command, Join
 from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
@@ -56,8 +57,23 @@ class PendingCommand(msgspec.Struct, eq=False):
         )
 
 
+    def fail(self, error: BaseException) -> None:
+        """Tells its caller, unless it has been told something else."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class AnswerLost(Exception):
+    """COMMIT was sent, and its answer never came."""
+
+
 class EpochChanged(Exception):
     """The database is in another epoch than the one that this node knows."""
+
+
+def is_away(error: Exception) -> bool:
+    """True where the same commands may succeed in a moment."""
+    return isinstance(error, Unavailable | AnswerLost | EpochChanged) or outages.is_outage(error)
 
 
 class Transaction:
