@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 from coordinator.domain.events import FeedKey
 
-_ONE_FOR_ALL = (1,)
+REMEMBERED = 4096
+"""Feeds whose channels are remembered: a room that has an event has more."""
 
 
 class FeedChannels:
@@ -25,25 +27,25 @@ class FeedChannels:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}:feeds:".encode()
-        self._first = frozenset((self._named(0),))
         self.spreads: tuple[int, ...] = (1,)
+        self.of = lru_cache(REMEMBERED)(self._of)
 
     def spread(self, own: int, others: set[int]) -> bool:
         """From now on in these ways; True where one of them is new."""
         before, self.spreads = self.spreads, (own, *sorted(others - {own}))
+        if self.spreads != before:
+            self.of.cache_clear()
         return not set(self.spreads) <= set(before)
 
-    def of(self, feed: FeedKey) -> frozenset[bytes]:
-        """The feed's channel in each of the ways."""
-        if self.spreads == _ONE_FOR_ALL:
-            return self._first
+    def _of(self, feed: FeedKey) -> frozenset[bytes]:
+        """`of`: the feed's channel in each of the ways."""
         place = zlib.crc32(f"{feed.kind}:{feed.id}".encode())
         return frozenset([self._named(place % channels) for channels in self.spreads])
 
     def used(self, feeds: Iterable[FeedKey]) -> set[bytes]:
         """What is heard where these feeds are open. One channel for all is heard always."""
-        common = self._first if 1 in self.spreads else ()
-        return set(common).union(*(self.of(feed) for feed in feeds))
+        common = {self._named(0)} if 1 in self.spreads else set()
+        return common.union(*map(self._of, feeds))
 
     def _named(self, number: int) -> bytes:
         return b"%b{%d}" % (self._prefix, number)
