@@ -137,13 +137,21 @@ class RedisConnection(asyncio.Protocol):
             ConnectionFailed: the server refused, or the connection is gone.
             TimeoutError: no reply in time.
         """
+        async with asyncio.timeout(seconds):
+            return await self.request(*parts)
+
+    def request(self, *parts: bytes | str | int) -> asyncio.Future[Any]:
+        """Sends one command; its reply, which the caller waits for as long as it likes.
+
+        Raises:
+            ConnectionFailed: the connection is gone. The future fails with it, too.
+        """
         if self._transport is None:
             raise ConnectionFailed("the connection is gone")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending.append(answer)
         self._transport.write(command(*parts))
-        async with asyncio.timeout(seconds):
-            return await answer
+        return answer
 
     async def subscribe(
         self, verb: bytes, channels: Iterable[bytes], *, seconds: float = CONNECT_SECONDS

@@ -56,7 +56,7 @@ async def nodes(
     connection = await connect(target, (target.addresses or (None,))[0], lambda *_: None)
 
     def evaluate(script: str, key: str, *arguments: Any) -> Awaitable[Any]:
-        return connection.ask(b"EVAL", script, 1, key, *arguments)
+        return connection.request(b"EVAL", script, 1, key, *arguments)
 
     quick_eval = nothing_open if request.param == "by the client" else evaluate
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -92,13 +92,13 @@ class BusLink:
         if self._connection is not None:
             self._connection.send(publish(self._verbs[2], channel, message))
 
-    def ask(self, *parts: bytes | str | int) -> Awaitable[Any] | None:
-        """The reply to a command; None where the link is down. Await it at once.
+    def request(self, *parts: bytes | str | int) -> asyncio.Future[Any] | None:
+        """The reply to a command; None where the link is down.
 
-        Raises, once awaited:
-            ConnectionFailed, TimeoutError
+        Raises:
+            ConnectionFailed: it is on its way down. The future fails with it, too.
         """
-        return None if self._connection is None else self._connection.ask(*parts)
+        return None if self._connection is None else self._connection.request(*parts)
 
     async def listen(self, channels: Iterable[bytes]) -> None:
         """Hears channels from when this returns; where the link is down, from when it is made.

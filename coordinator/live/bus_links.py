@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Callable, Set
 from typing import Any
 
 import structlog
@@ -63,14 +63,14 @@ class BusLinks:
         entry = self.by_server.get(self._servers.server_of(channel))
         return entry[0] if entry else None
 
-    def eval(self, script: str, key: str, *arguments: str | int) -> Awaitable[Any] | None:
-        """The reply to a script about one key; None where its server has no link. Await it at once.
+    def eval(self, script: str, key: str, *arguments: str | int) -> asyncio.Future[Any] | None:
+        """The reply to a script about one key; None where its server has no link.
 
-        Raises, once awaited:
-            ConnectionFailed, TimeoutError
+        Raises:
+            ConnectionFailed: the link is on its way down. The future fails with it, too.
         """
         link = self.of(key.encode())
-        return None if link is None else link.ask(b"EVAL", script, 1, key, *arguments)
+        return None if link is None else link.request(b"EVAL", script, 1, key, *arguments)
 
     async def listen(self, channels: Set[bytes]) -> None:
         """Hears channels from when this returns; where their server is away, from its return."""

@@ -224,7 +224,8 @@ class SharedWindows:
             while self._dirty:
                 await asyncio.sleep(SETTLE_SECONDS)
                 dirty, self._dirty = self._dirty, {}
-                await asyncio.gather(*map(self._settle_quietly, dirty.values()))
+                settling = [self._settle_quietly(window) for window in dirty.values()]
+                await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
         finally:
             self._settling = None
 
