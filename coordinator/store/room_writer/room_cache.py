@@ -51,25 +51,14 @@ class ClockReading(msgspec.Struct, frozen=True):
         return self.clock - timedelta(seconds=self.received)
 
 
-def _lag(round_trip: float) -> timedelta:
-    """Two round trips (a statement may have to be prepared first), and some."""
-    return timedelta(seconds=2 * min(round_trip, MOST_ROUND_TRIP_SECONDS) + LAG_SECONDS)
-
-
 class RoomCache:
-    """The rooms that can be changed without reading them first.
-
-    Attributes:
-        lag: how far behind `now` may be when a statement reaches Postgres. A time further off than
-            this is not told to anybody.
-    """
+    """The rooms that can be changed without reading them first."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, Room] = {}
         self._versions: dict[str, tuple[int, int]] = {}
         self._size = 0
         self._round_trip = 0.0
-        self.lag = _lag(self._round_trip)
         self._zero = datetime.min.replace(tzinfo=UTC)
         """Postgres's clock when this process's monotonic clock was 0."""
 
@@ -93,22 +82,26 @@ class RoomCache:
         """Postgres's clock, or a little behind it; each statement checks that (`lag`)."""
         return self._zero + timedelta(seconds=time.monotonic())
 
+    @property
+    def lag(self) -> timedelta:
+        """How far behind `now` may be when a statement reaches Postgres: two round trips (it may
+        have to be prepared first), and some.
+
+        A time further off than this is not told to anybody.
+        """
+        return timedelta(seconds=2 * min(self._round_trip, MOST_ROUND_TRIP_SECONDS) + LAG_SECONDS)
+
     def set_clock(self, reading: ClockReading) -> None:
         """Takes a reading at its word: its answer was not held up by a COMMIT."""
-        self._set_round_trip(reading.round_trip)
+        self._round_trip = reading.round_trip
         self._zero = reading.zero
 
     def note_clock(self, reading: ClockReading) -> None:
         """Takes a reading whose answer may have been held up. Being held up makes Postgres's clock
         seem late, so of two readings the later one is right.
         """
-        if reading.round_trip < self._round_trip:
-            self._set_round_trip(reading.round_trip)
+        self._round_trip = min(self._round_trip, reading.round_trip)
         self._zero = max(self._zero, reading.zero)
-
-    def _set_round_trip(self, seconds: float) -> None:
-        self._round_trip = seconds
-        self.lag = _lag(seconds)
 
     def take(self, room_id: str) -> Room:
         """A room to be changed; it is known again when that has been written (`keep`)."""
