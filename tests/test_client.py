@@ -92,8 +92,6 @@ async def test_a_newcomer_who_copies_the_guide_has_a_working_pair_of_pages(
         node.stop()
 
 
-
-
 @pytest.mark.timeout(300)
 async def test_it_keeps_the_contract_with_real_nodes(
     deployment: Deployment, database: Database, a: Api
