@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.store.database import Database
+from coordinator.web.handshake import AUTH_SECONDS
 from tests.harness.node import Deployment, Node
 from tests.harness.observing import gapless, joins_are_seen, metrics
 from tests.harness.patience import patient
@@ -85,25 +86,31 @@ async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
     a = apis(await asyncio.to_thread(ground.node))
     boss = await Host.hired(own, a)
     room = await boss.creates()
-    a.node.freeze()  # the system takes connections for it: all of them begin to wait at once
-    silent = await asyncio.gather(*(asks_for_upgrade(a.node, room, None) for _ in range(1000)))
-    try:
-        late = [asyncio.create_task(a.watch(room, None)) for _ in range(3)]
-        # Who presents a token at once is not counted.
-        honest = asyncio.create_task(boss.connects(room, at=a))
-        await asyncio.sleep(0.1)  # they are behind the others
-        a.node.wake()
-        for refused in await asyncio.gather(*late):
-            assert await refused.is_put_out() == 4100
-        async with deliveries_within(2, a):
-            await joins_are_seen(a, room, [await honest])
-        await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader, _ in silent))
-        async with asyncio.timeout(patient(7)):
-            told = await asyncio.gather(*(reader.read(500) for reader, _ in silent))
-        assert sum(b"4301" in text for text in told) == 1000
-    finally:
-        for _, writer in silent:
-            writer.transport.abort()
+    for _ in range(5):
+        a.node.freeze()  # the system takes connections for it: all of them begin to wait at once
+        silent = await asyncio.gather(*(asks_for_upgrade(a.node, room, None) for _ in range(1000)))
+        try:
+            late = [asyncio.create_task(a.watch(room, None)) for _ in range(3)]
+            # Who presents a token at once is not counted.
+            honest = asyncio.create_task(boss.connects(room, at=a))
+            await asyncio.sleep(0.1)  # they are behind the others
+            a.node.wake()
+            woken = time.monotonic()
+            beyond = await asyncio.gather(*late)
+            took = time.monotonic() - woken
+            codes = [await one.is_put_out() for one in beyond]
+            async with deliveries_within(2, a):
+                await joins_are_seen(a, room, [await honest])
+            await asyncio.gather(*(reader.readuntil(b"\r\n\r\n") for reader, _ in silent))
+            async with asyncio.timeout(patient(7)):
+                told = await asyncio.gather(*(reader.read(500) for reader, _ in silent))
+        finally:
+            for _, writer in silent:
+                writer.transport.abort()
+        if took < AUTH_SECONDS - 1:
+            break  # else the first of them no longer waited when the last were let in
+    assert codes == [4100] * 3
+    assert sum(b"4301" in text for text in told) == 1000
     by_frame = await a.watch(room, boss.token, by="frame")
     await by_frame.sees("welcome")
 
