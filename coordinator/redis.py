@@ -22,8 +22,10 @@ REDIS_SECONDS = 0.25
 """How long one command waits at most, whatever state Redis is in."""
 CONNECTIONS = 32
 
-AWAY = (RedisError, OSError, TimeoutError)
-"""What a command raises when Redis is gone, going, coming, or too slow."""
+AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a command raises when Redis is gone, going, coming, or too slow. redis-py lets uvloop's
+`RuntimeError` through where the connection went between two of its steps.
+"""
 
 RedisClient = Redis | RedisCluster
 
