@@ -25,6 +25,8 @@ from coordinator.web.tcp_connections import TcpConnections
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 3
+ACCEPTING_TURNS = 3
+"""Of the loop, between the end of a drain and closing the listener."""
 FILES_KEPT = 200
 """Open files of a node that are no connections of clients: Postgres, Redis, WeChat, its own."""
 
@@ -82,6 +84,8 @@ class Server(uvicorn.Server):
         while not draining.done() and not self.force_exit:
             await asyncio.wait([draining], timeout=0.1)
         draining.cancel()
+        for _ in range(ACCEPTING_TURNS):  # who waits to be accepted is reset with the listener
+            await asyncio.sleep(0)
         await super().shutdown(sockets)
         if self.force_exit:  # nobody waits for the node to stop: its tasks would begin anew
             await self.node.tasks.end()

@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
-from tests.harness.node import Deployment
+from tests.harness.node import Deployment, Node
 from tests.harness.observing import comes_true
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
@@ -123,3 +123,39 @@ async def test_a_request_that_the_end_cuts_short_is_told_so(deployment: Deployme
 
 async def _is_asked(standin: WechatStandin) -> bool:
     return bool(standin.calls["jscode2session"])
+
+
+async def test_who_has_connected_before_the_end_is_answered(deployment: Deployment) -> None:
+    """A proxy connects for each request: the node ends between the two, and waits for a second. On
+    a busy machine this test may be later than that, but hardly three times.
+    """
+    answers = [await _asked_after_the_end(deployment.node(DRAIN_SECONDS="0"))]
+    while answers[-1] == b"" and len(answers) < 3:
+        answers.append(await _asked_after_the_end(deployment.node(DRAIN_SECONDS="0")))
+
+    assert answers[-1].startswith(b"HTTP/1.1 200 ")
+
+
+async def _asked_after_the_end(node: Node) -> bytes:
+    """What is answered to a connection that was made before the node was told to end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    async with httpx.AsyncClient(base_url=node.url, timeout=patient(5)) as client:
+        assert (await client.get("/health/live")).status_code == 200  # both are accepted
+    node.terminate()
+    await comes_true(partial(_refuses, node.port))
+    writer.write(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def _refuses(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False

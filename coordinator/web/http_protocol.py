@@ -39,6 +39,8 @@ IDLE_SECONDS = 75.0
 """How long a connection may go from an answer to the next whole request."""
 UNREAD_SECONDS = 30.0
 """How long a client may leave an answer unread."""
+COMING_SECONDS = 1.0
+"""How long a node that ends waits for the request of a client that has just connected."""
 LINGER_SECONDS = 1.0
 """How long what a refused client still sends is thrown away, so that it can read why."""
 PARSED_AT_ONCE = 4096
@@ -47,8 +49,7 @@ PARSED_AT_ONCE = 4096
 _malformed = RareWarning("malformed_requests")
 
 ANSWER = "coordinator.answer"
-"""The ASGI extension by which `web/fast_path.py` answers: called with scope, status, headers and
-body."""
+"""The ASGI extension by which `web/fast_path.py` answers, with scope, status, headers and body."""
 
 
 class CoordinatorProtocol(HttpToolsProtocol):
@@ -72,8 +73,6 @@ class CoordinatorProtocol(HttpToolsProtocol):
     head: RequestHead | None = None
     refusal: RefusedHead | None = None
     unparsed = b""
-
-    # -- the connection -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")
@@ -102,8 +101,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self.scope.pop("extensions", None)
 
     def _watch(self) -> None:
-        # One timer per connection looks by and by: arming one per request costs more than the
-        # parsing of it.
+        # One timer per connection looks by and by: one per request costs more than parsing it.
         due = min(self.deadline or _NEVER, self.unread_deadline or _NEVER)
         now = self.loop.time()
         if now >= due:
@@ -115,6 +113,15 @@ class CoordinatorProtocol(HttpToolsProtocol):
         if self.watch is not None:
             self.watch.cancel()
             self.watch = None
+
+    def shutdown(self) -> None:
+        if self.cycle is not None or self.deadline is None:
+            super().shutdown()
+            return
+        # It has asked nothing yet: a proxy connects for a request, which is on its way.
+        self.deadline = min(self.deadline, self.loop.time() + COMING_SECONDS)
+        self._watch_no_more()
+        self._watch()
 
     def pause_writing(self) -> None:
         self.unread_deadline = self.loop.time() + UNREAD_SECONDS
@@ -274,8 +281,6 @@ class CoordinatorProtocol(HttpToolsProtocol):
         if not keep_alive:
             self.transport.close()
 
-    # -- a request without a task -----------------------------------------------------------------
-
     def _prompt_request(self) -> PromptRequest | None:
         """The request whose head has come, where it is one that is answered so.
 
@@ -304,8 +309,6 @@ class CoordinatorProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._write(*outcome, keep_alive=request.keep_alive)
         self.on_response_complete()
-
-    # -- what is no request ---------------------------------------------------------------------
 
     def _is_wrong_upgrade(self) -> bool:
         is_good = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
@@ -393,8 +396,5 @@ def http_protocol(
     host_names: frozenset[str] = _ANY,
 ) -> type[CoordinatorProtocol]:
     """The protocol class of one server: websockets go to `handler`. No `host_names`: any."""
-    members = {
-        "handler": handler, "tcp_connections": tcp_connections, "prompts": prompts,
-        "host_names": host_names,
-    }  # fmt: skip
-    return type("ServerProtocol", (CoordinatorProtocol,), members)
+    members = {"handler": handler, "tcp_connections": tcp_connections, "prompts": prompts}
+    return type("ServerProtocol", (CoordinatorProtocol,), members | {"host_names": host_names})
