@@ -42,11 +42,7 @@ def _cpu_seconds_of_work() -> float:
 
 _SHARE_AT_START = _share()
 _SLOWER_CORE = max(1.0, min(_cpu_seconds_of_work() for _ in range(3)) / _WORK_SECONDS)
-
-
-def slower_core() -> float:
-    """How many times more CPU time work takes than on the machine of the bounds; at least 1."""
-    return _SLOWER_CORE
+"""How many times more CPU time work takes than on the machine of the bounds."""
 
 
 def slowness() -> float:

@@ -14,7 +14,7 @@ import pytest
 from coordinator.domain.errors import InvalidParams
 from coordinator.web.coze_body import read_tolerantly
 from coordinator.web.open_api_schema import ChangeInterviewBody
-from tests.harness.patience import slower_core, untraced
+from tests.harness.patience import untraced
 from tests.open_api import (
     INTERVIEWS,
     answered,
@@ -125,9 +125,10 @@ def many_small_items() -> dict[str, Any]:
 async def test_the_largest_records_do_not_hold_the_loop_up(
     coze: httpx.AsyncClient, user: str, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop's longest turn, in CPU time of its thread: 20 ms is the promise, on such a core.
+    """The loop's longest turn, in CPU time of its thread: 20 ms is the promise.
 
-    The least of three: a core that is shared is slower at times, a long turn is long each time.
+    The least of three records: a core that is shared is slower at times, a long turn is long each
+    time.
     """
     turns: list[float] = []
     run = asyncio.Handle._run
@@ -137,23 +138,25 @@ async def test_the_largest_records_do_not_hold_the_loop_up(
         run(handle)
         turns.append(time.thread_time() - began)
 
-    interview = await create(coze, user)
-    path = f"{INTERVIEWS}/{interview['id']}"
+    paths = [f"{INTERVIEWS}/{(await create(coze, user))['id']}" for _ in range(3)]
+    raw = json.dumps(report).encode()
     longest = []
     gc.collect()
     gc.freeze()  # as a node does: what the tests have loaded is not looked through here
     monkeypatch.setattr(asyncio.Handle, "_run", timed)
-    for _ in range(3):
+    for path in paths:
+        await asyncio.sleep(0)
+        turns.clear()  # this client's own work with the last answers
         with untraced():
-            shown(await coze.patch(path, content=json.dumps(report).encode()))
-            shown(await coze.get(path))
-            told = shown(await coze.get(path + "/report"))
+            changed = await coze.patch(path, content=raw)
+            await coze.get(path)
+            told = await coze.get(path + "/report")
         longest.append(max(turns))
-        turns.clear()
     monkeypatch.undo()
     gc.unfreeze()
-    assert told["reportMarkdown"].startswith("# ")
-    assert min(longest) < 0.02 * slower_core(), longest
+    shown(changed)
+    assert shown(told)["reportMarkdown"].startswith("# ")
+    assert min(longest) < 0.02, longest
 
 
 @pytest.mark.parametrize(
@@ -172,6 +175,6 @@ async def test_a_body_of_very_many_values_is_refused_before_it_is_read(
         began = time.thread_time()
         with pytest.raises(InvalidParams):
             await read_tolerantly(ChangeInterviewBody, raw)
-    assert time.thread_time() - began < 0.02 * slower_core()
+    assert time.thread_time() - began < 0.02
     response = await coze.patch(f"{INTERVIEWS}/{interview['id']}", content=raw)
     refused(response, 400, "INVALID_PARAMS")
