@@ -29,8 +29,9 @@ from tests.harness.node_runtime import (
     run_tests,
 )
 from tests.harness.patience import long_enough, patient
-from tests.harness.people import Api, Guest, Host, aged
+from tests.harness.people import Api, Guest, Host
 from tests.harness.screen import Screen
+from tests.harness.tokens import aged
 from tests.open_api import KEY, KEYS, create
 
 pytestmark = needs_node

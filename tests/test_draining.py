@@ -13,7 +13,7 @@ import pytest
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.harness.node import Deployment, Node
-from tests.harness.observing import comes_true
+from tests.harness.observing import comes_true, listens
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
 from tests.harness.promises import logged, wall_clock
@@ -153,9 +153,4 @@ async def _asked_after_the_end(node: Node) -> bytes:
 
 
 async def _refuses(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
-        return True
-    writer.close()
-    return False
+    return not await listens(port)

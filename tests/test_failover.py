@@ -17,6 +17,7 @@ from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Policy
+from coordinator.live.lease import LEASE
 from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
@@ -28,7 +29,6 @@ from tests.harness.patience import patient
 from tests.harness.people import new_room_id
 from tests.harness.standby import StandbyPostgres
 from tests.harness.tcp_proxy import TcpProxy
-from tests.store.test_nodes import LEASE
 
 pytestmark = pytest.mark.timeout(120)
 

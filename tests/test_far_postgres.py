@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Policy
+from coordinator.live.lease import LEASE
 from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
@@ -24,8 +25,7 @@ from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
 from tests.harness.people import new_room_id
 from tests.harness.tcp_proxy import TcpProxy
-from tests.store.test_nodes import LEASE
-from tests.store.test_writer import Logged
+from tests.store.lanes import Logged
 
 ROOMY = Policy(100_000, LEASE)
 

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from coordinator.web.bodies import MAX_BODY_BYTES
-from tests.harness.people import Api, Guest, Host, aged
+from tests.harness.people import Api, Guest, Host
+from tests.harness.tokens import aged
 
 JOIN = "/api/interview/guest/join"
 ROOM = "/api/interview/room/"

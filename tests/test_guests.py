@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.harness.node import JWT_SECRET, Deployment, data
-from tests.harness.people import Api, Guest, Host, aged, moment, refusal
+from tests.harness.people import Api, Guest, Host, moment, refusal
+from tests.harness.tokens import aged
 
 JOIN = "/api/interview/guest/join"
 LEAVE = "/api/interview/guest/leave"

@@ -12,7 +12,8 @@ import pytest
 
 from coordinator.store.database import Database
 from tests.harness.node import JWT_SECRET, Deployment, data
-from tests.harness.people import Api, Guest, Host, aged, refusal, staff_token
+from tests.harness.people import Api, Guest, Host, refusal
+from tests.harness.tokens import aged, staff_token
 
 ROOMS = "/api/interview/rooms"
 LEAVE = "/api/interview/guest/leave"

@@ -28,7 +28,7 @@ from tests.harness.node import Deployment
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, everybody_hangs_up, new_room_id
 from tests.harness.pgbouncer import PROGRAM, PgBouncer
-from tests.store.test_writer import POLICY, is_consistent
+from tests.store.lanes import POLICY, is_consistent
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="pgbouncer is not installed (apt-get install pgbouncer)"

@@ -27,7 +27,7 @@ from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
 from tests.harness.patience import patient
 from tests.harness.people import new_room_id
-from tests.store.test_writer import POLICY
+from tests.store.lanes import POLICY
 
 ENDS_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from coordinator.store.database import Database
-from tests.harness.people import Api, Guest, Host, staff_token
+from tests.harness.people import Api, Guest, Host
 from tests.harness.promises import wall_clock
+from tests.harness.tokens import staff_token
 
 
 async def test_a_disabled_host_is_put_out_on_every_node_and_its_guests_stay(

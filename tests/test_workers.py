@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from tests.harness.node import Deployment
+from tests.harness.observing import listens
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
 
@@ -47,18 +48,9 @@ async def test_workers_whose_supervisor_was_killed_drain_and_give_the_port_back(
     node.kill()
 
     async with asyncio.timeout(patient(15)):
-        while await _listens(node.port):  # noqa: ASYNC110
+        while await listens(node.port):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await api.aclose()
-
-
-async def _listens(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionError:
-        return False
-    writer.close()
-    return True
 
 
 async def _workers(api: Api, count: int) -> list[int]:

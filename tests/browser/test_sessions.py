@@ -10,7 +10,8 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.harness.node import Deployment, data
-from tests.harness.people import Api, Host, staff_token
+from tests.harness.people import Api, Host
+from tests.harness.tokens import staff_token
 
 
 async def test_a_link_signs_in_and_is_out_of_the_address_at_once(

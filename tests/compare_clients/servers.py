@@ -10,6 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -73,15 +75,9 @@ class Coordinator:
         return await self._post("guest/join", {"roomId": self.room, "userName": str(number)})
 
     async def _post(self, path: str, body: object, **headers: str) -> bool:
-        for port in random.sample(self.ports, 2):
-            try:
-                url = f"http://127.0.0.1:{port}/api/interview/{path}"
-                return (await self._http.post(url, json=body, headers=headers)).status_code == 200
-            except httpx.ConnectError:
-                continue
-            except httpx.HTTPError:
-                return False
-        return False
+        url = f"/api/interview/{path}"
+        request = partial(self._http.build_request, "POST", json=body, headers=headers)
+        return await _is_taken(self._http, self.ports, lambda base: request(url=base + url))
 
     def signal(self, node: int, number: signal.Signals) -> None:
         self._cluster.nodes[node].signal(number)
@@ -119,15 +115,9 @@ class Peer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def publish(self, number: int) -> bool:
-        for port in random.sample(self.ports, 2):
-            try:
-                answer = await self._http.get(f"http://127.0.0.1:{port}/publish?n={number}")
-                return answer.status_code == 200
-            except httpx.ConnectError:
-                continue
-            except httpx.HTTPError:
-                return False
-        return False
+        path = f"/publish?n={number}"
+        make = partial(self._http.build_request, "GET")
+        return await _is_taken(self._http, self.ports, lambda base: make(url=base + path))
 
     def signal(self, node: int, number: signal.Signals) -> None:
         self._processes[node].send_signal(number)
@@ -149,6 +139,24 @@ class Peer:
             except OSError:
                 await asyncio.sleep(0.05)
         raise TimeoutError((self._folder / f"node-{node}.log").read_text()[-1000:])
+
+
+async def _is_taken(
+    http: httpx.AsyncClient, ports: list[int], make: Callable[[str], httpx.Request]
+) -> bool:
+    """Asks any node, and another one where nobody listens; true where it says 200.
+
+    Args:
+        make: the request, from the address of a node.
+    """
+    for port in random.sample(ports, len(ports)):
+        try:
+            return (await http.send(make(f"http://127.0.0.1:{port}"))).status_code == 200
+        except httpx.ConnectError:
+            continue
+        except httpx.HTTPError:
+            return False
+    return False
 
 
 def centrifuge(folder: Path) -> list[str] | None:

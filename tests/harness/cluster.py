@@ -24,8 +24,8 @@ from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from tests.harness.node import START_SECONDS, Node, environment, printed
 from tests.harness.patience import patient
-from tests.harness.people import staff_token
 from tests.harness.tcp_proxy import TcpProxy
+from tests.harness.tokens import staff_token
 
 
 class ClusterNode(Node):

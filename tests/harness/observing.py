@@ -37,6 +37,16 @@ async def comes_true(holds: Callable[[], Awaitable[Any]], patience: float = 10.0
         await asyncio.sleep(0.02)
 
 
+async def listens(port: int) -> bool:
+    """True where somebody accepts connections at this port of the machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
 async def status(api: Api) -> str:
     with contextlib.suppress(httpx.HTTPError):
         return str((await api.get("/health/ready")).json()["status"])

@@ -11,13 +11,11 @@ import asyncio
 import contextlib
 import json
 import secrets
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Self
 
 import httpx
-import jwt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
@@ -25,8 +23,9 @@ from websockets.typing import Origin, Subprotocol
 from coordinator.store.database import Database
 from tests.described import hold_against_the_document
 from tests.harness import wire
-from tests.harness.node import JWT_SECRET, Node, data
+from tests.harness.node import Node, data
 from tests.harness.patience import patient
+from tests.harness.tokens import staff_token
 
 PATIENCE = 8.0
 """Seconds that anybody waits for something that must happen soon."""
@@ -365,22 +364,6 @@ def new_room() -> dict[str, str]:
 
 def bearer(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
-
-
-def staff_token(
-    number: int, openid: str, role: str = "hr", *, age: float = 0, **claims: Any
-) -> str:
-    """A staff JWT as the contract prints it, issued `age` seconds ago."""
-    issued = int(time.time() - age)
-    body = {"id": number, "openid": openid, "role": role, "iat": issued, "exp": issued + 7 * 86400}
-    return jwt.encode({**body, **claims}, JWT_SECRET, algorithm="HS256")
-
-
-def aged(token: str, expired_for: float) -> str:
-    """The same token, signed as well, but expired so many seconds ago (negative: still good)."""
-    claims = jwt.decode(token, JWT_SECRET, algorithms=["HS256"], options={"verify_exp": False})
-    claims["exp"] = int(time.time() - expired_for)
-    return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:

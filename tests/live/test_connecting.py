@@ -12,7 +12,8 @@ from websockets.asyncio.client import connect
 
 from coordinator.store.database import Database
 from tests.harness.patience import patient
-from tests.harness.people import Api, Guest, Host, Live, aged, bearer, moment
+from tests.harness.people import Api, Guest, Host, Live, bearer, moment
+from tests.harness.tokens import aged
 
 
 async def test_a_guest_is_welcomed_with_the_room_as_it_is(a: Api, host: Host, room: str) -> None:

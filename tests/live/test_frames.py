@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.harness.patience import long_enough, patient
-from tests.harness.people import Api, Guest, Host, aged, moment
+from tests.harness.people import Api, Guest, Host, moment
+from tests.harness.tokens import aged
 
 
 async def test_a_ping_is_answered_with_the_rooms_last_seq(a: Api, room: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
 from tests.harness import databases
+from tests.store.lanes import WriterLane, running
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -20,3 +22,15 @@ async def database() -> AsyncIterator[Database]:
 @pytest.fixture(scope="module")
 def database_url(database: Database) -> str:
     return database.url
+
+
+@pytest_asyncio.fixture
+async def lanes(
+    database: Database, database_url: str
+) -> AsyncIterator[tuple[WriterLane, WriterLane]]:
+    """Two nodes' writers on one database."""
+    async with AsyncExitStack() as stack:
+        yield (
+            await stack.enter_async_context(running(database, database_url)),
+            await stack.enter_async_context(running(database, database_url)),
+        )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
-
 import pytest_asyncio
 
 from coordinator.domain.ids import new_node_epoch
+from coordinator.live.lease import LEASE
 from coordinator.store.database import Database
 from coordinator.store.nodes import Nodes
 from coordinator.store.room_writer.commands import Connect, Join
-from tests.store.test_writer import WriterLane, created, running
-
-LEASE = timedelta(seconds=8)
+from tests.store.lanes import WriterLane, created
 
 
 @pytest_asyncio.fixture
@@ -47,14 +43,8 @@ async def test_a_lease_that_lies_far_ahead_is_cut_to_what_it_may_be(
         await nodes.leave(node)
 
 
-@pytest_asyncio.fixture
-async def lanes(database: Database, database_url: str) -> AsyncIterator[list[WriterLane]]:
-    async with running(database, database_url) as one, running(database, database_url) as other:
-        yield [one, other]
-
-
 async def test_the_oldest_of_six_connections_goes_though_all_have_one_time(
-    database: Database, lanes: list[WriterLane]
+    database: Database, lanes: tuple[WriterLane, WriterLane]
 ) -> None:
     """Opened within a moment by two nodes, and Postgres's clock stands still meanwhile."""
     room = await created(database)

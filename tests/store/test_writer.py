@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomFull
-from coordinator.domain.events import Event
-from coordinator.domain.ids import new_node_epoch, new_session_id
-from coordinator.domain.people import Staff
-from coordinator.domain.room import Policy
-from coordinator.domain.roster import Roster
+from coordinator.domain.ids import new_session_id
 from coordinator.store.database import Database
-from coordinator.store.nodes import Nodes
 from coordinator.store.room_writer import room_cache
 from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
-    Command,
     Connect,
     Disconnect,
     End,
@@ -35,90 +28,13 @@ from coordinator.store.room_writer.commands import (
     Leave,
     UndoJoin,
 )
-from coordinator.store.room_writer.queue import Writer
-from coordinator.store.rooms import Rooms
-from tests.harness.people import new_room_id
-
-CAPACITY = 8
-POLICY = Policy(CAPACITY, timedelta(seconds=30))
+from tests.store.lanes import CAPACITY, POLICY, WriterLane, created, is_consistent
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine, where a statement takes long to reach Postgres, is no clock that is off."""
     monkeypatch.setattr(room_cache, "LAG_SECONDS", 30.0)
-
-
-class Logged(Database):
-    """A database that notes what is asked of the connections outside of its pool."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.queries: list[str] = []
-
-    async def connect(self) -> Any:
-        connection = await super().connect()
-        connection.add_query_logger(lambda record: self.queries.append(record.query.strip()))
-        return connection
-
-
-class WriterLane:
-    """A running writer, what it announced, and what it asked of Postgres."""
-
-    def __init__(self, database_url: str, boot: str) -> None:
-        self.database = Logged(database_url)
-        self.boot = boot
-        self.events: list[Event] = []
-        self.writer = Writer(self.database, POLICY, self.hear)
-        self.kill_when_begun = False
-
-    def hear(self, events: Sequence[Event], replaced: Sequence[str]) -> None:
-        self.events += events
-        if self.kill_when_begun and self.writer._has_begun:
-            self.kill_when_begun = False
-            self.writer._connection.terminate()
-
-    async def does(self, *commands: Command[Any]) -> list[Any]:
-        answers = [self.writer.submit(command) for command in commands]
-        return await asyncio.gather(*answers, return_exceptions=True)
-
-    async def joins(self, room: str, name: str) -> Any:
-        (answer,) = await self.does(
-            Join(room_id=room, user_id=f"guest_{name}", user_name=name, identity=None)
-        )
-        return answer
-
-    async def learns(self, room: str) -> None:
-        """Changes a room twice in a row: from then on it is remembered."""
-        for _ in range(2):
-            await self.joins(room, "learnt")
-            await self.does(UndoJoin(room_id=room, user_id="guest_learnt"))
-        self.database.queries.clear()
-
-
-@asynccontextmanager
-async def running(database: Database, database_url: str) -> AsyncIterator[WriterLane]:
-    boot = new_node_epoch()
-    await Nodes(database).enter(boot, "test", timedelta(minutes=10))
-    lane = WriterLane(database_url, boot)
-    task = asyncio.create_task(lane.writer.run())
-    try:
-        yield lane
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await database.execute("DELETE FROM nodes WHERE boot = $1", boot)
-
-
-@pytest_asyncio.fixture
-async def lanes(
-    database: Database, database_url: str
-) -> AsyncIterator[tuple[WriterLane, WriterLane]]:
-    async with AsyncExitStack() as stack:
-        yield (
-            await stack.enter_async_context(running(database, database_url)),
-            await stack.enter_async_context(running(database, database_url)),
-        )
 
 
 @pytest_asyncio.fixture
@@ -134,43 +50,7 @@ async def room(database: Database, lane: WriterLane) -> str:
     return room_id
 
 
-async def created(database: Database) -> str:
-    host = Staff(1, "openid", "hr")
-    room_id = new_room_id()
-    await Rooms(database).create(room_id=room_id, room_name="n", host_name="h", host=host)
-    return room_id
-
-
-async def is_consistent(database: Database, room_id: str) -> list[Event]:
-    """The log has no hole, and everything else is what it tells."""
-    rooms = Rooms(database)
-    events = await rooms.events_after(room_id, 0, 100_000)
-    assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    assert [event.at for event in events] == sorted(event.at for event in events)
-    row = await database.fetchrow("SELECT * FROM interview_rooms WHERE room_id = $1", room_id)
-    people = await database.fetch(
-        "SELECT * FROM interview_participants WHERE room_id = $1 AND left_at IS NULL", room_id
-    )
-    online = await database.fetch(
-        "SELECT DISTINCT user_id FROM connections WHERE room_id = $1", room_id
-    )
-    told = Roster({})
-    for event in events:
-        told.apply(event)
-    assert row["last_seq"] == len(events)
-    assert {p["user_id"]: p["connection"] for p in people} == {
-        user_id: view["connection"] for user_id, view in told.participants.items()
-    }
-    assert {p["user_id"] for p in people if p["connection"] == "online"} == {
-        each["user_id"] for each in online
-    }
-    assert row["present"] == len(people) <= CAPACITY
-    assert row["guests"] == sum(p["role"] == "guest" for p in people)
-    assert row["online"] == len(online)
-    return events
-
-
-# -- the short way -------------------------------------------------------------------------------
+# -- optimistic writing --------------------------------------------------------------------------
 
 
 async def test_a_room_that_one_node_changes_is_written_by_one_statement(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.ids import new_session_id
@@ -26,18 +23,7 @@ from coordinator.store.room_writer.commands import (
     Remove,
     Return,
 )
-from tests.store.test_writer import WriterLane, created, is_consistent, running
-
-
-@pytest_asyncio.fixture
-async def lanes(
-    database: Database, database_url: str
-) -> AsyncIterator[tuple[WriterLane, WriterLane]]:
-    async with AsyncExitStack() as stack:
-        yield (
-            await stack.enter_async_context(running(database, database_url)),
-            await stack.enter_async_context(running(database, database_url)),
-        )
+from tests.store.lanes import WriterLane, created, is_consistent
 
 
 def _anything(

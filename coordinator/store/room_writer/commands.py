@@ -35,7 +35,7 @@ class Command(msgspec.Struct, Generic[A], frozen=True, kw_only=True):
 
     def decide(self, room: Room, policy: Policy) -> A:
         """Changes the room under its lock; the answer. Raises before it changes anything."""
-        raise NotImplementedError
+        raise NotImplementedError  # each command does it; a Struct cannot be an `ABC`
 
 
 class Joined(msgspec.Struct, frozen=True):
