@@ -204,6 +204,20 @@ async def test_a_broken_token_is_refused_also_before_one_is_due(
         assert refused(response) == (401, "UNAUTHORIZED")
 
 
+async def test_the_room_is_judged_before_the_token(
+    api: httpx.AsyncClient, room: VideoRoom
+) -> None:
+    stranger = room.body("guest_nobody", guestToken="broken")
+    assert refused(await api.post(PATH, json=stranger)) == (403, "FORBIDDEN")
+    host_ends = f"/api/interview/room/{room.room_id}/end"
+    data(await api.post(host_ends, headers=bearer(room.host_token)))
+    for token in ("broken", room.host_token, room.guest_token):
+        ended = room.body(guestToken=token)
+        assert refused(await api.post(PATH, json=ended)) == (400, "ROOM_ENDED")
+        unknown = ended | {"roomId": "room_nobody"}
+        assert refused(await api.post(PATH, json=unknown)) == (404, "ROOM_NOT_FOUND")
+
+
 async def test_an_expired_token_is_told_as_such(api: httpx.AsyncClient, room: VideoRoom) -> None:
     claims = {"iat": 1, "exp": int(time.time()) - 5}
     for mine, user in (

@@ -204,8 +204,17 @@ def leave_by_id(
     _depart(room, guest, "left")
 
 
-def admit_token_request(room: Room, *, user_id: str, proven: bool, proof_required: bool) -> None:
+def admit_token_request(
+    room: Room,
+    *,
+    user_id: str,
+    proven: bool,
+    proof_required: bool,
+    bad_proof: CoordinatorError | None = None,
+) -> None:
     """zego/generate-token: somebody in the room, by id until it has proven itself once.
+
+    `bad_proof`: what is wrong with a proof that was presented; raised where a proof is looked at.
 
     Raises:
         RoomEnded
@@ -217,6 +226,8 @@ def admit_token_request(room: Room, *, user_id: str, proven: bool, proof_require
     participant = room.participants.get(user_id)
     if participant is None or not participant.present:
         raise Forbidden("用户不在房间内")
+    if bad_proof is not None:
+        raise bad_proof
     _ensure_proof(participant, proven=proven, required=proof_required)
     _note_proof(room, participant, proven=proven)
 

@@ -264,24 +264,27 @@ class RoomService:
             return error
         return None if _is_of(proof, room_id, user_id) else Forbidden()
 
-    async def admit_token_request(self, room_id: str, user_id: str, proof: Proof | None) -> None:
+    async def admit_token_request(
+        self, *, room_id: str, user_id: str, token: str | None
+    ) -> None:
         """Whether somebody may have a ZEGO token for this participant.
+
+        As in `leave`, the room is judged before the token.
 
         Raises:
             RoomEnded
-            Forbidden: not in the room now, or the proof is somebody else's.
-            Unauthorized: a proof is due, and none was presented.
+            Forbidden: not in the room now, or the token is somebody else's.
+            Unauthorized, TokenExpired: no proof where one is due, or a broken one.
         """
         _checked(room_id)
-        if proof is not None and not _is_of(proof, room_id, user_id):
-            await self._room(room_id)
-            raise Forbidden
+        bad_proof = await self._what_is_wrong(token, room_id, user_id) if token else None
         await self._writer.submit(
             AdmitTokenRequest(
                 room_id=room_id,
                 user_id=_clean(user_id),
-                proven=proof is not None,
+                proven=token is not None,
                 proof_required=self._proof_required,
+                bad_proof=bad_proof,
             )
         )
 

@@ -122,10 +122,15 @@ class AdmitTokenRequest(Command[None], frozen=True, kw_only=True):
     user_id: str
     proven: bool
     proof_required: bool
+    bad_proof: CoordinatorError | None = None
 
     def decide(self, room: Room, policy: Policy) -> None:
         rules.admit_token_request(
-            room, user_id=self.user_id, proven=self.proven, proof_required=self.proof_required
+            room,
+            user_id=self.user_id,
+            proven=self.proven,
+            proof_required=self.proof_required,
+            bad_proof=self.bad_proof,
         )
 
 
