@@ -121,9 +121,12 @@ async def test_what_no_text_may_hold(a: Api, host: Host, room: str, text: str) -
         f"{JOIN}??": f'{{"roomId": "{text}", "userName": "n"}}',
         LEAVE: f'{{"roomId": "{room}", "guestId": "{text}"}}',
     }
+    held = json.loads(f'"{text}"')
     for path, body in bodies.items():
         answer = await post_raw(a, path, body.encode(), host.token)
         assert refusal(answer) == (400, "INVALID_PARAMS"), path
+        wrong = next(member for member, value in json.loads(body).items() if value == held)
+        assert wrong in answer.json()["message"], path
 
 
 ALLOWED = [

@@ -144,7 +144,7 @@ async def test_a_member_that_is_missing_or_wrong_is_named(
     for content in (body | {member: bad}, {k: v for k, v in body.items() if k != member}):
         response = await api.post(PATH, content=json.dumps(content))
         assert refused(response) == (400, "INVALID_PARAMS")
-        assert member in response.json()["message"] or bad == "\udc80"
+        assert member in response.json()["message"]
 
 
 async def test_an_unknown_room_is_404_and_an_ended_one_400(

@@ -15,6 +15,7 @@ which is where blank becomes missing. Unknown members are ignored. Every complai
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN_IN_PROSE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
 
@@ -65,7 +67,23 @@ def read(kind: type[B], raw: bytes) -> B:
     except msgspec.ValidationError as error:
         raise complaint(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidParams("请求体不是有效的JSON") from error
+        raise _undecodable(kind, raw) from error
+
+
+def _undecodable(kind: type[msgspec.Struct], raw: bytes) -> InvalidParams:
+    """What is wrong with a body that msgspec cannot decode.
+
+    That is no JSON, or JSON with half a surrogate pair, such as `"\\ud800"`: its grammar has a
+    place for that (RFC 8259, section 8.2), though no text may hold it.
+    """
+    try:
+        body = json.loads(raw)
+        for member in kind.__struct_encode_fields__ if isinstance(body, dict) else ():
+            if _LONE_SURROGATE.search(json.dumps(body.get(member), ensure_ascii=False)):
+                return InvalidParams.wrong(member, "含有不允许的字符")
+    except (ValueError, RecursionError):
+        pass
+    return InvalidParams("请求体不是有效的JSON")
 
 
 def complaint(text: str) -> InvalidParams:
