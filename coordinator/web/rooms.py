@@ -212,7 +212,7 @@ async def list_rooms(
     """Newest first: one's own, an admin everybody's. Query: `page`, `pageSize`, `status`, `q`."""
     query = request.query_params
     page = page_of(query)
-    status = query.get("status") or None
+    status = filter_of(query, "status")
     if status not in (None, "active", "ended"):
         raise InvalidParams.wrong("status", "只能是active或ended")
     total, listed = await rooms.listed(
