@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
 
 
@@ -33,3 +34,19 @@ def offered_subprotocols(headers: RequestHeaders) -> list[str]:
         for part in value.split(",")
         if part.strip()
     ]
+
+
+def is_handshake(headers: RequestHeaders) -> bool:
+    """True where version and key are those of RFC 6455 (section 4.2.1)."""
+    return headers.get("sec-websocket-version") == "13" and _is_key(headers.get(KEY))
+
+
+KEY = "sec-websocket-key"
+
+
+def _is_key(text: str | None) -> bool:
+    """True for 16 bytes in base64."""
+    try:
+        return text is not None and len(b64decode(text, validate=True)) == 16
+    except ValueError:
+        return False

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as sockets
-from base64 import b64decode
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -22,7 +21,7 @@ from websockets.protocol import Protocol as FrameProtocol
 from websockets.utils import accept_key
 
 from coordinator.live.allowance import RATE, FrameAllowance, FrameVerdict
-from coordinator.live.upgrade import RequestHeaders, offered_subprotocols
+from coordinator.live.upgrade import KEY, RequestHeaders, offered_subprotocols
 
 MAX_MESSAGE_BYTES = 16 * 1024
 """The protocol closes (1009) on a larger message; its fragments count together."""
@@ -39,10 +38,6 @@ PAUSE_SECONDS = 0.1, 1.0
 """The shortest and the longest pause in reading from a client that is over its rate."""
 
 _PING = b"\x89\x00"
-_BAD_HANDSHAKE = (
-    b"HTTP/1.1 400 Bad Request\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
-)
 _quiet = logging.getLogger("coordinator.websockets")
 _quiet.setLevel(logging.CRITICAL)
 _quiet.propagate = False
@@ -145,27 +140,19 @@ class LiveSocket(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         server_state.connections.add(self)
 
-    def open(self, headers: RequestHeaders, choose: Callable[[list[str]], str | None]) -> bool:
-        """Answers the upgrade request (RFC 6455, section 4.2); False where it may not."""
+    def open(self, headers: RequestHeaders, choose: Callable[[list[str]], str | None]) -> None:
+        """Answers the upgrade request (RFC 6455, section 4.2), which `is_handshake`."""
         self.headers = headers
-        key = headers.get("sec-websocket-key")
-        is_valid = headers.get("sec-websocket-version") == "13" and _is_key(key)
-        if not is_valid:
-            self.is_closing = True
-            self.transport.write(_BAD_HANDSHAKE)
-            self.transport.close()
-            return False
         subprotocol = choose(offered_subprotocols(headers))
         chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
         self.transport.write(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept_key(key or '')}\r\n{chosen}\r\n".encode()
+            f"Sec-WebSocket-Accept: {accept_key(headers.get(KEY) or '')}\r\n{chosen}\r\n".encode()
         )
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SEND_BUFFER // 2)
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, RECEIVE_BUFFER // 2)
         self._ping_timer = self.loop.call_later(PING_SECONDS, self._ping)
-        return True
 
     def limit_unsent(self, size_bytes: int) -> None:
         """The peer is told too slow (`on_slow`) when more than this is unsent."""
@@ -369,14 +356,6 @@ class UpgradeHandler(Protocol):
 
     def accept(self, socket: LiveSocket) -> None:
         """A websocket is open: sets its `receiver`."""
-
-
-def _is_key(text: str | None) -> bool:
-    """True for 16 bytes in base64."""
-    try:
-        return text is not None and len(b64decode(text, validate=True)) == 16
-    except ValueError:
-        return False
 
 
 def _is_utf8(message: bytes) -> bool:

@@ -18,19 +18,19 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from coordinator.live.upgrade import RequestHeaders
+from coordinator.live.upgrade import RequestHeaders, is_handshake
 from coordinator.live.websocket import LiveSocket, UpgradeHandler
 from coordinator.logging import RareWarning
 from coordinator.metrics import REFUSED_REQUESTS
+from coordinator.web import request_head
 from coordinator.web.flow import HeldFlow, JoinedWrites
 from coordinator.web.json_answer import Headers, Outcome, answer_bytes
 from coordinator.web.prompt import PromptRequest, Prompts, is_plain
-from coordinator.web.request_head import MALFORMED, NO_PATH, NO_UPGRADE, RefusedHead, RequestHead
+from coordinator.web.request_head import RefusedHead, RequestHead
 from coordinator.web.tcp_connections import Seat, TcpConnections
 
 REQUEST_SECONDS = 10.0
@@ -162,7 +162,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self._upgrade()
             return False
         except httptools.HttpParserError:
-            self.refuse(self.refusal or MALFORMED)
+            self.refuse(self.refusal or request_head.MALFORMED)
             return False
         return True
 
@@ -196,7 +196,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
                 self._stop_at(wrong)
             self.head = None
         if self.parser.should_upgrade() and self._is_wrong_upgrade():
-            self._stop_at(NO_UPGRADE)
+            self._stop_at(request_head.NO_UPGRADE)
         request = self._prompt_request()
         if request is not None:
             self.cycle = request
@@ -293,9 +293,8 @@ class CoordinatorProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             return None
         parser = self.parser
-        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
-            return None
-        if parser.should_upgrade() or not is_plain(self.headers):
+        is_post = parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
+        if not is_post or parser.should_upgrade() or not is_plain(self.headers):
             return None
         scope = {
             "type": "http", "method": "POST", "path": self.prompts.path(self.url),
@@ -324,26 +323,26 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self.unparsed = b""
 
     def handle_websocket_upgrade(self) -> None:
-        try:  # also http://host/path (RFC 9112, section 3.2.2)
-            target = httptools.parse_url(self.url)
+        try:
+            path, query = request_head.target_parts(self.url)
         except httptools.HttpParserInvalidURLError:
-            self.refuse(MALFORMED)
+            self.refuse(request_head.MALFORMED)
             return
-        path = unquote((target.path or b"/").decode("latin-1"))
         if not self.handler.matches(path):
-            self.refuse(NO_PATH)
+            self.refuse(request_head.NO_PATH)
+            return
+        if not is_handshake(headers := RequestHeaders(self.scope["headers"])):
+            self.refuse(request_head.NO_HANDSHAKE)
             return
         self._watch_no_more()
         self._forget_scope()
         self.connections.discard(self)
         joined: Any = self.transport
-        plain = joined.plain
-        query = (target.query or b"").decode("latin-1")
         assert self.seat is not None, "it was admitted"
-        live = LiveSocket(plain, self.server_state, path=path, query=query, seat=self.seat)
-        plain.set_protocol(live)
-        if live.open(RequestHeaders(self.scope["headers"]), self.handler.choose):
-            self.handler.accept(live)
+        live = LiveSocket(joined.plain, self.server_state, path=path, query=query, seat=self.seat)
+        joined.set_protocol(live)
+        live.open(headers, self.handler.choose)
+        self.handler.accept(live)
         self.parser = None  # type: ignore[assignment]  # the cycle would outlive us for long
 
     def refuse(self, refusal: RefusedHead) -> None:
@@ -351,7 +350,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
         self.refusal = refusal
         self.unparsed = b""
         REFUSED_REQUESTS.labels(refusal.reason).inc()
-        if refusal is MALFORMED:
+        if refusal is request_head.MALFORMED:
             _malformed(address=self.client[0] if self.client else "")
         cycle = self.cycle
         if cycle is None or cycle.response_complete:

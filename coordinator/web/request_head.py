@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from coordinator.web.errors import is_open_api
@@ -30,20 +32,38 @@ class RefusedHead:
     message: str
     reason: str
     """Of the metric."""
+    headers: bytes = b""
+    """More of them, each with its CRLF."""
 
     def answer(self, target: bytes) -> bytes:
         """The whole answer, in the shape of the API that was called."""
-        path = target.partition(b"?")[0].decode("latin-1")
+        try:
+            path, _ = target_parts(target)
+        except httptools.HttpParserInvalidURLError:  # it was cut off, for example
+            path = target.partition(b"?")[0].decode("latin-1")
         body = {
             "success": False,
             "error" if is_open_api(path) else "message": self.message,
             "code": {403: "FORBIDDEN", 404: "NOT_FOUND"}.get(self.status, "INVALID_PARAMS"),
         }
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        return _REFUSAL % (STATUS_LINE[self.status], len(content)) + content
+        return _REFUSAL % (STATUS_LINE[self.status], self.headers, len(content)) + content
 
 
-_REFUSAL = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+_REFUSAL = (
+    b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+)
+
+def target_parts(target: bytes) -> tuple[str, str]:
+    """Path and query of a request's target, also of `http://host/path` (RFC 9112, section 3.2.2).
+
+    Raises:
+        httptools.HttpParserInvalidURLError
+    """
+    url = httptools.parse_url(target)
+    path, query = (url.path or b"/").decode("latin-1"), (url.query or b"").decode("latin-1")
+    return unquote(path), query
+
 
 MALFORMED = RefusedHead(400, "请求格式错误", "malformed")
 TARGET_TOO_LONG = RefusedHead(414, "请求地址过长", "target")
@@ -52,6 +72,12 @@ NO_HOST = RefusedHead(400, "缺少Host请求头", "host")
 TWO_HOSTS = RefusedHead(400, "Host请求头重复", "host")
 FOREIGN_HOST = RefusedHead(403, "不支持的访问地址", "host")
 NO_UPGRADE = RefusedHead(400, "WebSocket连接必须使用HTTP/1.1的GET请求", "upgrade")
+NO_HANDSHAKE = RefusedHead(
+    400,
+    "WebSocket握手无效：需要版本13和Sec-WebSocket-Key",
+    "upgrade",
+    b"sec-websocket-version: 13\r\n",
+)
 NO_PATH = RefusedHead(404, "资源不存在", "not_found")
 
 

@@ -36,14 +36,17 @@ HANDSHAKE = {
 
 
 async def test_the_handshake_of_rfc_6455_is_answered_as_printed_there(a: Api, room: str) -> None:
-    assert "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in await shake_hands(a, room, HANDSHAKE)
+    head, _ = await shake_hands(a, room, HANDSHAKE)
+
+    assert "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
 
 
 @pytest.mark.parametrize(
     ("header", "value"),
     [
         ("Sec-WebSocket-Version", "8"), ("Sec-WebSocket-Version", None),
-        ("Sec-WebSocket-Key", "short"), ("Sec-WebSocket-Key", None), ("Upgrade", "h2c"),
+        ("Sec-WebSocket-Key", "short"), ("Sec-WebSocket-Key", None),
+        ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAAA"), ("Upgrade", "h2c"),
         ("Connection", "close"),
     ],
 )  # fmt: skip
@@ -52,21 +55,33 @@ async def test_a_handshake_that_is_none_is_not_accepted(
 ) -> None:
     changed = {name: v for name, v in {**HANDSHAKE, header: value}.items() if v is not None}
 
-    answer = await shake_hands(a, room, changed)
+    head, content = await shake_hands(a, room, changed)
 
-    assert answer.split()[1].startswith("4")
+    body = json.loads(content)
+    assert head.startswith("HTTP/1.1 400 ")
+    assert body.keys() == {"success", "message", "code"}
+    assert body["code"] == "INVALID_PARAMS"
+    if header.startswith("Sec"):
+        assert "sec-websocket-version: 13" in head.lower(), "RFC 6455, section 4.4"
     assert (await a.get("/health/live")).status_code == 200
 
 
-async def shake_hands(api: Api, room: str, headers: dict[str, str]) -> str:
-    """What comes back before the first frame."""
+async def shake_hands(api: Api, room: str, headers: dict[str, str]) -> tuple[str, bytes]:
+    """The head of the answer; its body, where it is a refusal."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.node.port)
     lines = [f"GET /api/interview/room/{room}/live HTTP/1.1", f"Host: 127.0.0.1:{api.node.port}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), patient(5))
+    async with asyncio.timeout(patient(5)):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        body = b"" if head.startswith("HTTP/1.1 101 ") else await whole_body(reader, head)
     writer.close()
-    return answer.decode()
+    return head, body
+
+
+async def whole_body(reader: asyncio.StreamReader, head: str) -> bytes:
+    size = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
+    return await reader.readexactly(int(size))
 
 
 async def test_a_path_without_a_live_room_is_plain_404(a: Api) -> None:
