@@ -257,6 +257,7 @@ async def test_a_wrong_method_is_405_and_says_which_is_right(
 STRANGE_IDS = [
     "%00", "a%00b", "%20", "a%20b", "%E6%88%BF", "a.b", "-a", "x" * 101, "x" * 4000, "%ff", "%zz",
     "%", "%7B%7BroomId%7D%7D", "a'b", "a%0d%0aSet-Cookie:x", "%ED%A0%80", "..", "~",
+    "a%2Fb", "%2f",
 ]  # fmt: skip
 
 

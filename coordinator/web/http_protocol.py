@@ -214,6 +214,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
         self.headers += headers  # the scope has this very list
         self.url, self.expect_100_continue = url, expects
         super().on_headers_complete()
+        request_head.keep_encoded_slashes(self.scope, url)
         extensions: dict[str, Any] = {ANSWER: self.answer}
         self.scope["extensions"] = extensions
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
@@ -20,6 +21,7 @@ MAX_HEAD_BYTES = 16 * 1024
 MAX_HEADERS = 100
 MAX_TARGET_BYTES = 8 * 1024
 
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 _FOR_PUNCTUATION = 4
 """Bytes of a header line beside its name and its value: `: ` and CRLF."""
 
@@ -57,12 +59,20 @@ _REFUSAL = (
 def target_parts(target: bytes) -> tuple[str, str]:
     """Path and query of a request's target, also of `http://host/path` (RFC 9112, section 3.2.2).
 
+    An encoded slash stays encoded: it is part of a segment, and ends none (RFC 3986, section 2.2).
+
     Raises:
         httptools.HttpParserInvalidURLError
     """
     url = httptools.parse_url(target)
     path, query = (url.path or b"/").decode("latin-1"), (url.query or b"").decode("latin-1")
-    return unquote(path), query
+    return unquote(_ENCODED_SLASH.sub("%252F", path)), query
+
+
+def keep_encoded_slashes(scope: Any, target: bytes) -> None:
+    """In the path of an ASGI scope, which uvicorn has decoded."""
+    if b"%2" in target:
+        scope["path"], _ = target_parts(target)
 
 
 MALFORMED = RefusedHead(400, "请求格式错误", "malformed")

@@ -153,6 +153,7 @@ async def test_refusals_are_told_by_bye_and_code(
     assert await told(other.token) == 4003
     assert await told(host.token, "nobody-made-it") == 4004
     assert await told(host.token, "a%20b") == 4004
+    assert await told(host.token, "a%2Fb") == 4004
     assert await told(removed.token) == 4005
     assert await told(aged(guest.token, 1)) == 4300
     assert await told(aged(host.token, 1)) == 4300
