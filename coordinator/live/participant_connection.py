@@ -6,7 +6,7 @@ connection never touches a newer one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import (
@@ -18,7 +18,9 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.people import Proof
+from coordinator.domain.room_rules import MAX_CONNECTIONS
 from coordinator.live.connection import Connection, ConnectionContext
+from coordinator.live.feed import Feed
 from coordinator.live.websocket import LiveSocket
 from coordinator.store.room_writer.commands import Connect, Disconnect, Leave
 from coordinator.store.room_writer.queue import Writer
@@ -28,6 +30,7 @@ class ParticipantConnection(Connection):
     """A participant's connection to its room.
 
     Attributes:
+        opened_at: on the loop's clock.
         holds_row: the table `connections` has a row of this session, or is about to have one.
         row_is_confirmed: that row has been written; where it is missing, another node deleted it.
     """
@@ -56,6 +59,7 @@ class ParticipantConnection(Connection):
         self.user_id: str = identity["userId"]
         self.room_id = room_id
         self.boot = boot
+        self.opened_at = socket.loop.time()
         self.holds_row = False
         self.row_is_confirmed = False
         self.is_marked_away = False
@@ -85,6 +89,22 @@ class ParticipantConnection(Connection):
 
     async def open(self) -> int:
         return await self.connect()
+
+    def start(self, feed: Feed) -> None:
+        super().start(feed)
+        self._replace_oldest(feed)
+
+    def _replace_oldest(self, feed: Feed) -> None:
+        """Closes the oldest of more than `MAX_CONNECTIONS` of its participant on this node.
+
+        The rule of the room counts rows. Connections that are marked away have none, and are
+        connections all the same.
+        """
+        # Who has a user's id in a room's feed is a participant.
+        mine = cast("list[ParticipantConnection]", feed.subscribers.of_user(self.user_id))
+        for oldest in sorted(mine, key=lambda each: each.opened_at)[:-MAX_CONNECTIONS]:
+            oldest.give_up_row()
+            oldest.say_bye(CloseCode.REPLACED)
 
     async def connect(self, *, returning: bool = False) -> int:
         """Writes its row; the log's last seq then.

@@ -54,6 +54,27 @@ async def test_a_sixth_connection_closes_the_oldest_also_on_another_node(
     assert len(watching.history) == events
 
 
+async def test_a_sixth_connection_closes_the_oldest_also_where_some_are_marked_away(
+    a: Api, host: Host, room: str
+) -> None:
+    watching = await host.connects(room)
+    guest = await Guest(a).joins(room)
+    in_use, *marked = [await guest.connects() for _ in range(5)]
+    for live in marked:
+        await live.says(type="away")
+    await in_use.hears_pong()
+
+    sixth = await guest.connects()
+    assert await in_use.is_put_out() == 4006
+    seventh = await guest.connects()
+    assert await marked[0].is_put_out() == 4006
+
+    for live in (*marked[1:], sixth, seventh):
+        await live.hears_pong()
+    await watching.hears_pong()
+    assert types(watching) == ["participant_joined", "participant_online"]
+
+
 @pytest.mark.parametrize("later", ["ping", "nonsense", "not json"])
 async def test_any_later_frame_brings_back_who_marked_itself_away(
     a: Api, host: Host, room: str, later: str
