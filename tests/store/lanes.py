@@ -30,10 +30,22 @@ class Logged(Database):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.queries: list[str] = []
+        self.kill_when_begun = False
+        """The connection dies when a COMMIT has begun the next transaction."""
 
     async def connect(self) -> Any:
         connection = await super().connect()
         connection.add_query_logger(lambda record: self.queries.append(record.query.strip()))
+        execute = connection.execute
+
+        async def execute_or_die(sql: str, *values: Any) -> Any:
+            tag = await execute(sql, *values)
+            if self.kill_when_begun and sql.startswith("COMMIT; BEGIN"):
+                self.kill_when_begun = False
+                connection.terminate()
+            return tag
+
+        connection.execute = execute_or_die
         return connection
 
 
@@ -44,14 +56,13 @@ class WriterLane:
         self.database = Logged(database_url)
         self.boot = boot
         self.events: list[Event] = []
+        self.under_way: list[object] = []
+        """How many commands were in a transaction when a batch was announced."""
         self.writer = Writer(self.database, POLICY, self.hear)
-        self.kill_when_begun = False
 
     def hear(self, events: Sequence[Event], replaced: Sequence[str]) -> None:
         self.events += events
-        if self.kill_when_begun and self.writer._has_begun:
-            self.kill_when_begun = False
-            self.writer._connection.terminate()
+        self.under_way.append(self.writer.state()["in transaction"])
 
     async def does(self, *commands: Command[Any]) -> list[Any]:
         answers = [self.writer.submit(command) for command in commands]

@@ -70,6 +70,19 @@ async def test_a_room_that_one_node_changes_is_written_by_one_statement(
     assert [event.seq for event in lane.events] == [event.seq for event in events[1:]]
 
 
+async def test_a_batch_is_told_while_postgres_writes_the_next_one(
+    lane: WriterLane, room: str
+) -> None:
+    first = asyncio.create_task(lane.joins(room, "a"))
+    while lane.writer.state()["in transaction"] != 1:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    lane.under_way.clear()
+    await asyncio.gather(lane.joins(room, "b"), lane.joins(room, "c"), first)
+
+    assert lane.under_way == [2, 2], "b and c were on their way when a was announced"
+    assert [event.seq for event in lane.events] == sorted(event.seq for event in lane.events)
+
+
 async def test_what_another_node_changed_is_seen_before_anything_is_decided(
     database: Database, lanes: tuple[WriterLane, WriterLane], room: str
 ) -> None:
@@ -238,10 +251,10 @@ async def test_a_transaction_begun_in_advance_dies_with_its_connection(
     """The next batch begins one of its own; without it, its locks would hold nothing."""
     rooms = [await created(database) for _ in range(3)]
     first = lane.does(*[_join(room, "first") for room in rooms])
-    lane.kill_when_begun = True
+    lane.database.kill_when_begun = True
     await asyncio.gather(first, *[_later(lane, room) for room in rooms])
 
-    assert not lane.kill_when_begun, "no transaction was begun in advance"
+    assert not lane.database.kill_when_begun, "no transaction was begun in advance"
     queries = lane.database.queries
     begun = [query for query in queries if "BEGIN" in query]
     assert begun.count("BEGIN") >= 2, "once on each connection"

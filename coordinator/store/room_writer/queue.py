@@ -162,8 +162,7 @@ class Writer:
 
     async def drained(self, *, within: float) -> None:
         """Returns when what is queued now has been carried out, or after `within` seconds."""
-        waiting = [pending.answer for pending in self._pending()]
-        if waiting:
+        if waiting := [pending.answer for pending in self._pending()]:
             await asyncio.wait(waiting, timeout=within)
 
     # -- batches ------------------------------------------------------------------------------
@@ -295,7 +294,7 @@ class Writer:
         self._cache.keep([*batch.written, *unchanged])
         if batch.reading is not None:
             self._cache.note_clock(batch.reading)
-        self._tell(batch)
+        self._tell_soon(batch)
         return left
 
     async def _write_locked(self, commands: list[PendingCommand]) -> list[PendingCommand]:
@@ -316,7 +315,7 @@ class Writer:
         self._cache.learn(batch.written, found)
         if batch.reading is not None:
             self._cache.set_clock(batch.reading)
-        self._tell(batch)
+        self._tell_soon(batch)
         return batch.busy
 
     async def _commit(self, batch: Transaction) -> None:
@@ -353,6 +352,15 @@ class Writer:
                 raise AnswerLost from error
             raise
 
+    def _tell_soon(self, batch: Transaction) -> None:
+        """Tells of a committed batch at once, or where commands wait, when their statement has been
+        sent: PostgreSQL works while the node tells. (It is answered in a later turn of the loop.)
+        """
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._tell, batch)
+        else:
+            self._tell(batch)
+
     def _tell(self, batch: Transaction) -> None:
         """Announces a committed batch and answers its callers; a failing listener stops neither."""
         try:
@@ -360,13 +368,7 @@ class Writer:
                 self._on_commit(batch.events, batch.replaced)
         except Exception as error:
             log.error("commit_not_announced", exc_info=error)
-        for pending, answer, refusal in batch.answers:
-            if refusal is not None:
-                pending.fail(refusal)
-            elif not pending.is_given_up:
-                pending.answer.set_result(answer)
-            elif pending.is_to_undo:
-                self._undo(pending.command)
+        batch.answer(self._undo)
 
     # -- the connection -----------------------------------------------------------------------
 

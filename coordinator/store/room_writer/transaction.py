@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -252,3 +253,15 @@ class Transaction:
             pending.needs_lock = True
         self.answers = [each for each in self.answers if each[0].command.room_id in written]
         return left, [room for room in self.rooms.values() if not room.is_changed]
+
+    # -- telling --------------------------------------------------------------------------------
+
+    def answer(self, undo: Callable[[Command[Any]], None]) -> None:
+        """Answers the callers; `undo` hears of each join whose caller was told that it failed."""
+        for pending, answer, refusal in self.answers:
+            if refusal is not None:
+                pending.fail(refusal)
+            elif not pending.is_given_up:
+                pending.answer.set_result(answer)
+            elif pending.is_to_undo:
+                undo(pending.command)
