@@ -140,6 +140,21 @@ async def test_a_new_node_asks_first(
     assert not await gets_in(new)
 
 
+async def test_a_new_node_that_is_alone_asks_once_for_each_caller(
+    nodes: MakeNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the one before, started anew; afterwards it knows what that one had admitted."""
+    monkeypatch.setattr(shared_windows, "NEW_SECONDS", 10.0)
+    before, restarted = nodes(2)
+    monkeypatch.setattr(restarted, "_nodes", lambda: 1)
+    for _ in range(LIMIT - 2):
+        assert await gets_in(before)
+    assert restarted.admit("join", "a", LIMIT, MINUTE) is False
+    assert await restarted.ask("join", "a", LIMIT, MINUTE) is None
+    assert restarted.admit("join", "a", LIMIT, MINUTE) is None
+    assert restarted.admit("join", "a", LIMIT, MINUTE) not in (None, False)
+
+
 async def test_what_the_others_admitted_counts(nodes: MakeNodes) -> None:
     one, other = nodes(2)
     for _ in range(LIMIT):

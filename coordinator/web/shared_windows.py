@@ -9,8 +9,10 @@ its new ones and hears of the others'; at its share it asks first, and waits.
     nobody is refused who has made fewer than L requests in the window, at whichever nodes;
     nobody gets more than L + (N - 1) * u in, a tenth more than L.
 
-A node that has just started has no share: it may be the one that a caller has used up its window
-at, under another name. While Redis is away each node counts for itself, with all of L.
+A node that has just started has no share: the others do not count it yet. Where it is the only one
+it has a share as soon as Redis has told it of a caller: it may be the very node, started anew, that
+the caller has used up its window at. While Redis is away each node counts for itself, with all
+of L.
 
 In Redis a caller is a sorted set: members are a node and a number of its own, so that telling twice
 counts once, and scores are times of Redis's own clock.
@@ -36,7 +38,7 @@ is what the share is for."""
 SHARE = 0.1
 """Of the limit: what all nodes together may admit without having told each other."""
 NEW_SECONDS = 10.0
-"""How long a node that has started has no share."""
+"""How long a node that has started beside others has no share."""
 CALLERS = 20_000
 """How many callers a node remembers; beyond it those seen longest ago are forgotten."""
 AT_ONCE = 16
@@ -161,7 +163,7 @@ class SharedWindows:
         window.forget_old(now)
         if len(window.own) + len(window.others) >= limit:
             return window.wait(now)
-        if len(window.untold) >= self._share(limit, now):
+        if len(window.untold) >= self._share(window, now):
             return False
         self._add(window, now)
         return None
@@ -205,11 +207,11 @@ class SharedWindows:
         self._windows[name, who] = window  # at the end: seen last
         return window
 
-    def _share(self, limit: int, now: float) -> float:
-        if now - self._started_at < NEW_SECONDS:
-            return 0
+    def _share(self, window: SharedWindow, now: float) -> float:
         others = self._nodes() - 1
-        return math.floor(SHARE * limit / others) if others > 0 else limit
+        if now - self._started_at < NEW_SECONDS and (others or not window.heard_until_ms):
+            return 0
+        return math.floor(SHARE * window.limit / others) if others > 0 else window.limit
 
     def _add(self, window: SharedWindow, now: float) -> None:
         window.own.append(now)
