@@ -275,15 +275,21 @@ class Database(Queries):
             if connection is not None:
                 await pool.release(connection)
 
-    async def fetch_told(self, sql: str, *values: Any, key: str) -> list[Any]:
+    async def fetch_told(
+        self, sql: str, *values: Any, key: str, line: Line | None = None
+    ) -> list[Any]:
         """Rows that clients are told, from a history that is proven to be `epochs.current`.
 
         A direct connection has proven it once. Behind a pooler in transaction mode the statement
         does; a row whose `key` is null is not of the answer there.
+
+        Args:
+            line: asked in place of the pool.
         """
+        queries: Queries = line or self
         if not self.is_pooled or self.epochs.is_hidden:
-            return await self.fetch(sql, *values)
-        rows = await self.fetch(self.epochs.fenced(sql), *values)
+            return await queries.fetch(sql, *values)
+        rows = await queries.fetch(self.epochs.fenced(sql), *values)
         await self._note(rows[0]["proven_epoch"])
         return [row for row in rows if row[key] is not None]
 
