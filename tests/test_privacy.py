@@ -332,3 +332,24 @@ def test_of_nobody_nothing_is_erased_or_told(deployment: Deployment, who: str) -
 
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"coordinator: nothing is kept of {who}\n"
+
+
+async def test_an_id_that_begins_with_anothers_is_somebody_else(
+    deployment: Deployment, database: Database, a: Api, host: Host, room: str
+) -> None:
+    guest = await Guest(a).joins(room)
+    before = await database.fetchval(
+        "SELECT erasures FROM interview_rooms WHERE room_id = $1", room
+    )
+
+    for part in (guest.user_id[:-1], "guest_", "user_"):
+        for command in ("export", "erase"):
+            done = deployment.run(command, part)
+
+            assert (done.returncode, done.stdout) == (1, ""), done.stdout
+            assert done.stderr == f"coordinator: nothing is kept of {part}\n"
+
+    after = await database.fetchval(
+        "SELECT erasures FROM interview_rooms WHERE room_id = $1", room
+    )
+    assert after == before

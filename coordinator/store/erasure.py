@@ -44,7 +44,7 @@ SHORTEST_NAME = 2
 # SQL by hand: Piccolo has no UNION.
 _ROOMS = """
     SELECT room_id FROM interview_participants WHERE user_id = $1
-    UNION SELECT room_id FROM room_events WHERE strpos(payload::text, $1) > 0
+    UNION SELECT room_id FROM room_events WHERE strpos(payload::text, $3) > 0
     UNION SELECT room_id FROM interview_rooms WHERE host_id = $2
     ORDER BY room_id
 """
@@ -86,7 +86,7 @@ class Erasure:
         new. Safe to repeat.
         """
         async with self._plain() as connection:
-            rooms = [row["room_id"] for row in await connection.fetch(_ROOMS, user_id, number)]
+            rooms = await _rooms(connection, user_id, number)
             names = await _names(connection, user_id, number)
             events = 0
             for room_id in rooms:
@@ -146,7 +146,7 @@ class Erasure:
         )
         changed = 0
         told = log.select(log.seq, log.payload).where(log.room_id == room_id).order_by(log.seq)
-        names_them = WhereRaw(_NAMES_SOMEBODY, user_id) | (log.type == "room_created")
+        names_them = WhereRaw(_NAMES_SOMEBODY, _quoted(user_id)) | (log.type == "room_created")
         for row in await run_on(connection, told.where(names_them)):
             payload = _loaded(row["payload"])
             erased = _erased(payload, user_id, known, is_host=is_host)
@@ -176,7 +176,7 @@ class Erasure:
     async def export_person(self, user_id: str, number: int = 0) -> dict[str, Any]:
         """All that is kept of a guest, or of the member of staff `number`."""
         async with self._plain() as connection:
-            rooms = [row["room_id"] for row in await connection.fetch(_ROOMS, user_id, number)]
+            rooms = await _rooms(connection, user_id, number)
             told: dict[str, Any] = {"userId": user_id}
             if number:
                 told["user"] = await self._user(number)
@@ -190,7 +190,7 @@ class Erasure:
                 await run_on(connection, attended.order_by(people.room_id))
             )
             events = log.select(log.room_id, log.seq, log.type, log.at, log.payload).where(
-                WhereRaw("room_id = ANY({})", rooms), WhereRaw(_NAMES_SOMEBODY, user_id)
+                WhereRaw("room_id = ANY({})", rooms), WhereRaw(_NAMES_SOMEBODY, _quoted(user_id))
             )
             told["events"] = [
                 {"roomId": row["room_id"], "seq": row["seq"], "type": row["type"],
@@ -228,6 +228,17 @@ class Erasure:
             yield connection
         finally:
             connection.terminate()
+
+
+async def _rooms(connection: Any, user_id: str, number: int) -> list[str]:
+    """The rooms that a person hosts, or is named in."""
+    rows = await connection.fetch(_ROOMS, user_id, number, _quoted(user_id))
+    return [row["room_id"] for row in rows]
+
+
+def _quoted(user_id: str) -> str:
+    """The id as it stands in a payload: `user_100` alone would be found in `user_1000`, too."""
+    return json.dumps(user_id)
 
 
 async def _names(connection: Any, user_id: str, number: int) -> set[str]:
