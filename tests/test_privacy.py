@@ -353,3 +353,14 @@ async def test_an_id_that_begins_with_anothers_is_somebody_else(
         "SELECT erasures FROM interview_rooms WHERE room_id = $1", room
     )
     assert after == before
+
+
+async def test_what_is_exported_is_json_whatever_letters_the_terminal_has(
+    deployment: Deployment, a: Api, room: str
+) -> None:
+    guest = await Guest(a, "李明😀").joins(room)
+
+    done = deployment.run("export", guest.user_id, PYTHONIOENCODING="ascii")
+
+    assert done.stdout.isascii()
+    assert json.loads(done.stdout)["participations"][0]["user_name"] == "李明😀"

@@ -6,10 +6,13 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import shlex
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from coordinator.domain.ids import staff_number
 from coordinator.domain.people import Staff
@@ -127,6 +130,20 @@ async def member(people: People, public_id: str) -> Staff:
 def unknown(public_id: str) -> CommandFailed:
     """There is no such member of staff."""
     return CommandFailed(f"there is no {public_id} (see `coordinator users list`)")
+
+
+def as_json(told: Any, **how: Any) -> str:
+    """JSON for stdout; letters that its encoding does not have are escaped as JSON has it.
+
+    Args:
+        how: `indent`, `separators` of `json.dumps`.
+    """
+    text = json.dumps(told, ensure_ascii=False, **how)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return json.dumps(told, **how)
+    return text
 
 
 def port(text: str) -> int:

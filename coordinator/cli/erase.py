@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from coordinator.cli.command import CommandFailed, command_settings, run_with_database
+from coordinator.cli.command import CommandFailed, as_json, command_settings, run_with_database
 from coordinator.data_cipher import DataCipher
 from coordinator.domain.ids import staff_number
 from coordinator.store.database import Database
@@ -51,7 +50,7 @@ async def _export(erasure: Erasure, who: str) -> str:
         told = await erasure.export_interview(who.removeprefix("interview_"))
     if told is None:
         raise _nothing(who)
-    return json.dumps(told, ensure_ascii=False, indent=2)
+    return as_json(told, indent=2)
 
 
 async def _erase(erasure: Erasure, who: str) -> str:

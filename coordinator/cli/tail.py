@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from coordinator.cli.command import CommandFailed, command_settings, opened
+from coordinator.cli.command import CommandFailed, as_json, command_settings, opened
 from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.settings import Settings
@@ -45,7 +45,7 @@ async def _tail(settings: Settings, options: argparse.Namespace) -> int:
     base = (options.url or settings.base_url).rstrip("/").replace("http", "ws", 1)
     url = f"{base}/api/interview/room/{quote(options.room, safe='')}/live"
     async for event in _events(url, token, options.since):
-        print(json.dumps(event, ensure_ascii=False, separators=(",", ":")), flush=True)
+        print(as_json(event, separators=(",", ":")), flush=True)
         if event["type"] == "room_ended":
             break
     return 0
