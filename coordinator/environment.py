@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
@@ -69,10 +69,14 @@ class Environment:
 
     Attributes:
         problems: one sentence per missing or bad value, each starting with its name.
+
+    Args:
+        optional: names that may be missing, although they are `required` elsewhere.
     """
 
-    def __init__(self, values: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, str], *, optional: Collection[str] = ()) -> None:
         self._values = {name: value.strip() for name, value in values.items()}
+        self._optional = optional
         self.problems: list[str] = []
 
     def text(self, name: str) -> str:
@@ -87,7 +91,7 @@ class Environment:
 
     def required(self, name: str, example: str) -> str:
         value = self.text(name)
-        if not value:
+        if not value and name not in self._optional:
             self._once(f"{name} is missing (for example {example})")
         return value
 

@@ -8,7 +8,7 @@ reading the optional `.env` file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -23,6 +23,9 @@ DOCUMENTED_KEYS = "coze:wehan_open_api_key_2026,coze-dev:wehan_dev_test_2026"
 
 PRINTED_KEYS = frozenset(entry.partition(":")[2] for entry in DOCUMENTED_KEYS.split(","))
 """Those keys alone. `serve` takes them, with a warning: everybody can read them."""
+
+NEEDED_TO_SERVE = ("REDIS_URL", "JWT_SECRET")
+"""Beside the database, which every command works on."""
 
 SHORTEST_API_KEY = 16
 
@@ -183,14 +186,20 @@ class Settings:
         return found
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str], *, dotenv: Path | None = None) -> Settings:
+    def from_env(
+        cls, environ: Mapping[str, str], *, dotenv: Path | None = None,
+        needed: Collection[str] = NEEDED_TO_SERVE,
+    ) -> Settings:  # fmt: skip
         """Reads settings from `environ`; a `.env` file fills in what it does not name.
+
+        Args:
+            needed: which of `NEEDED_TO_SERVE` may not be missing, beside the database.
 
         Raises:
             SettingsError: one or more are missing or bad; it lists all of them.
         """
         of_file, problems = read_dotenv(dotenv) if dotenv is not None else ({}, [])
-        env = Environment(of_file | dict(environ))
+        env = Environment(of_file | dict(environ), optional=set(NEEDED_TO_SERVE) - set(needed))
         env.problems += problems
         settings = _read(env)
         if env.problems:

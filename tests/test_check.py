@@ -100,7 +100,32 @@ async def test_rights_that_are_missing_on_tables_fail_the_check(
     assert "interview_rooms" in line
 
 
-@pytest.mark.parametrize("command", ["check", "serve"])
+async def test_rights_that_are_missing_on_sequences_fail_the_check(
+    deployment: Deployment, name: str
+) -> None:
+    """They are granted apart from those on the tables, and every INSERT needs them."""
+    database = urlsplit(deployment.database_url).path.lstrip("/")
+    connection = await asyncpg.connect(deployment.database_url)
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'word'")
+    await connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+    separator = "&" if urlsplit(deployment.database_url).query else "?"
+    url = f"{deployment.database_url}{separator}user={name}&password=word&dbname={database}"
+    try:
+        without = await answers(deployment, "check", DATABASE_URL=url)
+        await connection.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}")
+        granted = await answers(deployment, "check", DATABASE_URL=url)
+    finally:
+        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        await connection.close()
+
+    (line,) = failures(without[1])
+    assert without[0] == 1
+    assert line.startswith("FAIL  postgres rights: ")
+    assert "interview_rooms_id_seq" in line
+    assert granted[0] == 0, granted[1]
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "migrate"])
 async def test_a_database_whose_encoding_holds_no_names_is_refused(
     deployment: Deployment, name: str, command: str
 ) -> None:

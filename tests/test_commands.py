@@ -101,6 +101,34 @@ def test_without_a_database_the_running_dev_is_found(tmp_path: Path) -> None:
         assert settings_of_command(own, folder=tmp_path).database_url == "postgresql:///mine"
 
 
+def test_what_is_set_to_nothing_takes_nothing_from_the_running_dev(tmp_path: Path) -> None:
+    """As a compose file or a script hands on variables that nobody has set."""
+    values = {"DATABASE_URL": "postgresql:///of_dev", "REDIS_URL": "redis://r",
+              "JWT_SECRET": JWT_SECRET}  # fmt: skip
+    (tmp_path / "node.env").write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+    )
+
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = settings_of_command(dict.fromkeys([*values, "DB_HOST"], " "), folder=tmp_path)
+
+    assert (found.database_url, found.redis_url) == ("postgresql:///of_dev", "redis://r")
+
+
+async def test_a_command_needs_no_more_than_it_uses(deployment: Deployment) -> None:
+    """A job that migrates has the database's address, and no secret."""
+    bare = {"REDIS_URL": "", "JWT_SECRET": ""}
+
+    for command in (("migrate",), ("seed",), ("users", "list"), ("epoch",), ("webhooks", "list")):
+        status, _, err = await answers(deployment, *command, **bare)
+        assert (status, err) == (0, ""), command
+    for line, missing in (("serve", 2), ("check", 2), ("token user_001", 1), ("tail r", 1)):
+        status, _, err = await answers(deployment, *line.split(), **bare)
+        assert status == 1
+        assert err.count(" is missing (for example") == missing, line
+
+
 async def test_names_come_out_of_a_terminal_without_letters_for_them(
     deployment: Deployment,
 ) -> None:

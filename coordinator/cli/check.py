@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from coordinator.cli import check_redis
 from coordinator.cli.command import command_settings, opened
-from coordinator.settings import Settings
+from coordinator.settings import NEEDED_TO_SERVE, Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.explain import DATABASE_ERRORS, explain
 from coordinator.store.fitness import Unfit
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
 
 
 def _run(_: argparse.Namespace) -> int:
-    return asyncio.run(check(command_settings()))
+    return asyncio.run(check(command_settings(*NEEDED_TO_SERVE)))
 
 
 async def check(settings: Settings) -> int:

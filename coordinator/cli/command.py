@@ -18,7 +18,7 @@ from coordinator.domain.ids import staff_number
 from coordinator.domain.people import Staff
 from coordinator.environment import read_dotenv
 from coordinator.settings import Settings
-from coordinator.store import migrations
+from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
 from coordinator.store.people import People
 
@@ -32,30 +32,36 @@ class CommandFailed(Exception):
     """A command that cannot do what it was asked to; its message is one sentence for people."""
 
 
-def settings_of_command(environ: Mapping[str, str], *, folder: Path = DEV_FOLDER) -> Settings:
+def settings_of_command(
+    environ: Mapping[str, str], *needed: str, folder: Path = DEV_FOLDER
+) -> Settings:
     """The settings; where they name no database, those of the `dev` that runs in `folder`.
+
+    Args:
+        needed: what the command needs beside the database (`Settings.from_env`).
 
     Raises:
         SettingsError: they are not complete.
         CommandFailed: they name no database, and the folder's `dev` does not run.
     """
     if not means_dev(environ, folder=folder):
-        return Settings.from_env(environ, dotenv=DOTENV)
+        return Settings.from_env(environ, dotenv=DOTENV, needed=needed)
     if not is_running(folder):
         raise CommandFailed(
             f"no database is set (DATABASE_URL), and the `coordinator dev` of {folder}/ is not"
             " running: start it, or set one"
         )
     of_file, _ = read_dotenv(DOTENV)
-    values = _node_env(folder / "node.env") | of_file | dict(environ)
-    return Settings.from_env(values, dotenv=DOTENV)
+    own = {name: value for name, value in (of_file | dict(environ)).items() if value.strip()}
+    values = _node_env(folder / "node.env") | own
+    return Settings.from_env(values, dotenv=DOTENV, needed=needed)
 
 
 def means_dev(environ: Mapping[str, str], *, folder: Path = DEV_FOLDER) -> bool:
     """True where a command that is given no database is one for the `dev` of this folder."""
     of_file, _ = read_dotenv(DOTENV)  # what is wrong with it is told with everything else
     named = of_file | dict(environ)
-    has_own = bool(named.get("DATABASE_URL") or named.get("DB_HOST"))
+    has_own = any(named.get(name, "").strip() for name in ("DATABASE_URL", "DB_HOST"))
     return not has_own and (folder / "node.env").exists()
 
 
@@ -109,9 +115,22 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def command_settings() -> Settings:
+async def migrated(settings: Settings, say: migrations.Say = lambda _: None) -> list[str]:
+    """Brings the database to this version's schema (`migrations.migrate`); what has run.
+
+    Raises:
+        Unfit: no schema would make this Postgres one to serve with; nothing is made in it.
+        Unavailable: Postgres is away.
+    """
+    async with opened(settings) as database:
+        fitness.require_kind(await fitness.look(database))
+    database = Database(settings.database_url, pooler=settings.database_pooler)
+    return await migrations.migrate(database, say=say)
+
+
+def command_settings(*needed: str) -> Settings:
     """`settings_of_command` in this process's environment."""
-    return settings_of_command(os.environ)
+    return settings_of_command(os.environ, *needed)
 
 
 async def member(people: People, public_id: str) -> Staff:

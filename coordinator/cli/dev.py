@@ -38,7 +38,6 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.standins.wechat import DOCUMENTED_OPENID, WechatStandin
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
-from coordinator.store.migrations import migrate
 from coordinator.store.people import People
 
 ADMIN_OPENID = "oDevelopmentAdmin"
@@ -197,7 +196,7 @@ class _Greeting:
 
 async def _prepare(settings: Settings) -> _Greeting:
     """Schema, the documents' people and test data; what signs them in."""
-    await migrate(Database(settings.database_url, pooler=settings.database_pooler))
+    await command.migrated(settings)
     database = Database(settings.database_url, pooler=settings.database_pooler)
     await database.open()
     try:

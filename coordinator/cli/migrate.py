@@ -6,9 +6,7 @@ import argparse
 import asyncio
 from typing import Any
 
-from coordinator.cli.command import command_settings
-from coordinator.store import migrations
-from coordinator.store.database import Database
+from coordinator.cli.command import command_settings, migrated
 
 
 def add(commands: Any) -> None:
@@ -17,8 +15,6 @@ def add(commands: Any) -> None:
 
 
 def _migrate(_: argparse.Namespace) -> int:
-    settings = command_settings()
-    database = Database(settings.database_url, pooler=settings.database_pooler)
-    done = asyncio.run(migrations.migrate(database, say=print))
+    done = asyncio.run(migrated(command_settings(), say=print))
     print(f"{len(done)} migrations run" if done else "the schema is up to date")
     return 0

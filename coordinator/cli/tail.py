@@ -30,7 +30,11 @@ def add(commands: Any) -> None:
     tail.add_argument("room")
     tail.add_argument("--since", type=_seq, help="also the events after this seq; 0 for all")
     tail.add_argument("--url", help="of a node; default: PUBLIC_BASE_URL")
-    tail.set_defaults(run=lambda options: asyncio.run(_tail(command_settings(), options)))
+    tail.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return asyncio.run(_tail(command_settings("JWT_SECRET"), options))
 
 
 def _seq(text: str) -> int:

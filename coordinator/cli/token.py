@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    settings = command_settings()
+    settings = command_settings("JWT_SECRET")
 
     async def work(database: Database) -> int:
         people = People(database)
