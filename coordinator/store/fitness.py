@@ -31,6 +31,15 @@ _WITHOUT_RIGHTS = """
              AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
     ORDER BY relname
 """
+# Sequences of columns (`serial`) are an INSERT's own to use: a right on the table is not enough.
+_SEQUENCES_WITHOUT_RIGHTS = """
+    SELECT s.relname FROM pg_class s
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype = 'a'
+    JOIN pg_class t ON d.refclassid = 'pg_class'::regclass AND t.oid = d.refobjid
+    WHERE t.relnamespace = current_schema()::regnamespace AND t.relname = ANY($1)
+    AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') END
+    ORDER BY s.relname
+"""
 
 
 class Unfit(Exception):
@@ -93,13 +102,17 @@ def require_writable(server: PostgresFacts) -> None:
 async def require_rights(database: Database) -> None:
     """
     Raises:
-        Unfit: rights on tables that are there are missing.
+        Unfit: rights on tables that are there, or on their sequences, are missing.
     """
     tables = [table._meta.tablename for table in APP_CONFIG.table_classes]
     rows = await database.fetch(_WITHOUT_RIGHTS, tables)
     if rows:
         names = ", ".join(row["relname"] for row in rows)
         raise Unfit(f"the user may not SELECT, INSERT, UPDATE and DELETE in {names}")
+    sequences = await database.fetch(_SEQUENCES_WITHOUT_RIGHTS, tables)
+    if sequences:
+        names = ", ".join(row["relname"] for row in sequences)
+        raise Unfit(f"the user may not use (GRANT USAGE) the sequences {names}")
 
 
 async def pooler(url: str) -> str:
