@@ -28,6 +28,8 @@ NEEDED_TO_SERVE = ("REDIS_URL", "JWT_SECRET")
 """Beside the database, which every command works on."""
 
 SHORTEST_API_KEY = 16
+LONGEST_KEY_NAME = 100
+"""Characters: the name stands on the records that its key makes."""
 
 WECHAT_HOST = "https://api.weixin.qq.com"
 
@@ -330,6 +332,8 @@ def _api_key(env: Environment, place: int, entry: str) -> ApiKey | None:
         problem = "has an empty enterprise: leave out the colon before it for all of them"
     elif len(key) < SHORTEST_API_KEY:
         problem = f"has a key of fewer than {SHORTEST_API_KEY} characters: openssl rand -hex 32"
+    elif len(name) > LONGEST_KEY_NAME:
+        problem = f"has a name of more than {LONGEST_KEY_NAME} characters"
     if problem:
         env.problems.append(f"OPEN_API_KEYS: entry {place} {problem}")
         return None

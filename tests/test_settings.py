@@ -105,6 +105,7 @@ def test_keys_of_the_open_api() -> None:
         (f"x:{'k' * 16}:rw:ent_1,x:{'l' * 16}:rw:ent_2", "two tenants"),
         (f"x:{'k' * 16}:rw:ent_1,x:{'l' * 16}", "two tenants"),
         (f"x:{'k' * 16}:ro,y:{'k' * 16}", "one key stands in two entries"),
+        (f"{'x' * 101}:{'k' * 16}", "more than 100"),
     ],
 )  # fmt: skip
 def test_keys_that_would_open_too_much_are_refused_and_not_shown(
