@@ -22,6 +22,9 @@ from coordinator.connection_url import UrlError
 
 T = TypeVar("T")
 
+NO_LIMIT = 2**53
+"""More than there will ever be of anything."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -103,8 +106,9 @@ class Environment:
         return value
 
     def number(
-        self, name: str, kind: Callable[[str], T], default: T, *, least: float, most: float = 2**53
-    ) -> T:
+        self, name: str, kind: Callable[[str], T], default: T, *,
+        least: float, most: float = NO_LIMIT,
+    ) -> T:  # fmt: skip
         text = self.text(name)
         if not text:
             return default
@@ -118,6 +122,12 @@ class Environment:
                 f"{name} must be a number from {least:g} to {most:g}, not {text!r}"
             )
         return value
+
+    def limit(self, name: str, default: int, *, least: int = 1) -> int:
+        """A whole number of at least `least`; 0 = off: `NO_LIMIT`."""
+        if self.text(name) == "0":
+            return NO_LIMIT
+        return self.number(name, int, default, least=least)
 
     def duration(self, name: str, default: float) -> float:
         """Seconds or days; 0 = off."""

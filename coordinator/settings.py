@@ -228,7 +228,7 @@ def _read(env: Environment) -> Settings:
         open_api_keys=_api_keys(env),
         identity_proof=env.choice("IDENTITY_PROOF", ("first-use", "required")),
         signup=env.choice("SIGNUP", ("open", "invite")),
-        room_capacity=env.number("ROOM_CAPACITY", int, defaults.room_capacity, least=1),
+        room_capacity=env.limit("ROOM_CAPACITY", defaults.room_capacity),
         presence_grace=env.duration("PRESENCE_GRACE", defaults.presence_grace),
         host_absent_end=env.duration("HOST_ABSENT_END", 0.0),
         room_empty_end=env.duration("ROOM_EMPTY_END", 0.0),
@@ -243,10 +243,8 @@ def _read(env: Environment) -> Settings:
         interviews_keep_days=env.duration("INTERVIEWS_KEEP_DAYS", 0.0),
         webhook_keep_days=env.duration("WEBHOOK_KEEP_DAYS", defaults.webhook_keep_days),
         webhook_allow_private=env.networks("WEBHOOK_ALLOW_PRIVATE"),
-        live_buffer=env.number("LIVE_BUFFER", int, defaults.live_buffer, least=4096),
-        live_max_connections=env.number(
-            "LIVE_MAX_CONNECTIONS", int, defaults.live_max_connections, least=1
-        ),
+        live_buffer=env.limit("LIVE_BUFFER", defaults.live_buffer, least=4096),
+        live_max_connections=env.limit("LIVE_MAX_CONNECTIONS", defaults.live_max_connections),
         drain_seconds=env.duration("DRAIN_SECONDS", defaults.drain_seconds),
         trusted_proxies=env.networks("TRUSTED_PROXIES"),
         metrics_allow=env.networks("METRICS_ALLOW"),
@@ -351,11 +349,9 @@ def _rate_limits(env: Environment) -> dict[str, str]:
             env.problems.append(f"RATE_LIMITS: {name!r} is none of {', '.join(limits)}")
         elif rate in ("off", "0"):
             limits[name] = ""
-        elif match := re.fullmatch(
-            r"([1-9]\d{0,8})/(s|sec|second|m|min|minute|h|hour|d|day)", rate
-        ):
+        elif match := re.fullmatch(r"(\d{1,9})/(s|sec|second|m|min|minute|h|hour|d|day)", rate):
             period = {"s": "second", "m": "minute", "h": "hour", "d": "day"}[match[2][0]]
-            limits[name] = f"{match[1]}/{period}"
+            limits[name] = f"{int(match[1])}/{period}" if int(match[1]) else ""
         else:
             env.problems.append(
                 f"RATE_LIMITS: {pair!r} must look like {name}=60/minute or {name}=off"

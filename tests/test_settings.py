@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import coordinator
+from coordinator.environment import NO_LIMIT
 from coordinator.settings import DEFAULT_LIMITS, ApiKey, Settings, SettingsError
 
 SECRET = "s" * 32
@@ -130,7 +131,21 @@ def test_rates_are_overridden_by_name_or_switched_off() -> None:
 
     assert given == {**DEFAULT_LIMITS, "join": "600/minute", "login": "", "open": "5/second"}
     assert set(settings(RATE_LIMITS="off").rate_limits.values()) == {""}
-    assert len(problems(RATE_LIMITS="dance=1/minute,join=often,leave=0/minute")) == 3
+    assert len(problems(RATE_LIMITS="dance=1/minute,join=often,leave=-1/minute")) == 3
+
+
+def test_zero_is_off_everywhere() -> None:
+    names = ("ROOM_CAPACITY", "LIVE_BUFFER", "LIVE_MAX_CONNECTIONS", "PRESENCE_GRACE",
+             "HOST_ABSENT_END", "ROOM_EMPTY_END", "ROOM_MAX_AGE", "EVENTS_KEEP_DAYS",
+             "DRAIN_SECONDS", "UNCONNECTED_GUEST_END", "PARTICIPANTS_KEEP_DAYS",
+             "INTERVIEWS_KEEP_DAYS", "UNCONNECTED_PER_ADDRESS", "CONNECTIONS_PER_ADDRESS",
+             "WEBHOOK_KEEP_DAYS")  # fmt: skip
+
+    given = settings(**dict.fromkeys(names, "0"), RATE_LIMITS="join=0/minute,view=0")
+
+    assert given.room_capacity == given.live_buffer == given.live_max_connections == NO_LIMIT
+    assert (given.presence_grace, given.events_keep_days, given.drain_seconds) == (0.0, 0.0, 0.0)
+    assert (given.rate_limits["join"], given.rate_limits["view"]) == ("", "")
 
 
 def test_lists_of_networks_origins_and_pages() -> None:
@@ -219,7 +234,7 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("PORT", "65536"), ("PORT", "3000.5"), ("ROOM_CAPACITY", "0"), ("PRESENCE_GRACE", "soon"),
+        ("PORT", "65536"), ("PORT", "3000.5"), ("ROOM_CAPACITY", "-1"), ("PRESENCE_GRACE", "soon"),
         ("PRESENCE_GRACE", "nan"), ("DRAIN_SECONDS", "-1"), ("DRAIN_SECONDS", "inf"),
         ("LIVE_BUFFER", "1"), ("REDIS_URL", "http://h"), ("DATABASE_URL", "mysql://h/d"),
         ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"), ("SIGNUP", "closed"),

@@ -31,6 +31,7 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.events import FeedKey
+from coordinator.environment import NO_LIMIT
 from coordinator.environment import origin as normalised_origin
 from coordinator.live.connection import Connection
 from coordinator.live.frames import bye_frame
@@ -139,7 +140,8 @@ class Handshake:
     def limit_places(self, most: int) -> None:
         """At most so many connections, where the process cannot hold as many as were set."""
         if most < self._max_connections:
-            log.warning("fewer_live_connections", set=self._max_connections, possible=most)
+            if self._max_connections != NO_LIMIT:
+                log.warning("fewer_live_connections", set=self._max_connections, possible=most)
             self._max_connections = most
 
     def matches(self, path: str) -> bool:
