@@ -19,6 +19,7 @@ from coordinator.services.webhooks import Status, Webhooks
 from coordinator.store.database import Database
 from coordinator.store.webhook_repairs import WebhookRepairs
 from coordinator.store.webhooks import Endpoints
+from coordinator.web.webhook_views import wanted
 from coordinator.webhooks.addresses import AddressGuard
 
 
@@ -53,9 +54,10 @@ def add(commands: Any) -> None:
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        has_zone = moment.tzinfo is not None
+        return moment.astimezone(UTC) if has_zone else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError("must look like 2026-11-01T00:00:00Z") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -113,10 +115,9 @@ async def _act(stories: Webhooks, options: argparse.Namespace) -> int:
 
 
 async def _add(stories: Webhooks, options: argparse.Namespace) -> int:
-    names = [name.strip() for name in options.events.split(",") if name.strip()]
     endpoint, secret = await stories.add(
-        url=options.url, events=None if names in ([], ["all"]) else names, tenant=options.tenant,
-        name=options.name, by="operator",
+        url=options.url, events=wanted(options.events), tenant=options.tenant, name=options.name,
+        by="operator",
     )  # fmt: skip
     print(secret)
     print(f"{endpoint.name} is told from now on; the secret is not shown again", file=sys.stderr)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from coordinator.data_cipher import CannotDecrypt, DataCipher
 from coordinator.domain.errors import InvalidParams, NotFound, Unavailable
 from coordinator.domain.events import INTERVIEW, ROOM, FeedKey, timestamp
+from coordinator.domain.job import is_record_id
 from coordinator.domain.webhook import PING, TYPES, wanted_kinds
 from coordinator.store.webhook_repairs import Parked, WebhookRepairs
 from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken
@@ -93,11 +94,13 @@ class Webhooks:
             name: None = the URL's host.
 
         Raises:
-            InvalidParams: a bad URL, an unknown type, a name that is taken.
+            InvalidParams: a bad URL, an unknown type, a name that is taken, no id of an enterprise.
             Unavailable: no `DATA_KEYS`.
         """
         if not self._cipher.is_ready:
             raise Unavailable("未设置DATA_KEYS，不能添加Webhook")
+        if tenant is not None and not is_record_id(tenant):
+            raise InvalidParams.wrong("tenant", "应为企业ID")
         await self._check_url(url)
         rooms, interviews = _kinds(events, tenant)
         endpoint_id = "wh_" + secrets.token_hex(8)

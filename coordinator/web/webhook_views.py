@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -229,7 +229,10 @@ def moment_of(text: str, member: str) -> datetime:
         raise InvalidParams.wrong(member, "应为ISO 8601时间") from None
     if moment.tzinfo is None:
         raise InvalidParams.wrong(member, "缺少时区")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # `0001-01-01T00:00:00+14:00` is in no year that there is
+        raise InvalidParams.wrong(member, "超出范围") from None
 
 
 def shown_test(answer: TestAnswer) -> TestView:

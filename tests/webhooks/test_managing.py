@@ -145,3 +145,25 @@ async def test_the_commands_do_what_rest_does(
     await receiver.until(lambda: len(receiver.of(room)) == 2)
     assert (await run("remove", "cli")).returncode == 0
     assert (await run("remove", "cli")).returncode == 1
+
+
+@pytest.mark.parametrize("tenant", ["", "e" * 65, "ent xxx"])
+async def test_a_tenant_that_can_be_none_is_refused(sending: Deployment, tenant: str) -> None:
+    """An empty variable of a script would else make a webhook that is never told anything."""
+    done = await asyncio.to_thread(
+        sending.run, "webhooks", "add", "https://example.com/", "--tenant", tenant
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "tenant" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_no_types_at_all_is_a_mistake(sending: Deployment) -> None:
+    """As over REST: an empty variable of a script asks for nothing, and not for everything."""
+    done = await asyncio.to_thread(
+        sending.run, "webhooks", "add", "https://example.com/", "--events", " , "
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "events" in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordinator.store.database import Database
 from tests.harness.node import data
 from tests.harness.observing import comes_true
@@ -135,3 +137,16 @@ async def test_the_lag_and_the_outcomes_are_metrics(
         return lag in metrics and delivered in metrics
 
     await comes_true(are_told)
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-01", "soon"]
+)
+async def test_a_moment_that_is_none_is_refused(
+    admin: Admin, receiver: Receiver, moment: str
+) -> None:
+    added = await admin.adds(receiver.url)
+
+    refused = await admin.call("POST", f"/{added['id']}/replay", {"from": moment})
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "INVALID_PARAMS")
