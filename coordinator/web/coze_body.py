@@ -54,6 +54,7 @@ async def read_tolerantly(kind: type[msgspec.Struct], raw: bytes) -> dict[str, A
     schema = schema_of(kind)
     known = {name: value for name, value in body.items() if name in schema["properties"]}
     for name, value in body.items():
+        _check_text(name, name)
         _check_sizes_and_texts(name, value)
     await asyncio.sleep(0)
     members: dict[str, Any] = _tolerated(known, schema, "")

@@ -364,9 +364,12 @@ def idempotency_key(header: str | None) -> str | None:
 
 
 def _filled_in(query: Mapping[str, str], name: str) -> str | None:
-    """A text to filter by that is no variable left by the workflow."""
-    text = filter_of(query, name)
-    return None if text is None else refuse_template(name, text)
+    """A text to filter by, blanks at its ends included: what it is compared with is kept as it
+    came. It is no variable left by the workflow.
+    """
+    if filter_of(query, name) is None:
+        return None
+    return refuse_template(name, query[name])
 
 
 def status_of(query: Mapping[str, str]) -> str | None:

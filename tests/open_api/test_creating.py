@@ -108,6 +108,7 @@ async def test_what_is_wrong_is_refused_and_named(
         b'{"userId": "u", "currentIndex": ' + b"9" * 5000 + b"}",
         b'{"userId": "\\ud800"}',
         b'{"userId": "\\u0000"}',
+        b'{"userId": "u", "jobId": "j", "a\\u0000b": 1}',
         b'{"userId": "\xff"}',
         b'{"userId": {{user_id}}}',
         b"[" * 100_000,

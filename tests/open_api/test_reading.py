@@ -87,6 +87,18 @@ async def test_a_list_reads_no_more_than_it_shows(
     assert max(sizes) < 2000
 
 
+async def test_an_id_with_blanks_at_its_ends_is_found_as_it_is(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    """It is opaque, and kept as it came."""
+    made = await create(coze, f" {user}\t")
+
+    found = shown(await coze.get(INTERVIEWS, params={"userId": f" {user}\t"}))
+
+    assert [row["id"] for row in found["list"]] == [made["id"]]
+    assert shown(await coze.get(INTERVIEWS, params={"userId": user}))["total"] == 0
+
+
 @pytest.mark.parametrize(
     "query",
     ["page=0", "page=-1", "page=abc", "page=1.0", "page=" + "9" * 30, "pageSize=0",
