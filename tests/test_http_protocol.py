@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from coordinator.web import http_protocol
-from coordinator.web.request_head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
+from coordinator.web.request_head import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    MAX_TARGET_BYTES,
+    RequestHead,
+)
 from coordinator.web.tcp_connections import TcpConnections
 from tests.harness.http_server import CLOSE, answered, get, serving, upgraded
 from tests.harness.patience import long_enough, patient
@@ -328,6 +333,24 @@ async def test_refused_connections_and_requests_are_told(a: Api) -> None:
     metrics = (await a.get("/metrics")).text
     assert 'coordinator_refused_requests_total{reason="malformed"}' in metrics
     assert "coordinator_tcp_connections " in metrics
+
+
+@pytest.mark.parametrize("line", [b"FOO %b HTTP/1.1", b"GET %b\x01 HTTP/1.1", b"GET %b HTTP/9"])
+async def test_a_line_that_is_no_http_is_refused_in_the_shape_of_its_path(
+    a: Api, line: bytes
+) -> None:
+    for path, member in ((b"/api/open/jobs", "error"), (b"/api/interview/rooms", "message")):
+        status, body = await refused(a.node.port, line % path + b"\r\nhost: x\r\n\r\n")
+        assert (status, body["code"], member in body) == (400, "INVALID_PARAMS", True), body
+
+
+def test_no_name_at_all_is_nobody_elses() -> None:
+    """HTTP/1.0 sends none, and no browser's page has come by it."""
+    names = frozenset({"localhost"})
+    assert RequestHead().foreign(names) is None
+    head = RequestHead()
+    head.add_header(b"host", b"page.example")
+    assert head.foreign(names) is not None
 
 
 async def test_malformed_requests_do_not_flood_the_log(a: Api) -> None:

@@ -9,8 +9,7 @@ Neither has a task.
     its body has come       no limit but that of the endpoint
     its answer has gone     75 s for the whole of the next request; nothing less counts
 
-A client that leaves an answer unread for 30 s is hung up on. Of pipelined requests a few KiB are
-parsed at a time; the rest waits until those are answered.
+Of pipelined requests a few KiB are parsed at a time. An answer unread for 30 s ends a connection.
 """
 
 from __future__ import annotations
@@ -162,6 +161,7 @@ class CoordinatorProtocol(HttpToolsProtocol):
             self._upgrade()
             return False
         except httptools.HttpParserError:
+            self.url = self.url or RequestHead.target_in(part)
             self.refuse(self.refusal or request_head.MALFORMED)
             return False
         return True

@@ -22,6 +22,8 @@ MAX_HEADERS = 100
 MAX_TARGET_BYTES = 8 * 1024
 
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+_FIRST_LINE = re.compile(rb"[\r\n]*[!-~]{1,100} ([!-~]+)")
+
 _FOR_PUNCTUATION = 4
 """Bytes of a header line beside its name and its value: `: ` and CRLF."""
 
@@ -101,6 +103,12 @@ class RequestHead:
         self._headers = self._hosts = 0
         self._host = b""
 
+    @staticmethod
+    def target_in(start: memoryview) -> bytes:
+        """The target of a request whose first line the parser did not take: as far as it goes."""
+        match = _FIRST_LINE.match(start)
+        return match[1] if match else b""
+
     def add_target(self, size_bytes: int) -> RefusedHead | None:
         """What is too large by now."""
         self._target_bytes += size_bytes
@@ -136,6 +144,10 @@ class RequestHead:
 
     def foreign(self, own_names: frozenset[str]) -> RefusedHead | None:
         """A name that is not ours: some page's, that its DNS now says is this machine (rebinding).
+
+        No name at all is none of a page's: browsers always send one.
         """
+        if not self._hosts:
+            return None
         name = re.sub(r":[0-9]*$", "", self._host.decode("latin-1")).lower()
         return None if name in own_names else FOREIGN_HOST
