@@ -18,7 +18,7 @@ from tests.harness.people import Api, Host, new_room_id, refusal
 # -- health and metrics --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
 async def test_head_is_answered_like_get(a: Api, path: str) -> None:
     got, head = await a.http.get(path), await a.http.head(path)
     assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")

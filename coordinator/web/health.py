@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 
-from litestar import HttpMethod, Response, get, route
+from litestar import HttpMethod, Response, route
 from litestar.di import NamedDependency
 from litestar.handlers import BaseRouteHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -115,8 +115,10 @@ async def _metrics_reader(connection: Connection, _: BaseRouteHandler) -> None:
         raise Forbidden
 
 
-@get(
+@route(
     "/metrics",
+    http_method=GET_OR_HEAD,
+    status_code=200,
     guards=[_metrics_reader],
     media_type=_METRICS_TYPE,
     summary="Prometheus metrics of this server, all its workers",
