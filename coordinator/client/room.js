@@ -906,7 +906,7 @@ class Live {
   get state() {
     const { link, model, current, isClosed } = this;
     const status = isClosed ? "stopped" : link.status;
-    const retryAt = status === "waiting" ? link.due.attempt : null;
+    const retryAt = status === "waiting" ? link.due.attempt - this.skew : null;
     const error = status === "live" ? null : link.error;
     const isSame = current && current.status === status && current.retryAt === retryAt;
     if (isSame && current.error === error && this.version === model.version) return current;

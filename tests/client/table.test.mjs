@@ -682,6 +682,16 @@ describe("silence and sleep", () => {
     made.close();
   });
 
+  test("retryAt is a time of the device's clock, also after that was set back", async () => {
+    const made = await live({ random: () => 0.5 });
+    time.now -= 7_200_000;
+    for (const timer of time.timers.values()) timer.at -= 7_200_000;
+    platform.socket.end(1006);
+    assert.equal(made.state.status, "waiting");
+    assert.equal(made.state.retryAt, Date.now() + 250);
+    made.close();
+  });
+
   test("a send that fails is a lost connection", async () => {
     const made = await live();
     platform.socket.fails = true;
