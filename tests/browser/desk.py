@@ -93,13 +93,16 @@ class Desk:
 
     async def signs_in(self, database: Database, host: Host, path: str = "") -> None:
         """By a printed link; then it goes to `path`."""
-        staff = await People(database).staff(host.number)
-        assert staff is not None
-        link = await sign_in_link(ConsoleSessions(database), staff, base_url=self.url)
-        await self.page.goto(link)
+        await self.page.goto(await self.link(database, host))
         await expect(self.page.locator(".account .who")).to_be_visible()
         if path:
             await self.goes_to(path)
+
+    async def link(self, database: Database, host: Host) -> str:
+        """What `coordinator console` prints for somebody."""
+        staff = await People(database).staff(host.number)
+        assert staff is not None
+        return await sign_in_link(ConsoleSessions(database), staff, base_url=self.url)
 
     async def goes_to(self, path: str) -> None:
         await self.page.goto(self.url + path)

@@ -92,6 +92,7 @@ async def test_axe_finds_nothing_on_any_page(
     await (await Guest(api).joins(room)).connects()
     desk = await opens(open_node.url, is_dark=is_dark)
     await desk.goes_to("/console")
+    await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()
     assert not await violations(desk), "signing in"
     await desk.signs_in(database, admin)
 
@@ -201,6 +202,11 @@ async def test_whatever_somebody_is_called_it_is_text(
         assert await each.page.locator(".person img, .person b").count() == 0
         assert await each.page.locator(".person bdi.name").count() == len(names)
     await expect(desk.page.locator(".timeline")).to_contain_text(HOSTILE["template"])
+    for who in (1, 2):
+        await desk.page.locator(".person button").nth(who - 1).click()
+        isolated = desk.page.get_by_role("dialog").locator("h2 bdi")
+        assert await isolated.inner_text() == names[who]
+        await desk.page.keyboard.press("Escape")
     assert not dialogs
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import pytest
 from playwright.async_api import expect
 
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.harness.node import Deployment, data
+from tests.harness.patience import patient
 from tests.harness.people import Api, Host
 from tests.harness.tokens import staff_token
 
@@ -95,6 +98,23 @@ async def test_the_page_of_somebody_disabled_stops_by_itself(
 
     await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()
     await expect(desk.page.locator(".person")).to_have_count(0)
+
+
+@pytest.mark.parametrize("page", ["", "/rooms/{ended}", "/interviews", "/deployment"])
+async def test_no_page_shows_anything_to_somebody_disabled(
+    opens: Opens, database: Database, admin: Host, deployment: Deployment, page: str
+) -> None:
+    ended = await admin.creates()
+    await admin.ends(ended)
+    desk = await opens()
+    await desk.signs_in(database, admin, "/console" + page.format(ended=ended))
+    await expect(desk.page.locator("main > *").first).to_be_visible()
+
+    await asyncio.to_thread(deployment.run, "users", "disable", admin.user_id)
+    began = time.monotonic()
+
+    await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()
+    assert time.monotonic() - began <= patient(5)
 
 
 async def test_pages_for_admins_say_so_to_others(

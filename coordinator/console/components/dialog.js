@@ -1,9 +1,9 @@
 /** Dialogs: the element of the browser, which keeps the focus inside and gives it back. */
 
 import { h } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { problem, t } from "../lib/i18n.js";
 
-/** Opens a dialog with a heading and whatever `fill(close)` returns; gone when it is closed. */
+/** Opens a dialog with a heading (text or nodes) and what `fill(close)` returns; gone when closed. */
 export function openDialog(heading, fill) {
   const dialog = h("dialog", { "aria-labelledby": "dialog-heading" });
   const close = () => dialog.close();
@@ -23,7 +23,7 @@ export function openDialog(heading, fill) {
 /** Asks before something that cannot be undone; `act` runs when it is wanted, and may fail. */
 export function askFirst({ heading, text, action, act }) {
   openDialog(heading, (close) => {
-    const problem = h("p", { class: "problem", role: "alert" });
+    const complaint = h("p", { class: "problem", role: "alert" });
     const go = h("button", {
       class: "danger",
       type: "button",
@@ -33,14 +33,14 @@ export function askFirst({ heading, text, action, act }) {
           await act();
           close();
         } catch (error) {
-          problem.textContent = error.message;
+          complaint.textContent = problem(error);
           go.disabled = false;
         }
       },
     }, action);
     return [
       h("p", {}, text),
-      problem,
+      complaint,
       h("div", { class: "buttons" }, h("button", { type: "button", autofocus: true, onclick: close }, t("cancel")), go),
     ];
   });

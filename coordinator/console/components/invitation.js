@@ -1,7 +1,7 @@
 /** The invitation of a room: its link, and the code that leads to it, of a browser or the mini-program. */
 
 import { h, setText } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { problem, t } from "../lib/i18n.js";
 import { api, ask } from "../lib/session.js";
 import { copy, meta } from "../lib/shell.js";
 import { openDialog } from "./dialog.js";
@@ -52,7 +52,7 @@ class Code {
       const image = await this.miniProgram();
       if (this.kind === kind) this.draw(image, t("invite.mini.picture"), t("invite.mini.scan"), `${this.roomId}.png`);
     } catch (error) {
-      if (this.kind === kind) this.draw("", "", error.message);
+      if (this.kind === kind) this.draw("", "", problem(error));
     }
   }
 

@@ -39,7 +39,8 @@ export class People {
     const remove = this.onRemove && person.role !== "host"
       ? h("button", { class: "quiet small", type: "button", "aria-label": t("room.remove.who", { name: person.userName }), onclick: () => this.onRemove(current) }, t("room.remove"))
       : null;
-    const element = h("li", { class: "person" }, dot, h("span", { class: "who" }, name(person.userName, person.userId), tags, identity), state, remove);
+    const who = h("span", { class: "who" }, name(person.userName, person.userId), tags, identity);
+    const element = h("li", { class: "person" }, dot, who, state, remove);
     let current = person;
     const tick = () => {
       const deadline = current.connection === "away" && this.deadlines.get(current.userId);
@@ -47,6 +48,10 @@ export class People {
       setText(state, seconds === null ? t("state." + (current.connection || "left")) : t("state.away.left", { seconds }));
     };
     const update = (next) => {
+      if (next.userName !== current.userName) {
+        who.firstElementChild.replaceWith(name(next.userName, next.userId));
+        if (remove) setAttribute(remove, "aria-label", t("room.remove.who", { name: next.userName }));
+      }
       current = next;
       setAttribute(element, "data-state", next.connection || "left");
       setText(identity, next.identity || "");

@@ -4,13 +4,13 @@ import { svg } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 
 const [WIDTH, RADIUS, TOP] = [440, 112, 160];
-const [LABEL, LINE] = [8, 17]; // letters of a name, the height of a line
+const [LABEL, LETTER, LINE] = [8, 15, 17]; // letters of a name, their width at most, the height of a line
 
 /** @param dimensions `[{ name, score, maxScore? }]` */
 export function radar(dimensions) {
   const most = Math.max(1, ...dimensions.map(({ score, maxScore }) => Math.max(score, maxScore || 0)));
   const parts = dimensions.map(({ name, score, maxScore }) => ({ name, score, maxScore, share: Math.min(1, score / (maxScore || most)) }));
-  const scores = parts.map(({ name, score, maxScore }) => `${name} ${score}${maxScore ? "/" + maxScore : ""}`).join("，");
+  const scores = parts.map(({ name, score, maxScore }) => `${name} ${score}${maxScore ? "/" + maxScore : ""}`).join(t("comma"));
   const picture = { class: "radar", role: "img", "aria-label": t("interview.radar", { scores }) };
   return parts.length < 3 ? bars(parts, picture) : web(parts, picture);
 }
@@ -24,7 +24,8 @@ function web(parts, picture) {
   const ring = (share) => parts.map((_, index) => at(index, share).map((n) => n.toFixed(1)).join(",")).join(" ");
   const labels = parts.map((part, index) => label(part, at(index, 1.14), [x, y]));
   const height = Math.max(...labels.map(({ bottom }) => bottom));
-  return svg("svg", { ...picture, viewBox: `0 0 ${WIDTH} ${height.toFixed(0)}` },
+  const beside = Math.max(WIDTH / 2, ...labels.map(({ reach }) => reach)); // of the middle
+  return svg("svg", { ...picture, viewBox: `${x - beside} 0 ${2 * beside} ${height.toFixed(0)}` },
     [0.25, 0.5, 0.75, 1].map((share) => svg("polygon", { class: "ring", points: ring(share) })),
     parts.map((_, index) => {
       const [x2, y2] = at(index, 1);
@@ -45,7 +46,9 @@ function label({ name, score, maxScore }, [x, y], [middle, centre]) {
   const element = svg("text", { x, y: top.toFixed(1), "text-anchor": anchor },
     svg("tspan", { x }, short(name)),
     svg("tspan", { x, dy: LINE, class: "score" }, `${score}${maxScore ? " / " + maxScore : ""}`));
-  return { element, bottom: top + LINE * 1.5 };
+  const long = Array.from(short(name)).length * LETTER;
+  const reach = Math.abs(x - middle) + (anchor === "middle" ? long / 2 : long);
+  return { element, reach: Math.ceil(reach), bottom: top + LINE * 1.5 };
 }
 
 function bars(parts, picture) {

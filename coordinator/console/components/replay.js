@@ -46,7 +46,7 @@ export class Replay {
     const event = this.events[wanted - 1];
     this.slider.value = String(wanted);
     const position = t("room.replay.at", { seq: event.seq, last: this.events[this.events.length - 1].seq });
-    this.slider.setAttribute("aria-valuetext", `${position}，${fullTime(event.at)}`);
+    this.slider.setAttribute("aria-valuetext", position + t("comma") + fullTime(event.at));
     setText(this.where, `${position} · ${fullTime(event.at)}`);
     this.what.replaceChildren(...told(event));
     this.tell(this.model.view(), event, this.events.slice(0, wanted));

@@ -42,6 +42,7 @@ export class RoomHead {
   show(room, participants) {
     if (!room) return;
     setText(this.name, room.roomName);
+    setAttribute(this.name, "title", room.roomName);
     setText(this.status, t("rooms." + (room.status === "ended" ? "ended" : "active")));
     setAttribute(this.status, "data-status", room.status);
     const times = [t("room.created", { time: dayTime(room.createdAt) })];

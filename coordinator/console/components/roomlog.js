@@ -1,6 +1,7 @@
 /** A room's log on this page: each event once and in order, whatever came by which way. */
 
 const PAGE = 500;
+const AGAIN_S = 3; // where the server says nothing about when
 export const TAIL = 400;
 
 export class RoomLog {
@@ -12,8 +13,20 @@ export class RoomLog {
     this.read = read;
     this.take = take;
     this.next = 0; // 0: not begun
+    this.goal = 0;
     this.waiting = new Map();
     this.isReading = false;
+    this.again = null;
+  }
+
+  close() {
+    clearTimeout(this.again);
+    this.read = () => new Promise(() => {});
+  }
+
+  /** True once all that it was to reach has been taken. */
+  get isThere() {
+    return this.next > this.goal;
   }
 
   /** Begins with the last events before and at `seq`. */
@@ -36,28 +49,36 @@ export class RoomLog {
     this.reach(event.seq);
   }
 
-  /** Reads until `seq` has been taken. */
+  /** Reads until `seq` has been taken; where the server cannot now, again in a while. */
   async reach(seq) {
-    if (this.isReading || seq < this.next) return;
+    this.goal = Math.max(this.goal, seq);
+    if (this.isReading || this.again || this.goal < this.next) return;
     this.isReading = true;
     try {
-      while (this.next <= seq) {
-        const { events, lastSeq } = await this.read(this.next - 1, PAGE);
-        const fresh = events.filter((event) => event.seq >= this.next);
-        if (!fresh.length) this.next = Math.max(lastSeq, seq) + 1; // deleted after its keeping time
-        else {
-          this.next = fresh[fresh.length - 1].seq + 1;
-          this.take(fresh, false);
-        }
-      }
+      while (this.next <= this.goal) await this.readOn();
     } catch (error) {
-      this.problem = error; // the next event, or the next welcome, tries again
+      this.again = setTimeout(() => {
+        this.again = null;
+        this.reach(seq);
+      }, (error.retryAfter || AGAIN_S) * 1000);
+      return;
     } finally {
       this.isReading = false;
     }
     const later = [...this.waiting.values()].filter((event) => event.seq >= this.next);
     this.waiting.clear();
     for (const event of later) this.live(event);
+  }
+
+  async readOn() {
+    const { events, lastSeq } = await this.read(this.next - 1, PAGE);
+    const fresh = events.filter((event) => event.seq >= this.next);
+    if (!fresh.length) {
+      this.next = Math.max(lastSeq, this.goal) + 1; // deleted after its keeping time
+      return;
+    }
+    this.next = fresh[fresh.length - 1].seq + 1;
+    this.take(fresh, false);
   }
 }
 

@@ -1,18 +1,22 @@
 /** Signing in: by a printed link, and where the mini-program can confirm it, by a picture to scan. */
 
 import { h, setText } from "../lib/dom.js";
-import { has, t } from "../lib/i18n.js";
+import { has, problem, t } from "../lib/i18n.js";
 import { api, signedIn } from "../lib/session.js";
 
 const POLL_MS = 1500;
 
-/** Fills `main`; `why` is a key of words or a sentence that says why one has to sign in. */
-export function signIn(main, { why, hasWechat }) {
+/**
+ * Fills `main`; `why` is a key of words or a sentence that says why one has to sign in; `again`
+ * tries the link anew, where that may help.
+ */
+export function signIn(main, { why, again, hasWechat }) {
   const place = h("div", { class: "ticket" });
   main.append(
     h("section", { class: "card narrow" },
       h("h1", {}, t("signin.title")),
       why ? h("p", { class: why === "signin.out" ? "quiet" : "problem", role: "alert" }, has(why) ? t(why) : why) : null,
+      again ? h("button", { class: "primary wide", type: "button", onclick: again }, t("retry")) : null,
       hasWechat ? place : null,
       h("p", {}, t("signin.link")),
       h("pre", { tabindex: "0" }, "coordinator console user_001")),
@@ -29,7 +33,7 @@ async function open(place) {
   try {
     ticket = await api.call("POST", "/console/tickets");
   } catch (error) {
-    return over(place, error.message);
+    return over(place, problem(error));
   }
   const left = h("p", { class: "quiet" });
   place.replaceChildren(

@@ -33,16 +33,16 @@ export class Sparkline {
       }
       const y = (HEIGHT - 1 - (most ? (value / most) * (HEIGHT - 3) : 0)).toFixed(1);
       line += `${from === null ? "M" : "L"}${x},${y}`;
+      if (from === null) line += "h.01"; // a point, where nothing is told before and after
       area += `${from === null ? "M" : "L"}${x},${y}`;
       if (from === null) from = x;
-      if (values.length === 1) line += "h.01"; // a point
     });
     if (from !== null) area += `V${HEIGHT}H${from}Z`;
     setAttribute(this.line, "d", line);
     setAttribute(this.area, "d", area);
     const top = `${figure(most)}${this.unit}`;
     setText(this.most, t("deployment.max", { value: top }));
-    setAttribute(this.picture, "aria-label", `${this.label}，${t("deployment.history")}，${t("deployment.max", { value: top })}`);
+    setAttribute(this.picture, "aria-label", [this.label, t("deployment.history"), t("deployment.max", { value: top })].join(t("comma")));
   }
 }
 

@@ -13,9 +13,13 @@ const ROWS = 400;
 const SLACK = 100;
 
 export class Timeline {
-  /** @param earlier `await earlier(before)` reads the events before a seq, oldest first. */
-  constructor({ earlier }) {
+  /**
+   * @param earlier `await earlier(before)` reads the events before a seq, oldest first.
+   * @param failed called with the error where that cannot be read now.
+   */
+  constructor({ earlier, failed }) {
     this.earlier = earlier;
+    this.failed = failed;
     this.more = h("button", { class: "quiet wide", type: "button", hidden: true, onclick: () => this.readEarlier() });
     this.list = h("ol", { class: "timeline", "aria-label": t("room.log") });
     this.element = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("room.log"), onscroll: () => this.scrolled() }, this.more, this.list);
@@ -31,6 +35,14 @@ export class Timeline {
     if (this.isFollowing && this.rows.size > ROWS + SLACK) this.trim();
     this.tellMore();
     if (this.isFollowing) this.follow();
+  }
+
+  clear() {
+    this.rows.clear();
+    this.list.replaceChildren();
+    this.selected = null;
+    this.tellMore();
+    this.toEnd();
   }
 
   /** To the end, once a frame: each time the browser would have to lay out the list. */
@@ -99,6 +111,8 @@ export class Timeline {
       this.element.scrollTop += this.element.scrollHeight - before;
       if (!events.length) this.more.textContent = t("room.log.gone");
       else this.tellMore();
+    } catch (error) {
+      this.failed(error);
     } finally {
       this.more.disabled = false;
     }

@@ -18,6 +18,20 @@ export function sentence(key, values) {
   });
 }
 
+/** What an ApiError says, in the page's language: the server's own sentences are Chinese. */
+export function problem({ code, status, message, retryAfter }) {
+  if (code === "RATE_LIMITED" && retryAfter) return t("problem.wait", { seconds: Math.ceil(retryAfter) });
+  if (!code || (isChinese && status)) return message;
+  const named = /[A-Za-z]\w*/.exec(message);
+  if (code === "INVALID_PARAMS" && named) return t("problem.INVALID_PARAMS.of", { name: named[0] });
+  return has("problem." + code) ? t("problem." + code) : t("problem.other", { code });
+}
+
+/** Why a live connection is over, by its close code. */
+export function stopped({ code, reason }) {
+  return has("stopped." + code) ? t("stopped." + code) : reason || String(code);
+}
+
 /** True where there are words for a key. */
 export const has = (key) => key in WORDS;
 

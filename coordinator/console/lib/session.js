@@ -52,16 +52,17 @@ export async function signInByCode(code) {
   signedIn(await api.call("POST", "/console/session", { body: { code } }));
 }
 
-/** Ends the session on the server and in all tabs. */
+/** Ends the session on the server and in all tabs; one that the server did not end goes on. */
 export async function signOut() {
   const ending = token();
   if (!ending) return;
   try {
     await api.call("DELETE", "/console/session", { token: ending });
-  } finally {
-    if (channel) channel.postMessage({ type: "ended", token: ending });
-    end("signin.out");
+  } catch (error) {
+    if (error.status !== 401) throw error;
   }
+  if (channel) channel.postMessage({ type: "ended", token: ending });
+  end("signin.out");
 }
 
 /** The server refuses the token: this tab has no session any more. */

@@ -4,7 +4,7 @@
  */
 
 import { h } from "./dom.js";
-import { t, switchLanguage } from "./i18n.js";
+import { problem, t, switchLanguage } from "./i18n.js";
 import { findSession, isAdmin, onSession, signInByCode, signOut, token, user } from "./session.js";
 import { signIn } from "../components/signin.js";
 
@@ -37,31 +37,31 @@ export async function staffPage(title, show, { isForAdmins = false } = {}) {
     ["/console/deployment", "nav.deployment", true],
   ]);
   let close = null;
-  const render = (why = "") => {
+  const render = (why = "", again = null) => {
     if (close) close();
     close = null;
     main.replaceChildren();
     bar();
-    if (!token()) return signIn(main, { why, hasWechat: meta("wechat") === "yes" });
+    if (!token()) return signIn(main, { why, again, hasWechat: meta("wechat") === "yes" });
     if (isForAdmins && !isAdmin()) return main.append(h("p", { class: "empty" }, t("error.admins")));
     close = show(main) || null;
   };
-  const code = codeInLink();
-  if (code) {
+  const enter = async (code) => {
     main.replaceChildren(h("p", { class: "empty" }, t("signin.working")));
     try {
       await signInByCode(code);
     } catch (error) {
-      await findSession();
-      if (!token()) render(error.code === "LOGIN_FAILED" ? "signin.failed" : error.message);
+      if (await findSession()) return;
+      if (error.code === "LOGIN_FAILED") render("signin.failed");
+      else render(problem(error), () => enter(code));
     }
-  } else {
-    await findSession();
-  }
+  };
   onSession((session, why) => render(why));
   // A link opened where this page is open already changes nothing but the part after the #.
   addEventListener("hashchange", () => location.hash.startsWith("#code=") && location.reload());
-  if (token() || !code) render();
+  const code = codeInLink();
+  if (code) await enter(code);
+  else if (!(await findSession())) render();
 }
 
 /** The code of a sign-in link; it is taken out of the address, where a screen would show it. */
@@ -84,7 +84,7 @@ export function say(text) {
   say.texts = [...(say.texts || []), text].slice(-3);
   clearTimeout(say.timer);
   say.timer = setTimeout(() => {
-    spoken.textContent = say.texts.join("；");
+    spoken.textContent = say.texts.join(t("and"));
     say.texts = [];
   }, 400);
 }
@@ -95,8 +95,21 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
     tell(t("copied"));
   } catch (error) {
-    window.prompt(t("copy"), text);
+    if (copySelected(text)) tell(t("copied"));
+    else window.prompt(t("copy"), text);
   }
+}
+
+/** Where the page came by plain http there is no clipboard but this one. */
+function copySelected(text) {
+  const { activeElement } = document;
+  const field = h("textarea", { class: "unseen", readonly: true, "aria-hidden": "true" }, text);
+  (document.querySelector("dialog[open]") || document.body).append(field);
+  field.select();
+  const isCopied = document.execCommand("copy");
+  field.remove();
+  if (activeElement) activeElement.focus();
+  return isCopied;
 }
 
 export function setTitle(text) {
@@ -128,7 +141,7 @@ function frame(title, links) {
     nav.replaceChildren(...(token() || !links.length ? shown : []).map(([href, key]) => h("a", { href, "aria-current": isHere(href) ? "page" : null }, t(key))));
     account.replaceChildren(...(token() ? [
       h("bdi", { class: "who" }, user().name || user().id),
-      h("button", { class: "quiet", type: "button", onclick: () => signOut().catch(() => {}) }, t("signout")),
+      h("button", { class: "quiet", type: "button", onclick: () => signOut().catch((error) => tell(t("signout.failed", { why: problem(error) }))) }, t("signout")),
     ] : []));
   };
   bar();

@@ -1,10 +1,12 @@
 /** Times as people read them, in the page's language. */
 
-import { language } from "./i18n.js";
+import { language, t } from "./i18n.js";
 
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"]];
 
 export const clockTime = (iso) => clock.format(new Date(iso));
 export const dayTime = (iso) => day.format(new Date(iso));
@@ -18,11 +20,9 @@ export function duration(ms) {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
-/** `3 d`, `5 h`, `12 min`, `40 s`. */
+/** `3 d`, `5 h`, `12 min`, `40 s`; in Chinese `3 天`, `5 小时`, `12 分钟`, `40 秒`. */
 export function ago(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
-  }
-  return `${seconds} s`;
+  const [size, unit] = UNITS.find(([least]) => seconds >= least) || [1, "s"];
+  return t("time." + unit, { number: Math.floor(seconds / size) });
 }

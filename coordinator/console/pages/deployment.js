@@ -2,7 +2,7 @@
 
 import { figure, Sparkline } from "../components/sparkline.js";
 import { h, KeyedList, setAttribute, setText } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { problem, t } from "../lib/i18n.js";
 import { call } from "../lib/session.js";
 import { staffPage } from "../lib/shell.js";
 import { ago, clockTime, fullTime } from "../lib/time.js";
@@ -48,7 +48,7 @@ class DeploymentPage {
       this.show(await call("GET", "/console/deployment"));
     } catch (error) {
       if (error.status === 401 || !this.isOpen) return;
-      this.tell(false, t("deployment.failing", { why: error.message }));
+      this.tell(false, t("deployment.failing", { why: problem(error) }));
     }
   }
 
@@ -62,9 +62,11 @@ class DeploymentPage {
     if (gone.length) problems.push(t("deployment.gone", { count: gone.length }));
     const deaf = nodes.filter(({ redis }) => redis && redis !== "ok").length;
     if (deaf) problems.push(t("deployment.redis.down", { count: deaf }));
+    const elsewhere = nodes.filter((node) => node.epoch && node.epoch !== epoch).length;
+    if (elsewhere) problems.push(t("deployment.elsewhere", { count: elsewhere }));
     const slowest = Math.max(0, ...nodes.map(({ postgresMs }) => postgresMs || 0));
     if (slowest > SLOW_MS) problems.push(t("deployment.slow", { ms: Math.round(slowest) }));
-    this.tell(!problems.length, problems.length ? `${t("deployment.notwell")}：${problems.join("；")}` : t("deployment.well"));
+    this.tell(!problems.length, problems.length ? t("deployment.notwell") + t("colon") + problems.join(t("and")) : t("deployment.well"));
   }
 
   tell(isWell, text) {

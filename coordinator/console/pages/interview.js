@@ -3,16 +3,18 @@
 import { InterviewWatch } from "/client/room.js";
 import { save } from "../components/download.js";
 import { markdown } from "../components/markdown.js";
+import { idInAddress } from "../lib/address.js";
 import { hasReport, report } from "../components/report.js";
 import { Connection } from "../components/roomhead.js";
 import { h, KeyedList, setAttribute, setText } from "../lib/dom.js";
-import { has, t } from "../lib/i18n.js";
+import { has, problem, stopped, t } from "../lib/i18n.js";
 import { api, call, end } from "../lib/session.js";
 import { say, setTitle, staffPage, tell } from "../lib/shell.js";
 import { clockTime, dayTime } from "../lib/time.js";
 
 const TICK_MS = 500;
-const interviewId = decodeURIComponent(location.pathname.replace(/\/$/, "").split("/").pop());
+const AGAIN_S = 3; // where the server says nothing about when
+const interviewId = idInAddress();
 const path = "/open/interviews/" + encodeURIComponent(interviewId);
 
 class InterviewPage {
@@ -26,7 +28,9 @@ class InterviewPage {
   }
 
   close() {
+    this.isClosed = true;
     clearInterval(this.timer);
+    clearTimeout(this.again);
     if (this.live) this.live.close();
   }
 
@@ -65,11 +69,21 @@ class InterviewPage {
         this.show(await call("GET", path));
       } while (this.isChanged);
     } catch (error) {
-      if (error.status === 404 || error.status === 400) this.instead(t("interview.notfound"));
-      else if (error.status !== 401) tell(error.message);
+      this.failed(error);
     } finally {
       this.isReading = false;
     }
+  }
+
+  /** Not now: it is read again in a while. */
+  failed(error) {
+    if (this.isClosed || error.status === 401) return;
+    if (error.status === 404 || error.status === 400) return this.instead(t("interview.notfound"));
+    if (error.status === 403) return this.instead(t("error.admins"));
+    if (this.isShown) tell(problem(error));
+    else this.reportPlace.replaceChildren(h("p", { class: "empty", role: "status" }, problem(error)));
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.read(), (error.retryAfter || AGAIN_S) * 1000);
   }
 
   watch() {
@@ -81,13 +95,15 @@ class InterviewPage {
     });
     live.on("reset", () => this.read());
     live.on("stopped", ({ code, reason }) => {
-      if (code >= 4300 || code === 0) end();
-      else if (code !== 4004) tell(reason || String(code));
+      if (code >= 4300) end();
+      else if (code === 4003) this.read(); // disabled, or no admin any more?
+      else if (code !== 4004) this.instead(stopped({ code, reason }));
     });
     live.connect();
   }
 
   show(record) {
+    this.isShown = true;
     const { answers, outline, job } = record;
     setTitle(`${record.userId} · ${job.title}`);
     setText(this.who, record.userId);
@@ -107,18 +123,21 @@ class InterviewPage {
 
   async readText() {
     try {
-      this.report = await call("GET", path + "/report");
-      this.textPlace.replaceChildren(...markdown(this.report.reportMarkdown, 2));
+      const { reportMarkdown } = await call("GET", path + "/report");
+      this.textPlace.replaceChildren(...markdown(reportMarkdown, 2));
     } catch (error) {
       this.text.hidden = true;
     }
   }
 
-  download(kind) {
-    if (!this.report) return;
-    const { reportMarkdown, reportJson } = this.report;
-    if (kind === "markdown") save(`${interviewId}.md`, "text/markdown;charset=utf-8", reportMarkdown);
-    else save(`${interviewId}.json`, "application/json", JSON.stringify(JSON.parse(reportJson), null, 2));
+  async download(kind) {
+    try {
+      const { reportMarkdown, reportJson } = await call("GET", path + "/report");
+      if (kind === "markdown") save(`${interviewId}.md`, "text/markdown;charset=utf-8", reportMarkdown);
+      else save(`${interviewId}.json`, "application/json", JSON.stringify(JSON.parse(reportJson), null, 2));
+    } catch (error) {
+      tell(problem(error));
+    }
   }
 
   instead(text) {

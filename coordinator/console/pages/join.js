@@ -3,18 +3,19 @@
 import { Api, Room } from "/client/room.js";
 import { deadlineOf, People } from "../components/people.js";
 import { Connection } from "../components/roomhead.js";
+import { idInAddress } from "../lib/address.js";
 import { h, name, setAttribute, setText } from "../lib/dom.js";
-import { sentence, t } from "../lib/i18n.js";
+import { problem, sentence, stopped, t } from "../lib/i18n.js";
 import { lookForUpgrade, openPage, say, setTitle } from "../lib/shell.js";
 import { spoken } from "../components/timeline.js";
 
 const TICK_MS = 500;
-const roomId = decodeURIComponent(location.pathname.replace(/\/$/, "").split("/").pop());
+const roomId = idInAddress();
 const api = new Api({ storage: sessionStorage });
 const LEFT = `coordinator.left:${roomId}`; // a reload after leaving is no return
 
 /** What a guest is told where the room or the server ends it, by close code. */
-const ENDS = { 4004: "join.notfound", 4005: "join.removed", 4009: "join.left", 4010: "join.ended", 1000: "join.left" };
+const ENDS = { 4004: "join.notfound", 4005: "join.removed", 4010: "join.ended" };
 
 class JoinPage {
   constructor(main) {
@@ -44,6 +45,7 @@ class JoinPage {
     if (this.titled !== room.roomName) {
       this.titled = room.roomName;
       setText(this.title, room.roomName);
+      setAttribute(this.title, "title", room.roomName);
       setTitle(room.roomName);
     }
     const host = participants.find((person) => person.role === "host");
@@ -100,7 +102,7 @@ class JoinPage {
     if (error.code === "ROOM_ENDED") return this.over(t("join.ended"));
     if (error.code === "FORBIDDEN") return this.over(t("join.removed"));
     if (error.code === "ROOM_NOT_FOUND") return this.over(t("join.notfound"));
-    const text = { ROOM_FULL: t("join.full"), RATE_LIMITED: t("join.limited", { seconds: error.retryAfter || 60 }) }[error.code] || error.message;
+    const text = error.code === "ROOM_FULL" ? t("join.full") : problem(error);
     if (complaint) complaint.textContent = text;
     else this.over(text, t("retry"), () => this.open());
   }
@@ -138,7 +140,9 @@ class JoinPage {
     room.on("stopped", ({ code, reason }) => {
       const hasLeft = code === 4009 || code === 1000;
       if (hasLeft) sessionStorage.setItem(LEFT, "yes");
-      this.over(ENDS[code] ? t(ENDS[code]) : reason, hasLeft ? t("join.return") : null, () => this.comeBack(api.guest(roomId)));
+      if (hasLeft) this.over(t("join.left"), t("join.return"), () => this.comeBack(api.guest(roomId)));
+      else if (ENDS[code]) this.over(t(ENDS[code]));
+      else this.over(stopped({ code, reason }), t(code === 4006 ? "join.here" : "retry"), () => this.open());
     });
     this.timer = setInterval(() => {
       people.tick();
@@ -165,6 +169,8 @@ class JoinPage {
   /** Nothing more happens here: `text` says why; `action` is the way on, where there is one. */
   over(text, action = null, act = null) {
     this.stop();
+    this.hostTold = null;
+    this.host.replaceChildren(); // how the host stands is not heard any more
     const card = h("div", { class: "card", tabindex: "-1" },
       h("p", { class: "big", role: "alert" }, text),
       action ? h("button", { class: "primary wide", type: "button", onclick: act }, action) : null);

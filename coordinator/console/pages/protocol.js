@@ -1,26 +1,21 @@
 /** `/schema/live`: the protocol of the websockets, from its AsyncAPI document. */
 
 import { inline, markdown } from "../components/markdown.js";
+import { showDocument } from "../lib/document.js";
 import { h } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { openPage } from "../lib/shell.js";
 
-openPage(t("home.live.docs"), async (main) => {
+openPage(t("home.live.docs"), (main) => {
   main.className = "docs";
-  const place = h("div", { class: "protocol" }, h("p", { class: "empty", role: "status" }, t("loading")));
+  const place = h("div", { class: "protocol" });
   main.append(
     h("nav", { class: "docs-links", "aria-label": t("home.docs") },
       h("a", { href: "/schema" }, t("home.docs")),
       h("strong", { "aria-current": "page" }, t("home.live.docs")),
       h("a", { href: "/schema/asyncapi.json" }, "asyncapi.json")),
     place);
-  try {
-    const answer = await fetch("/schema/asyncapi.json");
-    if (!answer.ok) throw new Error(String(answer.status));
-    place.replaceChildren(...protocol(await answer.json()));
-  } catch (error) {
-    place.replaceChildren(h("p", { class: "problem", role: "alert" }, `${t("error.network")} ${error.message}`));
-  }
+  showDocument("/schema/asyncapi.json", place, (document) => place.replaceChildren(...protocol(document)));
 });
 
 /** Channels, and within them the frames of both directions. */

@@ -10,24 +10,28 @@ import { Replay } from "../components/replay.js";
 import { Connection, RoomHead } from "../components/roomhead.js";
 import { readWholeLog, RoomLog } from "../components/roomlog.js";
 import { spoken, Timeline } from "../components/timeline.js";
-import { h, setAttribute } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { idInAddress } from "../lib/address.js";
+import { h, name, setAttribute } from "../lib/dom.js";
+import { problem, sentence, stopped, t } from "../lib/i18n.js";
 import { api, ask, end, isAdmin, user } from "../lib/session.js";
 import { copy, lookForUpgrade, say, setTitle, staffPage, tell } from "../lib/shell.js";
 
 const TICK_MS = 500;
-const roomId = decodeURIComponent(location.pathname.replace(/\/$/, "").split("/").pop());
+const LOOK_MS = 4000; // whoever was disabled sees nothing after 5 s
+const roomId = idInAddress();
 
 class RoomPage {
-  constructor(main) {
+  /** @param again shows the page anew. */
+  constructor(main, again) {
     this.main = main;
+    this.again = again;
     this.connection = new Connection();
     this.head = new RoomHead(roomId, this.connection);
     this.people = new People({ label: t("room.people"), empty: t("room.people.none"), selfId: user().id, onRemove: (person) => this.remove(person) });
     this.leavers = new Leavers();
-    this.timeline = new Timeline({ earlier: (before) => this.earlier(before) });
+    this.timeline = new Timeline({ earlier: (before) => this.earlier(before), failed: (error) => tell(problem(error)) });
     this.read = (after, limit) => ask(() => api.events(roomId, { after, limit }));
-    this.log = new RoomLog(this.read, (events, isLive) => this.take(events, isLive));
+    this.beginLog();
     this.replay = null;
     this.isTaking = false;
     this.latest = { room: null, participants: [] };
@@ -39,9 +43,16 @@ class RoomPage {
   }
 
   close() {
+    this.isClosed = true;
     clearInterval(this.timer);
+    clearInterval(this.looks);
     if (this.replay) this.replay.stop();
+    this.log.close();
     this.room.close();
+  }
+
+  beginLog() {
+    this.log = new RoomLog(this.read, (events, isLive) => this.take(events, isLive));
   }
 
   layout() {
@@ -88,13 +99,25 @@ class RoomPage {
         this.log.begin(state.seq);
       }
       wasLive = state.status === "live";
+      this.epoch = state.epoch;
       this.connection.show(this.replay ? { status: "replay" } : state);
       if (state.room) this.show(state);
     });
     room.on("event", (event) => this.log.live(event));
-    room.on("reset", ({ seq }) => this.log.reach(seq));
+    room.on("reset", (reset) => this.reset(reset));
     room.on("stopped", (stopped) => room === this.room && this.stopped(stopped));
     room.connect();
+  }
+
+  /** Events were skipped; or the log is another one now, and what it said is no more. */
+  reset({ fromSeq, seq, epoch }) {
+    if (seq >= fromSeq && epoch === this.epoch) return this.log.reach(seq);
+    if (this.replay) this.backToLive();
+    this.log.close();
+    this.beginLog();
+    this.timeline.clear();
+    this.leavers.replace([]);
+    this.people.deadlines.clear();
   }
 
   show(state) {
@@ -124,19 +147,17 @@ class RoomPage {
 
   async stopped({ code, reason }) {
     if (code === 4010) return this.ended();
-    if (code === 1000 && this.isTaking) return this.observe();
-    if (code === 4009 && this.isTaking) return this.observe();
+    if (this.isTaking && [1000, 4006, 4009].includes(code)) return this.observe();
     if (code === 4004) return this.instead(t("room.notfound"));
-    if (code >= 4300 || code === 0) return end();
+    if (code >= 4300) return end();
     if (code === 4003) {
       try {
-        await ask(() => api.rooms({ pageSize: 1 })); // disabled, or signed out elsewhere?
+        await this.read(0, 1); // disabled, signed out elsewhere, or somebody else's room?
       } catch (error) {
-        if (error.status === 401) return;
+        return this.failed(error.status === 403 ? { message: t("room.forbidden") } : error);
       }
-      return this.instead(t("room.forbidden"));
     }
-    this.instead(reason || String(code));
+    this.failed({ message: stopped({ code, reason }) }, true);
   }
 
   /** An ended room: who attended, and its log. */
@@ -145,21 +166,44 @@ class RoomPage {
       const { participants, ...room } = await ask(() => api.room(roomId));
       const { lastSeq } = await this.read(0, 1);
       await this.log.begin(lastSeq);
-      if (!this.timeline.rows.size) this.timeline.list.append(h("li", {}, t("room.log.gone")));
+      if (!this.timeline.rows.size && this.log.isThere) this.timeline.list.append(h("li", {}, t("room.log.gone")));
       this.show({ room, participants });
-      this.connection.show({ status: "ended" });
-      this.peopleHeading.textContent = t("room.attended");
       this.note.textContent = "";
-      for (const name of ["copy", "qr", "take", "end"]) this.buttons[name].hidden = true;
+      for (const gone of ["copy", "qr", "take", "end"]) this.buttons[gone].hidden = true;
       this.main.classList.add("over");
+      if (this.replay) this.buttons.replay.textContent = t("room.replay.end");
+      else this.tellEnded();
+      if (!this.isClosed) this.looks = setInterval(() => this.look(), LOOK_MS);
     } catch (error) {
-      if (error.status !== 401) this.instead(error.message);
+      this.failed(error);
     }
   }
 
-  instead(text) {
+  get isOver() {
+    return this.main.classList.contains("over");
+  }
+
+  tellEnded() {
+    this.connection.show({ status: "ended" });
+    this.peopleHeading.textContent = t("room.attended");
+  }
+
+  /** No socket of an ended room says that somebody may not see it any more. */
+  look() {
+    if (document.visibilityState !== "hidden") this.read(this.log.goal, 1).catch(() => {});
+  }
+
+  failed(error, mayTryAgain = error.status !== 403) {
+    if (!this.isClosed && error.status !== 401) this.instead(problem(error), mayTryAgain);
+  }
+
+  /** Nothing more happens here: `text` says why. */
+  instead(text, mayTryAgain = false) {
     this.close();
-    this.main.replaceChildren(h("div", { class: "card narrow" }, h("p", { role: "alert" }, text), h("a", { class: "button", href: "/console" }, t("back"))));
+    this.main.replaceChildren(h("div", { class: "card narrow" },
+      h("p", { role: "alert" }, text),
+      mayTryAgain ? h("button", { class: "primary", type: "button", onclick: this.again }, t("retry")) : null,
+      h("a", { class: "button", href: "/console" }, t("back"))));
   }
 
   tick() {
@@ -185,12 +229,12 @@ class RoomPage {
   }
 
   offerTakingPart() {
-    if (!this.main.classList.contains("over")) this.buttons.take.hidden = false;
+    if (!this.isOver) this.buttons.take.hidden = false;
   }
 
   /** Looking on becomes taking part, and back: the host leaves, the room goes on. */
   take_part() {
-    if (this.isTaking) return this.room.leave().catch((error) => tell(error.message));
+    if (this.isTaking) return this.room.leave().catch((error) => tell(problem(error)));
     this.isTaking = true;
     this.told(t("room.taking"), t("room.take.stop"));
     this.room.close();
@@ -211,7 +255,7 @@ class RoomPage {
 
   remove({ userId, userName }) {
     askFirst({
-      heading: t("room.remove.sure", { name: userName }),
+      heading: sentence("room.remove.sure", { name: name(userName, userId) }),
       text: t("room.remove.what"),
       action: t("room.remove"),
       act: () => ask(() => api.remove(roomId, userId)),
@@ -220,7 +264,7 @@ class RoomPage {
 
   end() {
     askFirst({
-      heading: t("room.end.sure", { name: this.latest.room ? this.latest.room.roomName : roomId }),
+      heading: sentence("room.end.sure", { name: name(this.latest.room && this.latest.room.roomName, roomId) }),
       text: t("room.end.what"),
       action: t("room.end"),
       act: () => ask(() => api.endRoom(roomId)),
@@ -233,7 +277,7 @@ class RoomPage {
       if (kind === "csv") save(`${roomId}.csv`, "text/csv;charset=utf-8", toCsv(events));
       else save(`${roomId}.json`, "application/json", JSON.stringify(events, null, 2));
     } catch (error) {
-      tell(error.message);
+      tell(problem(error));
     }
   }
 
@@ -247,14 +291,14 @@ class RoomPage {
       if (!events.length) return tell(t("room.log.gone"));
       this.replay = new Replay(events, (view, event, past) => this.showPast(view, event, past));
       this.replayPlace.replaceChildren(this.replay.element);
-      this.buttons.replay.textContent = t("room.replay.stop");
+      this.buttons.replay.textContent = t(this.isOver ? "room.replay.end" : "room.replay.stop");
       this.main.classList.add("past");
       this.peopleHeading.textContent = t("room.people");
       this.connection.show({ status: "replay" });
       this.replay.go(events.length);
       this.replay.slider.focus();
     } catch (error) {
-      tell(error.message);
+      tell(problem(error));
     } finally {
       this.buttons.replay.disabled = false;
     }
@@ -278,16 +322,20 @@ class RoomPage {
     this.timeline.select(0);
     this.timeline.toEnd();
     this.leavers.replace(events);
-    const isOver = this.main.classList.contains("over");
-    if (isOver) this.peopleHeading.textContent = t("room.attended");
-    this.connection.show(isOver ? { status: "ended" } : this.room.state);
+    if (this.isOver) this.tellEnded();
+    else this.connection.show(this.room.state);
     if (this.latest.room) this.show(this.latest);
   }
 }
 
 staffPage(t("nav.rooms"), (main) => {
-  main.className = "room";
-  const page = new RoomPage(main);
+  let page;
+  const open = () => {
+    main.className = "room";
+    main.replaceChildren();
+    page = new RoomPage(main, open);
+  };
+  open();
   return () => {
     page.close();
     main.className = "";

@@ -1,11 +1,12 @@
 /** `/schema`: the REST and open API, with a try-out against this very server. */
 
+import { showDocument } from "../lib/document.js";
 import { h } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { findSession, token } from "../lib/session.js";
 import { openPage } from "../lib/shell.js";
 
-openPage(t("home.docs"), async (main) => {
+openPage(t("home.docs"), (main) => {
   const place = h("div", { id: "swagger-ui" });
   main.className = "docs";
   main.append(
@@ -15,11 +16,13 @@ openPage(t("home.docs"), async (main) => {
       h("a", { href: "/schema/openapi.json" }, "openapi.json"),
       h("a", { href: "/openapi/coze.json" }, "coze.json")),
     place);
-  const spec = await (await fetch("/schema/openapi.json")).json();
-  spec.servers = [{ url: location.origin }]; // the try-out calls whoever served this page
+  showDocument("/schema/openapi.json", place, (spec) => swagger(spec, place));
+});
+
+async function swagger(spec, domNode) {
   const ui = window.SwaggerUIBundle({
-    spec,
-    domNode: place,
+    spec: { ...spec, servers: [{ url: location.origin }] }, // the try-out calls whoever served this page
+    domNode,
     deepLinking: true,
     docExpansion: "list",
     defaultModelsExpandDepth: -1,
@@ -29,4 +32,4 @@ openPage(t("home.docs"), async (main) => {
   });
   await findSession();
   if (token()) ui.preauthorizeApiKey("staffToken", token());
-});
+}
