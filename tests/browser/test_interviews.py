@@ -114,6 +114,38 @@ async def test_interviews_are_found_by_their_status_and_job(
     await api.aclose()
 
 
+OUTSIDE = """
+(picture) => {
+  const { left, right } = picture.getBoundingClientRect();
+  const names = Array.from(picture.querySelectorAll("text"));
+  const boxes = names.map((name) => name.getBoundingClientRect());
+  return boxes.filter((box) => box.left < left || box.right > right).length;
+}
+"""
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+async def test_the_names_of_dimensions_stay_within_their_picture(
+    opens: Opens, database: Database, admin: Host, open_node: Any, count: int
+) -> None:
+    api = Api(open_node)
+    jobs = data(await api.http.get("/api/open/jobs", headers=HEADERS))["list"]
+    body = {"userId": "长名称", "jobId": jobs[0]["id"], "outline": []}
+    made = data(await api.http.post("/api/open/interviews", json=body, headers=HEADERS))
+    name = "逻辑思维能力与结构化表达"
+    dimensions = [{"name": f"{name} {n}", "score": 20, "maxScore": 25} for n in range(count)]
+    await change(api, made["id"], status="COMPLETED", totalScore=80, dimensions=dimensions)
+    desk = await opens(open_node.url)
+    await desk.signs_in(database, admin, f"/console/interviews/{made['id']}")
+    picture = desk.page.locator(".radar")
+    await expect(picture.locator("text")).to_have_count(count)
+
+    assert await picture.evaluate(OUTSIDE) == 0
+    await desk.page.emulate_media(media="print")
+    assert await picture.evaluate(OUTSIDE) == 0
+    await api.aclose()
+
+
 async def test_a_long_report_is_still_one_page(
     opens: Opens, database: Database, admin: Host, open_node: Any
 ) -> None:

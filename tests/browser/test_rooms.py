@@ -15,7 +15,8 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.browser.desk import Desk
-from tests.harness.node import Deployment
+from tests.browser.test_large_rooms import FEED, SOCKET
+from tests.harness.node import Deployment, data
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
 from tests.harness.tcp_proxy import TcpProxy
@@ -70,6 +71,7 @@ async def test_a_room_from_its_creation_to_its_replay(
     await expect(desk.page.locator(".person[data-state=left]")).to_have_count(2)
 
     await desk.button("回放").click()
+    await expect(desk.button("结束回放")).to_be_visible()
     slider = desk.page.get_by_role("slider")
     last = int(await slider.get_attribute("max") or 0)
     await slider.fill("2")
@@ -153,6 +155,7 @@ async def test_a_guest_is_put_out_and_told_so(
     await desk.page.get_by_role("dialog").get_by_role("button", name="移出").click()
 
     await expect(guest.page.get_by_role("alert")).to_have_text("您已被移出房间。")
+    await expect(guest.page.locator(".host-state")).to_be_empty()
     await expect(desk.page.locator(".leavers li")).to_contain_text("被移出")
     await guest.page.reload()
     await expect(guest.page.get_by_role("alert")).to_have_text("您已被移出房间。")
@@ -271,3 +274,90 @@ async def test_a_node_dies_under_two_browsers_and_they_go_on_by_themselves(
     for each in (desk, guest):
         await each.context.close()
     await way.close()
+
+
+async def test_the_way_back_and_a_reload_show_the_list_as_it_was(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    desk = await opens()
+    for _ in range(22):
+        await host.ends(await host.creates())
+    await host.creates()
+    await desk.signs_in(database, host)
+    rows, where = desk.page.locator("tbody tr"), desk.page.locator(".pager span")
+    await desk.button("已结束").click()
+    await desk.button("下一页").click()
+    await expect(where).to_contain_text("第 2 / 3 页")
+    await desk.button("下一页").press("Enter")
+    await expect(where).to_contain_text("第 3 / 3 页")
+    await expect(desk.button("上一页")).to_be_focused()
+    shown = await rows.all_inner_texts()
+
+    await rows.first.get_by_role("link").click()
+    await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "ended")
+    await desk.page.go_back()
+    await expect(where).to_contain_text("第 3 / 3 页")
+    assert await rows.all_inner_texts() == shown
+    await desk.page.reload()
+    await expect(where).to_contain_text("第 3 / 3 页")
+    await expect(desk.button("已结束")).to_have_attribute("aria-pressed", "true")
+
+    await desk.goes_to("/console?page=9&q=none-of-them")
+    await expect(desk.page.get_by_role("searchbox")).to_have_value("none-of-them")
+    await expect(rows).to_have_count(0)
+    await desk.goes_to("/console?page=9&status=ended")
+    await expect(where).to_contain_text("第 3 / 3 页")
+
+
+async def test_a_log_that_is_another_one_now_is_shown_anew(
+    opens: Opens, database: Database, host: Host, room: str, a: Api
+) -> None:
+    desk = await opens()
+    await desk.page.add_init_script(f"({SOCKET})()")
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    rows = desk.page.locator(".timeline li")
+    await expect(rows).to_have_count(1)
+    await desk.page.evaluate(FEED, {"first": 2, "count": 6, "turn": 100})
+    await expect(rows).to_have_count(7)
+    await expect(desk.page.locator(".leavers li")).to_have_count(3)
+
+    snapshot = {"type": "welcome", "roomId": room, "seq": 1, "epoch": "another", "resumed": False,
+                "room": {"roomName": "另一个", "hostName": "张经理", "status": "active",
+                         "createdAt": "2026-11-26T00:00:00.000Z"}, "participants": [],
+                "self": {"role": "observer"}, "pingMs": 25000}  # fmt: skip
+    await desk.page.evaluate(
+        """(frame) => {
+          const data = JSON.stringify(frame);
+          window.socket.dispatchEvent(new MessageEvent("message", { data }));
+          window.isFed = false;
+        }""",
+        snapshot,
+    )
+    await expect(rows).to_have_count(1)
+    await expect(desk.page.locator(".leavers li")).to_have_count(0)
+    await Guest(a, name="王芳").joins(room)
+    await expect(rows).to_have_count(2)
+    await expect(rows.last).to_contain_text("王芳 加入")
+
+
+async def test_the_longest_names_leave_the_page_its_shape(
+    opens: Opens, database: Database, host: Host, a: Api
+) -> None:
+    body = {"roomId": "long_" + host.openid, "roomName": "很长的名称" * 40, "hostName": "张经理"}
+    room = data(await a.post("/api/interview/create-room", body, host.token))["roomId"]
+    desk = await opens()
+    await desk.signs_in(database, host)
+    await expect(desk.page.locator("tbody tr")).to_have_count(1)
+    assert await height(desk, "td.title") < 100
+    assert await height(desk, "td.host bdi") < 30
+
+    for path in (f"/console/rooms/{room}", f"/join/{room}"):
+        await desk.goes_to(path)
+        await expect(desk.page.locator("h1")).to_contain_text("很长的名称")
+        assert await height(desk, "h1") < 100
+
+
+async def height(desk: Desk, selector: str) -> float:
+    box = await desk.page.locator(selector).first.bounding_box()
+    assert box is not None
+    return box["height"]

@@ -1,23 +1,25 @@
 /** `/console/interviews`: the AI interviews, by status and job. */
 
-import { pager, segments } from "../components/pager.js";
+import { Pager, segments } from "../components/pager.js";
+import { fromAddress, toAddress } from "../lib/address.js";
 import { h, KeyedList, name, setAttribute, setText } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { problem, t } from "../lib/i18n.js";
 import { call } from "../lib/session.js";
 import { staffPage } from "../lib/shell.js";
 import { dayTime } from "../lib/time.js";
 
 const PAGE_SIZE = 20;
-const LOOK_MS = 5000;
+const KNOWN = { page: 1, status: "", jobId: "" };
+const LOOK_MS = 4000; // whoever was disabled sees nothing after 5 s
 const HEADS = ["interviews.candidate", "interviews.job", "interviews.status", "interviews.progress", "interviews.score", "interviews.grade", "interviews.created"];
 
 class InterviewsPage {
   constructor(main) {
-    this.query = { page: 1, pageSize: PAGE_SIZE, status: "", jobId: "" };
+    this.query = fromAddress(KNOWN);
     this.body = h("tbody", {});
     this.rows = new KeyedList(this.body, ({ id }) => id, row);
     this.empty = h("p", { class: "empty", role: "status" }, t("loading"));
-    this.pages = h("div", {});
+    this.pages = new Pager((page) => this.ask({ page }));
     this.jobs = h("select", { "aria-label": t("interviews.job"), onchange: () => this.ask({ jobId: this.jobs.value, page: 1 }) }, h("option", { value: "" }, t("interviews.job.all")));
     this.table = h("table", { class: "list interviews" }, h("thead", {}, h("tr", {}, HEADS.map((key) => h("th", { scope: "col" }, t(key))))), this.body);
     const statuses = [["", t("rooms.all")], ...["IN_PROGRESS", "COMPLETED", "CANCELLED"].map((status) => [status, t("interviews." + status)])];
@@ -25,12 +27,11 @@ class InterviewsPage {
       h("div", { class: "top" },
         h("h1", {}, t("interviews.title")),
         this.jobs,
-        segments(t("interviews.status"), statuses, "", (status) => this.ask({ status, page: 1 }))),
+        segments(t("interviews.status"), statuses, this.query.status, (status) => this.ask({ status, page: 1 }))),
       h("section", { class: "card flush" }, this.table, this.empty),
-      this.pages);
+      this.pages.element);
     this.timer = setInterval(() => document.visibilityState !== "hidden" && this.load(), LOOK_MS);
     this.load();
-    this.readJobs();
   }
 
   close() {
@@ -39,6 +40,7 @@ class InterviewsPage {
 
   ask(changes) {
     Object.assign(this.query, changes);
+    toAddress(KNOWN, this.query);
     this.load();
   }
 
@@ -46,19 +48,22 @@ class InterviewsPage {
     try {
       const { list } = await call("GET", "/open/jobs", { query: { pageSize: 100 } });
       this.jobs.append(...list.map((job) => h("option", { value: job.id }, job.title)));
+      this.jobs.value = this.query.jobId;
+      this.hasJobs = true;
     } catch (error) {
-      // Then there is no choice of jobs.
+      // Then there is no choice of jobs, until they can be read.
     }
   }
 
   async load() {
-    const { status, jobId, ...paging } = this.query;
+    const { status, jobId, page } = this.query;
+    if (!this.hasJobs) this.readJobs();
     const asked = (this.asked = {});
     try {
-      const found = await call("GET", "/open/interviews", { query: { ...paging, status: status || null, jobId: jobId || null } });
+      const found = await call("GET", "/open/interviews", { query: { page, pageSize: PAGE_SIZE, status: status || null, jobId: jobId || null } });
       if (asked === this.asked) this.show(found);
     } catch (error) {
-      if (asked === this.asked && error.status !== 401) this.tell(error.message);
+      if (asked === this.asked && error.status !== 401) this.tell(problem(error));
     }
   }
 
@@ -68,10 +73,12 @@ class InterviewsPage {
   }
 
   show(found) {
+    const pages = Math.ceil(found.total / found.pageSize);
+    if (pages && found.page > pages) return this.ask({ page: pages }); // its last rows have gone
     this.rows.show(found.list);
     this.table.hidden = !found.list.length;
     this.tell(found.list.length ? "" : t("interviews.none"));
-    this.pages.replaceChildren(...(found.total > found.pageSize ? [pager(found, (page) => this.ask({ page }))] : []));
+    this.pages.show(found);
   }
 }
 

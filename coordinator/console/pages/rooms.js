@@ -3,37 +3,39 @@
 import { Room } from "/client/room.js";
 import { openDialog } from "../components/dialog.js";
 import { openInvitation } from "../components/invitation.js";
-import { pager, segments } from "../components/pager.js";
+import { Pager, segments } from "../components/pager.js";
+import { fromAddress, toAddress } from "../lib/address.js";
 import { h, KeyedList, name, setAttribute, setText } from "../lib/dom.js";
-import { t } from "../lib/i18n.js";
+import { problem, t } from "../lib/i18n.js";
 import { api, ask, user } from "../lib/session.js";
 import { staffPage } from "../lib/shell.js";
 import { dayTime } from "../lib/time.js";
 
 const PAGE_SIZE = 10;
-const LOOK_MS = 10000;
+const KNOWN = { page: 1, status: "", q: "" };
+const LOOK_MS = 4000; // whoever was disabled sees nothing after 5 s
 const TYPING_MS = 250;
 
 class RoomsPage {
   constructor(main) {
-    this.query = { page: 1, pageSize: PAGE_SIZE, status: "", q: "" };
+    this.query = fromAddress(KNOWN);
     this.watched = new Map(); // roomId -> Room, for the counts of those that are shown
     this.counts = new Map();
     this.body = h("tbody", {});
     this.rows = new KeyedList(this.body, (room) => room.roomId, (room) => this.row(room));
     this.empty = h("p", { class: "empty", role: "status" }, t("loading"));
-    this.pages = h("div", {});
+    this.pages = new Pager((page) => this.ask({ page }));
     this.table = h("table", { class: "list" },
       h("thead", {}, h("tr", {}, ["rooms.name", "rooms.status", "rooms.people", "rooms.host", "rooms.created"].map((key) => h("th", { scope: "col" }, t(key))), h("th", { scope: "col" }, h("span", { class: "unseen" }, t("room.actions"))))),
       this.body);
     main.append(
       h("div", { class: "top" },
         h("h1", {}, t("rooms.title")),
-        h("input", { type: "search", "aria-label": t("rooms.search"), placeholder: t("rooms.search"), maxlength: 100, oninput: (event) => this.typed(event.target.value) }),
-        segments(t("rooms.status"), [["", t("rooms.all")], ["active", t("rooms.active")], ["ended", t("rooms.ended")]], "", (status) => this.ask({ status, page: 1 })),
+        h("input", { type: "search", "aria-label": t("rooms.search"), placeholder: t("rooms.search"), value: this.query.q, maxlength: 100, oninput: (event) => this.typed(event.target.value) }),
+        segments(t("rooms.status"), [["", t("rooms.all")], ["active", t("rooms.active")], ["ended", t("rooms.ended")]], this.query.status, (status) => this.ask({ status, page: 1 })),
         h("button", { class: "primary", type: "button", onclick: () => createRoom() }, t("rooms.create"))),
       h("section", { class: "card flush" }, this.table, this.empty),
-      this.pages);
+      this.pages.element);
     this.timer = setInterval(() => document.visibilityState !== "hidden" && this.load(), LOOK_MS);
     this.load();
   }
@@ -50,17 +52,18 @@ class RoomsPage {
 
   ask(changes) {
     Object.assign(this.query, changes);
+    toAddress(KNOWN, this.query);
     this.load();
   }
 
   async load() {
-    const { status, q, ...paging } = this.query;
+    const { status, q, page } = this.query;
     const asked = (this.asked = {});
     try {
-      const found = await ask(() => api.rooms({ ...paging, status: status || null, q: q || null }));
+      const found = await ask(() => api.rooms({ page, pageSize: PAGE_SIZE, status: status || null, q: q || null }));
       if (asked === this.asked) this.show(found);
     } catch (error) {
-      if (asked === this.asked && error.status !== 401) this.tell(error.message);
+      if (asked === this.asked && error.status !== 401) this.tell(problem(error));
     }
   }
 
@@ -70,11 +73,13 @@ class RoomsPage {
   }
 
   show(found) {
+    const pages = Math.ceil(found.total / found.pageSize);
+    if (pages && found.page > pages) return this.ask({ page: pages }); // its last rows have gone
     this.watch(found.list);
     this.rows.show(found.list);
     this.table.hidden = !found.list.length;
     this.tell(found.list.length ? "" : t(this.query.q || this.query.status ? "rooms.nothing" : "rooms.none"));
-    this.pages.replaceChildren(...(found.total > found.pageSize ? [pager(found, (page) => this.ask({ page }))] : []));
+    this.pages.show(found);
   }
 
   /** Each active room that is shown tells its counts as they change. */
@@ -96,7 +101,7 @@ class RoomsPage {
         const view = this.rows.views.get(roomId);
         if (view) view.recount();
       });
-      room.on("stopped", ({ code }) => code === 4010 && this.load());
+      room.on("stopped", () => this.load()); // it has ended, or somebody may not see it any more
       room.connect();
     }
   }
@@ -139,7 +144,7 @@ function createRoom() {
     const title = field("create.name", { maxlength: 200, autofocus: true });
     const host = field("create.host", { maxlength: 100, value: user().name || "" });
     const id = field("create.id", { maxlength: 100, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*", value: newRoomId(), "aria-describedby": "create-id-help" });
-    const problem = h("p", { class: "problem", role: "alert" });
+    const complaint = h("p", { class: "problem", role: "alert" });
     const go = h("button", { class: "primary" }, t("create.go"));
     const send = async (event) => {
       event.preventDefault();
@@ -148,7 +153,7 @@ function createRoom() {
         const { roomId } = await ask(() => api.createRoom({ roomId: id.value.trim(), roomName: title.value, hostName: host.value }));
         location.href = "/console/rooms/" + encodeURIComponent(roomId);
       } catch (error) {
-        problem.textContent = error.message;
+        complaint.textContent = problem(error);
         go.disabled = false;
       }
     };
@@ -156,7 +161,7 @@ function createRoom() {
       h("label", {}, t("create.name"), title),
       h("label", {}, t("create.host"), host),
       h("label", {}, t("create.id"), id, h("small", { id: "create-id-help", class: "quiet" }, t("create.id.help"))),
-      problem,
+      complaint,
       h("div", { class: "buttons" }, h("button", { type: "button", onclick: close }, t("cancel")), go));
   });
 }
