@@ -14,7 +14,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from coordinator.redis_url import RedisTarget, parse_redis_url
 
@@ -22,9 +22,10 @@ REDIS_SECONDS = 0.25
 """How long one command waits at most, whatever state Redis is in."""
 CONNECTIONS = 32
 
-AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What a command raises when Redis is gone, going, coming, or too slow. redis-py lets uvloop's
-`RuntimeError` through where the connection went between two of its steps.
+AWAY = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
+"""What a command raises when Redis is gone, going, coming, or too slow. No node of a cluster that
+answers is an error of its own kind. redis-py lets uvloop's `RuntimeError` through where the
+connection went between two of its steps.
 """
 
 RedisClient = Redis | RedisCluster

@@ -26,7 +26,8 @@ from coordinator.web.limits import Limits
 from tests.harness.databases import own_database
 from tests.harness.node import Deployment
 from tests.harness.observing import becomes, joins_are_seen
-from tests.harness.people import Api, Host, Live
+from tests.harness.people import Api, Guest, Host, Live
+from tests.harness.ports import free_port
 from tests.harness.promises import deliveries_within, logged
 from tests.harness.valkeys import Cluster, Sentinels, Valkey, asked, ended
 
@@ -143,6 +144,27 @@ async def test_limits_count_together_on_a_cluster(
             await client.aclose()
 
         assert [wait is None for wait in waits] == [True] * 3 + [False] * 3
+
+
+async def test_a_whole_cluster_that_is_away_is_degraded_and_nothing_else(
+    database: Database,
+) -> None:
+    """Also from the start on: redis-py has an error of its own for it."""
+    url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}"
+    with Deployment(database.url, url, RATE_LIMITS="join=2/minute,login=1/minute") as deployment:
+        api = Api(await asyncio.to_thread(deployment.node))
+        host = await Host.hired(database, api)
+        room = await host.creates()
+        joins = [await Guest(api).asks_to_join(room) for _ in range(3)]
+        logins = [await api.post("/api/wechat/login", {"code": "x"}) for _ in range(2)]
+        health = (await api.get("/health/ready")).json()
+        errors = [line for line in api.node.lines() if line["level"] == "error"]
+        await api.aclose()
+
+    assert [join.status_code for join in joins] == [200, 200, 429]
+    assert [login.status_code for login in logins] == [503, 429], "WeChat is not set"
+    assert (health["status"], health["redis"]) == ("degraded", "down")
+    assert errors == []
 
 
 async def test_a_user_with_few_rights_and_a_unix_socket(database: Database, folder: Path) -> None:
