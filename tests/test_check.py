@@ -311,6 +311,40 @@ async def test_a_cluster_under_a_plain_url_is_told_which_url_it_needs(
     assert "ok    redis pub/sub: sharded round trip on 3 servers" in right[1].splitlines()
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("redis+cluster://{}", "it is no cluster: write redis://"),
+     ("redis+sentinel://{}/mymaster/0", "it is no sentinel: write redis://")],
+)  # fmt: skip
+async def test_a_server_by_itself_under_another_kinds_url_is_told_which_url_it_needs(
+    deployment: Deployment, tmp_path: Path, kind: str, told: str
+) -> None:
+    with EmbeddedRedis(tmp_path, port=free_port()) as server:
+        url = kind.format(f"127.0.0.1:{server.port}")
+        status, out, _ = await answers(deployment, "check", REDIS_URL=url)
+
+    (line,) = failures(out)
+    assert status == 1
+    assert line.startswith(f"FAIL  redis: {told}")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("redis://127.0.0.1:1", "nobody listens there"), ("unix:///no.sock", "no such socket"),
+     ("redis+cluster://127.0.0.1:1", "nobody listens there"),
+     ("redis://nowhere.invalid", "its host name is not known")],
+)  # fmt: skip
+async def test_a_redis_that_is_away_is_one_line_with_the_cause_in_words(
+    deployment: Deployment, url: str, told: str
+) -> None:
+    status, out, _ = await answers(deployment, "check", REDIS_URL=url)
+
+    (line,) = failures(out)
+    assert status == 1
+    assert line.startswith("FAIL  redis: it cannot be reached: ")
+    assert told in line
+
+
 async def test_sentinels_with_a_password_are_asked_for_the_master(
     deployment: Deployment, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from coordinator.cli import check_redis
 from coordinator.cli.command import command_settings, opened
@@ -42,6 +42,7 @@ async def check(settings: Settings) -> int:
     """
     print("ok    settings")
     failed = [not await _passes(name, run, settings) for name, run in await _checks(settings)]
+    failed.append(not await _redis_passes(settings))
     for problem in [*settings.warnings(), *await _unknown_tenants(settings)]:
         print(f"warn  {problem}")
     absent = {
@@ -70,7 +71,15 @@ async def _checks(settings: Settings) -> list[tuple[str, Check]]:
             ("postgres writable", _writable), ("postgres rights", _rights),
             ("postgres clock", _clock), ("postgres pooler", _pooler), ("migrations", _migrations),
         ]  # fmt: skip
-    return [*of_postgres, *check_redis.CHECKS]
+    return of_postgres
+
+
+async def _redis_passes(settings: Settings) -> bool:
+    """Where Redis cannot be used at all, that is one line, too."""
+    if not await _passes("redis", check_redis.kind, settings):
+        return False
+    passed = [await _passes(name, run, settings) for name, run in check_redis.CHECKS]
+    return all(passed)
 
 
 async def _passes(name: str, run: Check, settings: Settings) -> bool:
@@ -80,7 +89,7 @@ async def _passes(name: str, run: Check, settings: Settings) -> bool:
             return True
     except (Unfit, check_redis.RedisUnfit) as error:
         reason = str(error)
-    except RedisError as error:
+    except (RedisError, RedisClusterException) as error:
         reason = check_redis.explain(error)
     except DATABASE_ERRORS as error:
         reason = check_redis.explain(error) if "redis" in name else explain(error)

@@ -16,12 +16,14 @@ from redis.exceptions import (
     ReadOnlyError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from coordinator.redis import fail_fast_redis
 from coordinator.redis_connection import ConnectionFailed, connect
 from coordinator.redis_servers import find_servers
 from coordinator.redis_url import RedisTarget
 from coordinator.settings import Settings
+from coordinator.store.explain import explain_network
 
 OLDEST = (6, 2)
 OLDEST_CLUSTER = (7, 0)
@@ -29,6 +31,11 @@ SECONDS = 2.0
 
 _MODES = {"standalone": "single"}
 _SCHEMES = {"single": "redis://", "sentinel": "redis+sentinel://", "cluster": "redis+cluster://"}
+_MISTAKEN = {
+    "Cluster mode is not enabled": "it is no cluster: write redis://",
+    "unknown command 'SENTINEL'": "it is no sentinel: write redis:// for a server by itself",
+}
+"""What a server says that is another kind than `REDIS_URL` has it."""
 _SCRIPT = "return redis.call('INCR', KEYS[1])"
 
 
@@ -39,6 +46,9 @@ class RedisUnfit(Exception):
 def explain(error: BaseException) -> str:
     """What Redis' refusal means, in one sentence without its full stop."""
     text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    for mark, sentence in _MISTAKEN.items():
+        if mark in text:
+            return sentence
     if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
         return f"its user's rights (ACL) do not suffice: {text}"
     if isinstance(error, AuthenticationError | AuthorizationError) or any(
@@ -51,13 +61,20 @@ def explain(error: BaseException) -> str:
         return f"it refuses: {text}"
     if isinstance(error, ConnectionFailed):
         return f"it cannot be used: {text}"
-    if isinstance(error, TimeoutError):
-        return "it cannot be reached: no answer in time"
-    cause = error.__cause__ or error
-    return f"it cannot be reached ({type(cause).__name__})"
+    return explain_network(_first_cause(error))
 
 
-async def _kind(settings: Settings) -> str:
+def _first_cause(error: BaseException) -> BaseException:
+    """What the system said, where redis-py's error hides it; a time limit is Python's own."""
+    if isinstance(error, RedisTimeoutError):
+        return TimeoutError()
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
+
+
+async def kind(settings: Settings) -> str:
+    """What answers, and that it is what `REDIS_URL` says."""
     target = settings.redis
     async with _client(settings) as redis:
         await redis.ping()
@@ -147,6 +164,6 @@ async def _client(settings: Settings) -> AsyncIterator[Any]:
 
 
 CHECKS: list[tuple[str, Callable[[Settings], Awaitable[str]]]] = [
-    ("redis", _kind), ("redis writable", _writable), ("redis scripts", _scripts),
-    ("redis pub/sub", _pubsub),
+    ("redis writable", _writable), ("redis scripts", _scripts), ("redis pub/sub", _pubsub),
 ]  # fmt: skip
+"""What is tried of a Redis that answers (`kind`)."""

@@ -48,7 +48,7 @@ def explain(error: BaseException) -> str:
         return f"DATABASE_URL cannot be used: {_first_line(cause)}"
     if isinstance(cause, Unavailable):
         return f"it cannot be used now ({cause})"
-    return _of_the_network(cause)
+    return explain_network(cause)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -68,7 +68,8 @@ def _of_postgres(error: asyncpg.PostgresError) -> str:
     return sentence
 
 
-def _of_the_network(error: BaseException) -> str:
+def explain_network(error: BaseException) -> str:
+    """Why a server cannot be reached, in one sentence without its full stop."""
     if isinstance(error, TimeoutError):
         return "it cannot be reached: no answer in time"
     if isinstance(error, ssl.SSLError):
@@ -79,6 +80,8 @@ def _of_the_network(error: BaseException) -> str:
         return "it cannot be reached: nobody listens there"
     if isinstance(error, FileNotFoundError):
         return "it cannot be reached: there is no such socket, or file of its options"
+    if "rejected SSL upgrade" in str(error):  # asyncpg's words; it is no error of the system
+        return "it speaks no TLS, and sslmode asks for it"
     if isinstance(error, OSError):
         return f"it cannot be reached ({error.strerror or type(error).__name__})"
     return f"it cannot be reached ({type(error).__name__})"
