@@ -59,6 +59,17 @@ async def test_check_goes_on_behind_a_postgres_that_is_away(deployment: Deployme
     assert "the-password" not in out
 
 
+async def test_a_postgres_that_speaks_no_tls_is_told_so(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with EmbeddedPostgres(tmp_path, port=free_port(), options=("fsync=off",)) as server:
+        url = f"{server.url}?sslmode=require"
+        status, out, _ = await answers(deployment, "check", DATABASE_URL=url)
+
+    assert status == 1
+    assert "FAIL  postgres: it speaks no TLS, and sslmode asks for it" in out.splitlines()
+
+
 async def test_rights_that_are_missing_on_schema_public_are_named(
     deployment: Deployment, name: str
 ) -> None:
