@@ -262,13 +262,19 @@ def _database_url(env: Environment) -> str:
     if url := env.text("DATABASE_URL"):
         env.connection_url("DATABASE_URL", url, parse_postgres_url)
         return url
-    host, name, user = (env.text(f"DB_{part}") for part in ("HOST", "NAME", "USER"))
-    if not (host and name and user):
+    host, name, user = given = [env.text(f"DB_{part}") for part in ("HOST", "NAME", "USER")]
+    if not any(given):
         env.problems.append(
             "DATABASE_URL is missing (for example postgresql://user:password@host:5432/name;"
             " or DB_HOST, DB_NAME, DB_USER, DB_PASSWORD)"
         )
         return ""
+    if not all(given):
+        for part, example in (("HOST", "localhost"), ("NAME", "interview_db"), ("USER", "root")):
+            env.required(f"DB_{part}", example)
+        return ""
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"  # IPv6, as it stands where there is no port beside it
     port = env.number("DB_PORT", int, 5432, least=1, most=65535)
     login = quote(user, safe="") + ":" + quote(env.text("DB_PASSWORD"), safe="")
     url = f"postgresql://{login}@{quote(host, safe=':[]')}:{port}/{quote(name, safe='')}"

@@ -12,6 +12,7 @@ import pytest
 
 import coordinator
 from coordinator.environment import NO_LIMIT
+from coordinator.postgres_url import parse_postgres_url
 from coordinator.settings import DEFAULT_LIMITS, ApiKey, Settings, SettingsError
 
 SECRET = "s" * 32
@@ -64,6 +65,23 @@ def test_the_documents_database_names_make_an_url() -> None:
 
     assert given.database_url == "postgresql://root:p%40%3A%2F%20%25@db:5432/interview_db"
     assert settings(**values).database_url == "postgresql:///x", "DATABASE_URL wins"
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "fe80::1:2"])
+def test_an_ipv6_host_needs_no_brackets_where_it_stands_alone(host: str) -> None:
+    values = {"DB_HOST": host, "DB_NAME": "d", "DB_USER": "u"}
+
+    given = Settings.from_env({**NEEDED, "DATABASE_URL": "", **values})
+
+    assert parse_postgres_url(given.database_url).hosts == ((host.strip("[]"), 5432),)
+
+
+def test_each_of_the_documents_database_names_that_is_missing_is_named() -> None:
+    given = {**NEEDED, "DATABASE_URL": "", "DB_HOST": "db", "DB_PORT": "5432"}
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env(given)
+
+    assert [problem.split()[0] for problem in raised.value.problems] == ["DB_NAME", "DB_USER"]
 
 
 def test_a_dotenv_file_fills_in_what_the_environment_does_not_name(tmp_path: Path) -> None:
