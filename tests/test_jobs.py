@@ -84,11 +84,12 @@ def test_every_bad_row_of_a_json_file_is_named_by_its_line(tmp_path: Path) -> No
         job(id="job_7", title="\x00"),
         job(),
         job(id="job_9", enterprise={"id": "ent_1", "name": "anders"}),
+        job(id="job_10", skills=["x"] * 201),
         "text",
     ]
     text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"
     found = problems(written(tmp_path, "jobs.json", text))
-    assert [problem.split(":")[0] for problem in found] == [f"line {n}" for n in range(3, 12)]
+    assert [problem.split(":")[0] for problem in found] == [f"line {n}" for n in range(3, 13)]
     told = " ".join(found)
     for word in ("enterprise is missing", "'job 3'", "salaryMin is greater", "skills", "already"):
         assert word in told
@@ -162,8 +163,8 @@ async def test_many_jobs_are_imported_and_brought_up_to_date(
     path = written(tmp_path, "jobs.json", json.dumps(rows))
     await import_jobs(database, path, lambda *told: None)
     jobs = Jobs(database)
-    total, page = await jobs.listed(enterprise=mark, limit=3, offset=0)
-    assert (total, [j.id for j in page]) == (1200, [f"{mark}_{n}" for n in (1199, 1198, 1197)])
+    total, portions = await jobs.portions(enterprise=mark, limit=3, offset=0)
+    assert (total, portions) == (1200, [[f"{mark}_{n}" for n in (1199, 1198, 1197)]])
     changed = await jobs.job(f"{mark}_7", enterprise=mark)
     assert isinstance(changed, Job)
     assert changed.title == "新名称"

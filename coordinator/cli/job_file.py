@@ -26,6 +26,7 @@ from coordinator.store.jobs import JobMoved, write_jobs
 
 CHUNK = 500
 MAX_SALARY = 2**53 - 1
+MAX_SKILLS = 200
 MAX_PROBLEMS = 50
 
 _NUMBER = re.compile(r"\d{1,16}")
@@ -244,8 +245,8 @@ def _identity(name: str, value: Any) -> str:
 
 
 def _skills(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | None):
-        raise ValueError("skills must be a list of texts")
+    if not isinstance(value, list | None) or len(value or ()) > MAX_SKILLS:
+        raise ValueError(f"skills must be a list of at most {MAX_SKILLS} texts")
     return tuple(_required("a skill", skill, 100) for skill in value or ())
 
 

@@ -19,6 +19,9 @@ _SHOWN = (
 )  # fmt: skip
 
 
+PORTION_BYTES = 256 * 1024
+
+
 class JobMoved(Exception):
     """Jobs that have interviews cannot go to another enterprise.
 
@@ -52,16 +55,44 @@ class Jobs:
         rows = await self.database.run(known)
         return {row["id"] for row in rows}
 
-    async def listed(
+    async def portions(
         self, *, enterprise: str | None, limit: int, offset: int
-    ) -> tuple[int, list[Job]]:
-        """How many jobs there are, and one page of them, newest first."""
-        mine = _seen_by(enterprise)
-        total = await self.database.run(JobsTable.count().where(*mine))
-        page = JobsTable.select(*_SHOWN).where(*mine).limit(limit).offset(offset)
-        newest = (JobsTable.created_at, JobsTable.number)
-        rows = await self.database.run(page.order_by(*newest, ascending=False))
-        return total, [_job(row) for row in rows]
+    ) -> tuple[int, list[list[str]]]:
+        """How many jobs there are, and the ids of one page of them, newest first.
+
+        They come in portions that can be read and shown at once (`some`): of at most
+        `PORTION_BYTES`, or of one job that is larger.
+        """
+        total = await self.database.run(JobsTable.count().where(*_seen_by(enterprise)))
+        # SQL by hand: how long the texts are is told without reading them.
+        mine = ("", ()) if enterprise is None else ("WHERE enterprise_id = $3", (enterprise,))
+        rows = await self.database.fetch(
+            f"""
+            SELECT id, coalesce(octet_length(description), 0)
+                + coalesce(octet_length(requirements), 0) + octet_length(skills::text) AS size
+            FROM jobs {mine[0]} ORDER BY created_at DESC, number DESC LIMIT $1 OFFSET $2
+            """,
+            limit, offset, *mine[1],
+        )  # fmt: skip
+        return total, _in_portions([(row["id"], row["size"]) for row in rows])
+
+    async def some(self, ids: Sequence[str]) -> list[Job]:
+        """The jobs of these ids, in this order."""
+        asked = JobsTable.select(*_SHOWN).where(JobsTable.id.is_in(list(ids)))
+        found = {row["id"]: _job(row) for row in await self.database.run(asked)}
+        return [found[job_id] for job_id in ids if job_id in found]
+
+
+def _in_portions(sizes: Sequence[tuple[str, int]]) -> list[list[str]]:
+    portions: list[list[str]] = []
+    room = 0
+    for job_id, size in sizes:
+        if size > room:
+            portions.append([])
+            room = PORTION_BYTES
+        portions[-1].append(job_id)
+        room -= size
+    return portions
 
 
 def _seen_by(enterprise: str | None) -> list[Where]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from litestar import Request, get, patch, post
+from litestar import Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -32,6 +32,7 @@ from coordinator.store.jobs import Jobs
 from coordinator.web import guards
 from coordinator.web.coze_body import read_tolerantly, refuse_template
 from coordinator.web.http_request import utf8_header
+from coordinator.web.job_list import job_list
 from coordinator.web.open_api_schema import (
     FILTERS,
     IDEMPOTENCY,
@@ -116,12 +117,9 @@ async def list_jobs(
     request: Request[Any, Any, Any],
     api_key: NamedDependency[ApiKey],
     jobs: NamedDependency[Jobs],
-) -> dict[str, Any]:
+) -> Response[Any]:
     page = page_of(request.query_params)
-    total, listed = await jobs.listed(
-        enterprise=api_key.enterprise_id, limit=page.size, offset=page.offset
-    )
-    return answer(page.of(total, [job.shown() for job in listed]))
+    return await job_list(jobs, page, enterprise=api_key.enterprise_id)
 
 
 CREATE_INTERVIEW = _documentation(
