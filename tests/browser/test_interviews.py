@@ -182,6 +182,8 @@ async def test_the_documentation_tries_a_call_out_with_the_session_of_the_consol
     await call.get_by_role("button", name="Execute").click()
 
     await expect(call.locator(".live-responses-table")).to_contain_text(room)
+    await expect(desk.page.locator(".opblock").first).to_contain_text("/api/")
+    assert not await desk.page.locator(".opblock-head").count()
 
 
 async def test_the_live_protocol_is_there_to_read(opens: Opens) -> None:

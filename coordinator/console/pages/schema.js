@@ -21,7 +21,8 @@ openPage(t("home.docs"), (main) => {
 
 async function swagger(spec, domNode) {
   const ui = window.SwaggerUIBundle({
-    spec: { ...spec, servers: [{ url: location.origin }] }, // the try-out calls whoever served this page
+    // The try-out calls whoever served this page.
+    spec: { ...spec, paths: readable(spec.paths), servers: [{ url: location.origin }] },
     domNode,
     deepLinking: true,
     docExpansion: "list",
@@ -32,4 +33,13 @@ async function swagger(spec, domNode) {
   });
   await findSession();
   if (token()) ui.preauthorizeApiKey("staffToken", token());
+}
+
+const without = (name, { [name]: _, ...others }) => others;
+
+/** What people come for stands first; HEAD, which answers as GET without the body, is left out. */
+function readable(paths) {
+  const isApi = ([path]) => path.startsWith("/api/");
+  const shown = ([path, item]) => [path, item.get ? without("head", item) : item];
+  return Object.fromEntries(Object.entries(paths).sort((one, other) => isApi(other) - isApi(one)).map(shown));
 }
