@@ -67,10 +67,11 @@ async def test_what_is_no_file_of_the_pages_is_not_found(a: Api) -> None:
         assert refusal(await a.get(f"/console/assets/{path}"))[0] == 404, path
 
 
-async def test_a_page_names_the_version_that_the_node_serves(a: Api) -> None:
+@pytest.mark.parametrize("path", ["/", "/console", "/join/room_1", "/schema", "/schema/live"])
+async def test_a_page_names_the_version_that_the_node_serves(a: Api, path: str) -> None:
     version = (await a.get("/console/version")).json()["version"]
 
-    assert f'name="coordinator-version" content="{version}"' in (await a.get("/console")).text
+    assert f'name="coordinator-version" content="{version}"' in (await a.get(path)).text
 
 
 async def test_the_code_of_an_invitation_is_a_picture_of_its_link(a: Api) -> None:

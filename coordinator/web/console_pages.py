@@ -58,11 +58,12 @@ ASSETS = _read(files("coordinator") / "console")
 """By their path below `/console/assets/`."""
 
 _TEMPLATE = (files("coordinator") / "console" / "page.html").read_text(encoding="utf-8")
+_SCHEMA_TEMPLATE = (files("coordinator") / "console" / "schema.html").read_text(encoding="utf-8")
 
 
 def _version() -> str:
     """Another one where any file is another: open pages then say that they want to be reloaded."""
-    digest = hashlib.sha256(_TEMPLATE.encode())
+    digest = hashlib.sha256((_TEMPLATE + _SCHEMA_TEMPLATE).encode())
     for _, file in sorted([*ASSETS.items(), *CLIENT_FILES.items()]):
         digest.update(file.plain)
     return digest.hexdigest()[:16]

@@ -176,6 +176,7 @@ function watchVersion(stale) {
     }
   };
   watchVersion.look = look;
+  document.addEventListener("visibilitychange", look);
   setInterval(look, VERSION_MS);
 }
 

@@ -17,6 +17,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.params import FromPath
 
 from coordinator.domain.errors import NotFound
+from coordinator.web.console_pages import VERSION
 from coordinator.web.static_files import StaticFile
 
 POLICY = (
@@ -52,7 +53,11 @@ def _swagger_file(name: str) -> StaticFile:
 @cache
 def _page(name: str) -> StaticFile:
     text = (files("coordinator") / "console" / "schema.html").read_text(encoding="utf-8")
-    html = text.replace("{page}", name).replace("{script}", _SCRIPTS[name])
+    html = (
+        text.replace("{version}", VERSION)
+        .replace("{script}", _SCRIPTS[name])
+        .replace("{page}", name)
+    )
     return StaticFile.of("page.html", html.encode())
 
 
