@@ -29,6 +29,11 @@ ROOM = "frontend_2026_11"
 GUESTS = [("李明", "求职者"), ("王芳", "技术面试官"), ("陈静", "求职者"), ("Anna Kowalski", "HRBP"),
           ("赵强", "求职者")]  # fmt: skip
 QUESTIONS = ["请介绍一下你自己", "请说说你对 React 的理解", "描述一个你解决过的技术难题"]
+AT_REST = """
+() => new Promise((resolve) => setTimeout(resolve, 200)).then(() =>
+  Promise.all(document.getAnimations().map(({ finished }) => finished)))
+"""
+"""What fades in or out has done so."""
 DIMENSIONS = [("专业能力", 22), ("沟通表达", 19), ("逻辑思维", 21), ("学习潜力", 20),
               ("岗位匹配", 17)]  # fmt: skip
 
@@ -90,6 +95,7 @@ async def shoot(desk: Desk, path: str, filled: str, name: str) -> None:
 
 async def picture(desk: Desk, name: str) -> None:
     folder = README_FOLDER if name in IN_README else FOLDER
+    await desk.page.evaluate(AT_REST)
     await desk.page.screenshot(path=folder / f"{name}.png")
 
 
