@@ -236,3 +236,20 @@ async def test_the_language_is_the_browsers_until_somebody_chooses(
 
     await expect(desk.page.get_by_label("您的姓名")).to_be_visible()
     assert await desk.page.evaluate("document.documentElement.lang") == "zh-CN"
+
+
+async def test_paper_is_white_in_the_dark_too(
+    opens: Opens, database: Database, admin: Host, open_node: Any
+) -> None:
+    api = Api(open_node)
+    interview = await reported_interview(api)
+    desk = await opens(open_node.url, is_dark=True)
+    await desk.signs_in(database, admin, f"/console/interviews/{interview}")
+    await expect(desk.page.locator(".verdict")).to_be_visible()
+
+    await desk.page.emulate_media(media="print")
+
+    colours = "[getComputedStyle(document.querySelector('h1')).color," \
+              " getComputedStyle(document.documentElement).backgroundColor]"
+    assert await desk.page.evaluate(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+    await api.aclose()

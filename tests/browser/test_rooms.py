@@ -216,6 +216,50 @@ async def test_a_full_an_ended_and_an_unknown_room_say_so(
     await small.aclose()
 
 
+async def test_a_guest_whose_room_filled_meanwhile_is_told_so_and_comes_in_when_there_is_a_seat(
+    opens: Opens, host: Host, deployment: Deployment
+) -> None:
+    small = Api(deployment.node(ROOM_CAPACITY="2", PRESENCE_GRACE="1"))
+    room = await host.creates(at=small)
+    desk = await opens(small.node.url)
+    await desk.joins(room, "李明")
+    await desk.context.set_offline(True)
+    for _ in range(300):
+        if [p["userName"] for p in (await small.room(room))["participants"]] == ["张经理"]:
+            break
+        await asyncio.sleep(0.2)
+    other = await Guest(small, name="王芳").joins(room)
+
+    await desk.context.set_offline(False)
+
+    await expect(desk.page.locator(".connection")).to_contain_text("暂时满员")
+    await other.leaves()
+    await expect(desk.page.locator(".connection")).to_have_attribute(
+        "data-status", "live", timeout=patient(25) * 1000
+    )
+    await small.aclose()
+
+
+async def test_the_log_of_another_day_says_of_which(
+    opens: Opens, database: Database, host: Host, room: str, a: Api
+) -> None:
+    await Guest(a, name="李明").joins(room)
+    await database.execute(
+        "UPDATE room_events SET at = '2026-01-02T03:04:05Z' WHERE room_id = $1", room
+    )  # fmt: skip
+    desk = await opens()
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    rows = desk.page.locator(".timeline li")
+    await expect(rows).to_have_count(2)
+    await Guest(a, name="王芳").joins(room)
+
+    await expect(rows).to_have_count(3)
+    days = await rows.evaluate_all("rows => rows.map((row) => row.dataset.day ?? null)")
+    assert days[0] == "2026年1月2日"
+    assert days[1] is None
+    assert days[2] not in (None, days[0])
+
+
 async def test_the_list_finds_rooms_and_counts_them_as_it_happens(
     opens: Opens, database: Database, host: Host, a: Api
 ) -> None:

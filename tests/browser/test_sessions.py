@@ -136,3 +136,18 @@ async def test_a_page_of_an_older_version_wants_to_be_reloaded(
     await desk.signs_in(database, host, f"/console/rooms/{room}")
 
     await expect(desk.page.locator(".stale")).to_contain_text("服务已升级")
+
+
+async def test_a_page_that_the_way_back_shows_as_it_was_has_no_session_that_ended(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host)
+    back = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+    await desk.page.evaluate(back)
+    await expect(desk.button("创建房间")).to_be_visible()
+
+    await desk.page.evaluate("sessionStorage.clear()")
+    await desk.page.evaluate(back)
+
+    await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()

@@ -4,6 +4,8 @@ import { h, setAttribute, setText } from "../lib/dom.js";
 import { t } from "../lib/i18n.js";
 import { dayTime } from "../lib/time.js";
 
+const OVER_CAPACITY = 4100; // the close code of a room, or a server, that is full
+
 /** Where the connection stands, in one place that is always there: nothing moves when it is lost. */
 export class Connection {
   constructor() {
@@ -16,7 +18,8 @@ export class Connection {
     this.state = state;
     const seconds = state.retryAt ? Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000)) : 0;
     setAttribute(this.element, "data-status", state.status);
-    setText(this.text, t("status." + state.status, { seconds }));
+    const isFull = state.status === "waiting" && state.error && state.error.code === OVER_CAPACITY;
+    setText(this.text, t(isFull ? "status.full" : "status." + state.status, { seconds }));
   }
 
   tick() {

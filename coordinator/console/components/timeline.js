@@ -5,9 +5,9 @@
  * last `ROWS` events; those before them are read again when somebody wants them.
  */
 
-import { h, name, setText } from "../lib/dom.js";
+import { h, name, setAttribute, setText } from "../lib/dom.js";
 import { sentence, t, has } from "../lib/i18n.js";
-import { clockTime, fullTime } from "../lib/time.js";
+import { clockTime, dateOf, fullTime } from "../lib/time.js";
 
 const ROWS = 400;
 const SLACK = 100;
@@ -31,7 +31,9 @@ export class Timeline {
   }
 
   add(events) {
-    this.list.append(...events.map((event) => this.row(event)));
+    const rows = events.map((event) => this.row(event));
+    this.list.append(...rows);
+    rows.forEach(tellDay);
     if (this.isFollowing && this.rows.size > ROWS + SLACK) this.trim();
     this.tellMore();
     if (this.isFollowing) this.follow();
@@ -84,6 +86,7 @@ export class Timeline {
       row.remove();
       this.rows.delete(seq);
     }
+    if (this.list.firstElementChild) tellDay(this.list.firstElementChild);
     this.at = 0; // the browser moves what is left up
   }
 
@@ -108,6 +111,7 @@ export class Timeline {
       for (const [seq, row] of kept) this.rows.set(seq, row);
       const before = this.element.scrollHeight;
       this.list.prepend(...rows);
+      for (const row of [...rows, kept.values().next().value]) if (row) tellDay(row);
       this.element.scrollTop += this.element.scrollHeight - before;
       if (!events.length) this.more.textContent = t("room.log.gone");
       else this.tellMore();
@@ -123,9 +127,16 @@ export class Timeline {
       h("time", { datetime: event.at, title: fullTime(event.at) }, clockTime(event.at)),
       h("span", { class: "what" }, told(event)),
       h("span", { class: "seq" }, `#${event.seq}`));
+    row.day = dateOf(event.at);
     this.rows.set(event.seq, row);
     return row;
   }
+}
+
+/** The first row of a day says which; today goes without saying. */
+function tellDay(row) {
+  const before = row.previousElementSibling ? row.previousElementSibling.day : dateOf(new Date());
+  setAttribute(row, "data-day", row.day === before ? null : row.day);
 }
 
 /** What an event says, as nodes: names stay names. */

@@ -131,6 +131,9 @@ function onSessionOnce(listener) {
   return off;
 }
 
+// A page that the way back shows as it was has not heard who signed out meanwhile.
+addEventListener("pageshow", ({ persisted }) => persisted && token() && !stored() && end("signin.out"));
+
 if (channel) {
   channel.addEventListener("message", ({ data }) => {
     if (data.type === "ask" && session) channel.postMessage({ type: "session", session });

@@ -4,11 +4,13 @@ import { language, t } from "./i18n.js";
 
 const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const date = new Intl.DateTimeFormat(language, { year: "numeric", month: "long", day: "numeric" });
 const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"]];
 
 export const clockTime = (iso) => clock.format(new Date(iso));
+export const dateOf = (iso) => date.format(new Date(iso));
 export const dayTime = (iso) => day.format(new Date(iso));
 export const fullTime = (iso) => full.format(new Date(iso));
 

@@ -136,6 +136,7 @@ export const WORDS = {
   "status.connecting": ["连接中…", "Connecting…"],
   "status.live": ["实时", "Live"],
   "status.waiting": ["连接中断，{seconds} 秒后重连", "Connection lost, again in {seconds} s"],
+  "status.full": ["暂时满员，{seconds} 秒后再试", "Full at the moment, again in {seconds} s"],
   "status.offline": ["网络已断开，恢复后自动重连", "You are offline; it reconnects by itself"],
   "status.background": ["后台", "In the background"],
   "status.stopped": ["已停止", "Stopped"],
