@@ -167,6 +167,20 @@ async def test_a_chunked_body_is_read(a: Api, room: str) -> None:
     assert (await a.http.post(JOIN, content=pieces())).status_code == 200
 
 
+async def test_a_trailer_of_a_chunked_body_is_no_header(a: Api, room: str) -> None:
+    guest = await Guest(a).joins(room)
+    body = json.dumps({"roomId": room, "userName": "n"})
+
+    status, answer = await on_the_wire(
+        a,
+        f"POST {JOIN} HTTP/1.1\nHost: HOST\nTransfer-Encoding: chunked\n\n"
+        f"{len(body):x}\n{body}\n0\nAuthorization: Bearer {guest.token}\n\n",
+    )
+
+    assert status == 200
+    assert answer["data"]["guestId"] != guest.user_id
+
+
 async def test_a_body_of_64_kib_is_read_and_a_larger_one_is_413(a: Api, room: str) -> None:
     frame = len(json.dumps({"roomId": room, "userName": "n", "x": ""}))
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from coordinator.web import http_protocol
+from coordinator.web.http_parsing import PARSED_AT_ONCE
 from coordinator.web.request_head import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -99,6 +100,29 @@ async def test_a_target_too_long_is_414_in_the_shape_of_its_path(path: bytes) ->
             complaint = "error" if b"/api/open" in path else "message"
             assert (status, body["code"]) == (414, "INVALID_PARAMS")
             assert body.keys() == {"success", complaint, "code"}
+
+
+CHUNKED = b"POST /hot HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+LARGE_TRAILERS = {
+    "one": b"x: " + b"y" * (MAX_HEAD_BYTES + 200) + b"\r\n\r\n",
+    "one without an end": b"x: " + b"y" * 500_000,
+    "small ones without an end": b"x: y\r\n" * 100_000,
+}
+
+
+@pytest.mark.parametrize("trailers", LARGE_TRAILERS.values(), ids=LARGE_TRAILERS.keys())
+async def test_trailers_too_large_are_431_and_the_end(trailers: bytes) -> None:
+    async with serving() as (port, _, _):
+        status, body = await refused(port, CHUNKED + b"\r\n2\r\n{}\r\n0\r\n" + trailers)
+    assert (status, body["code"]) == (431, "INVALID_PARAMS")
+
+
+async def test_trailers_are_counted_for_each_body_and_its_data_are_none() -> None:
+    chunk = b"%x\r\n%b\r\n" % (20_000, b"y" * 20_000)
+    request = CHUNKED + b"\r\n" + chunk * 2 + b"0\r\nx: " + b"y" * 9_000 + b"\r\n\r\n"
+    async with serving() as (port, _, _):
+        bodies = [await answered(port, request) for _ in range(3)]
+    assert [body["size"] for (body,) in bodies] == [40_000] * 3
 
 
 async def test_heads_are_counted_one_by_one() -> None:
@@ -253,7 +277,7 @@ async def test_pipelined_requests_wait_unparsed() -> None:
         await asyncio.sleep(0.5)
         protocol: Any
         (protocol,) = state.connections
-        assert len(protocol.pipeline) <= http_protocol.PARSED_AT_ONCE // len(get(2)) + 1
+        assert len(protocol.pipeline) <= PARSED_AT_ONCE // len(get(2)) + 1
         assert len(protocol.unparsed) <= 512 * 1024
         writer.close()
 

@@ -9,7 +9,8 @@ Neither has a task.
     its body has come       no limit but that of the endpoint
     its answer has gone     75 s for the whole of the next request; nothing less counts
 
-Of pipelined requests a few KiB are parsed at a time. An answer unread for 30 s ends a connection.
+Of pipelined requests a few KiB are parsed at a time (`http_parsing.py`). An answer unread for 30 s
+ends a connection.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import time
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.live.upgrade import RequestHeaders, is_handshake
 from coordinator.live.websocket import LiveSocket, UpgradeHandler
@@ -27,6 +27,7 @@ from coordinator.logging import RareWarning
 from coordinator.metrics import REFUSED_REQUESTS
 from coordinator.web import request_head
 from coordinator.web.flow import HeldFlow, JoinedWrites
+from coordinator.web.http_parsing import LimitedParsing
 from coordinator.web.json_answer import Headers, Outcome, answer_bytes
 from coordinator.web.prompt import PromptRequest, Prompts, is_plain
 from coordinator.web.request_head import RefusedHead, RequestHead
@@ -42,8 +43,6 @@ COMING_SECONDS = 1.0
 """How long a node that ends waits for the request of a client that has just connected."""
 LINGER_SECONDS = 1.0
 """How long what a refused client still sends is thrown away, so that it can read why."""
-PARSED_AT_ONCE = 4096
-"""Bytes given to the parser before it is seen whether requests wait for their turn."""
 
 _malformed = RareWarning("malformed_requests")
 
@@ -51,12 +50,11 @@ ANSWER = "coordinator.answer"
 """The ASGI extension by which `web/fast_path.py` answers, with scope, status, headers and body."""
 
 
-class CoordinatorProtocol(HttpToolsProtocol):
+class CoordinatorProtocol(LimitedParsing):
     """uvicorn's HTTP protocol with our limits; made for one server by `http_protocol`.
 
     Attributes:
         deadline: on the loop's clock, when the connection is ended; None while a request is served.
-        head: counts the head that is arriving; None while none is.
     """
 
     handler: UpgradeHandler
@@ -69,9 +67,6 @@ class CoordinatorProtocol(HttpToolsProtocol):
     deadline: float | None = None
     unread_deadline: float | None = None
     watch: asyncio.TimerHandle | None = None
-    head: RequestHead | None = None
-    refusal: RefusedHead | None = None
-    unparsed = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")
@@ -132,60 +127,12 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
     # -- a request ------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        if self.refusal is None:
-            self._parse(self.unparsed + data if self.unparsed else data)
-
-    def _parse(self, data: bytes) -> None:
-        """Gives the parser what has come, as far as no request waits for its turn."""
-        rest = memoryview(data)
-        while rest and not self.pipeline and self.refusal is None:
-            head_before = self.head
-            part, rest = rest[:PARSED_AT_ONCE], rest[PARSED_AT_ONCE:]
-            if not self._feed(part):
-                return
-            if self.head is not None and self.head is head_before:
-                self.head.add_raw(len(part))
-                if over := self.head.raw_over():
-                    self.refuse(over)
-        self.unparsed = bytes(rest) if self.refusal is None else b""
-        held: Any = self.flow
-        if held.is_held or self.unparsed:
-            held.hold(self.unparsed != b"")
-
-    def _feed(self, part: memoryview) -> bool:
-        """False where nothing after it is for this parser."""
-        try:
-            self.parser.feed_data(part)
-        except httptools.HttpParserUpgrade:
-            self._upgrade()
-            return False
-        except httptools.HttpParserError:
-            self.url = self.url or RequestHead.target_in(part)
-            self.refuse(self.refusal or request_head.MALFORMED)
-            return False
-        return True
-
     def on_message_begin(self) -> None:
         self.head = RequestHead()
         due = self.loop.time() + REQUEST_SECONDS
         if self.deadline is None or due < self.deadline:
             self.deadline = due  # bytes of a request do not put off the end of an idle connection
         self.url, self.headers, self.expect_100_continue = b"", [], False
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-        if self.head is not None and (over := self.head.add_target(len(url))):
-            self._stop_at(over)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # As uvicorn does it: there are many, and a call more for each would show.
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        if self.head is not None and (over := self.head.add_header(name, value)):
-            self._stop_at(over)
 
     def on_headers_complete(self) -> None:
         head = self.head
@@ -218,19 +165,15 @@ class CoordinatorProtocol(HttpToolsProtocol):
         extensions: dict[str, Any] = {ANSWER: self.answer}
         self.scope["extensions"] = extensions
 
-    def _stop_at(self, refusal: RefusedHead) -> None:
-        """Stops the parser."""
-        self.refusal = refusal
-        raise _Stop
-
     def on_body(self, body: bytes) -> None:
+        self.trailers = None
         if type(self.cycle) is PromptRequest:
             self.cycle.body += body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        cycle = self.cycle
+        cycle, self.trailers = self.cycle, None
         if type(cycle) is PromptRequest:
             self.deadline = None
             cycle.more_body = False
@@ -382,10 +325,6 @@ class CoordinatorProtocol(HttpToolsProtocol):
 
 _NEVER = float("inf")
 _ANY: frozenset[str] = frozenset()
-
-
-class _Stop(Exception):
-    """Ends the parsing from inside a callback of the parser."""
 
 
 def http_protocol(

@@ -1,0 +1,112 @@
+"""From bytes to the parser, and no further than the limits of a head allow.
+
+Sizes are counted as bytes arrive (`request_head.py`): those of a head, and those of the trailers
+that may follow a chunked body. Of pipelined requests a few KiB are parsed at a time; the rest waits
+until those are answered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from coordinator.web.request_head import MALFORMED, RefusedHead, RequestHead
+
+PARSED_AT_ONCE = 4096
+"""Bytes given to the parser before it is seen whether requests wait for their turn."""
+
+
+class LimitedParsing(HttpToolsProtocol):
+    """The half of the HTTP protocol that reads.
+
+    Attributes:
+        head: counts the head that is arriving; None while none is.
+        trailers: counts what comes after the head of a chunk, until its data do; the like.
+        refusal: why nothing is parsed any more.
+        unparsed: what waits until earlier requests are answered.
+    """
+
+    head: RequestHead | None = None
+    trailers: RequestHead | None = None
+    refusal: RefusedHead | None = None
+    unparsed = b""
+
+    def refuse(self, refusal: RefusedHead) -> None:
+        """Answers what never became a request, after those that did, and hangs up."""
+        raise NotImplementedError
+
+    def _upgrade(self) -> None:
+        """A request asks for another protocol; what follows it is not for this parser."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        if self.refusal is None:
+            self._parse(self.unparsed + data if self.unparsed else data)
+
+    def _parse(self, data: bytes) -> None:
+        """Gives the parser what has come, as far as no request waits for its turn."""
+        rest = memoryview(data)
+        while rest and not self.pipeline and self.refusal is None:
+            before = self.head or self.trailers
+            part, rest = rest[:PARSED_AT_ONCE], rest[PARSED_AT_ONCE:]
+            if not self._feed(part):
+                return
+            if before is not None and before is (self.head or self.trailers):
+                before.add_raw(len(part))
+                if over := before.raw_over():
+                    self.refuse(over)
+        self.unparsed = bytes(rest) if self.refusal is None else b""
+        held: Any = self.flow
+        if held.is_held or self.unparsed:
+            held.hold(self.unparsed != b"")
+
+    def _feed(self, part: memoryview) -> bool:
+        """False where nothing after it is for this parser."""
+        try:
+            self.parser.feed_data(part)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+            return False
+        except httptools.HttpParserError:
+            self.url = self.url or RequestHead.target_in(part)
+            self.refuse(self.refusal or MALFORMED)
+            return False
+        return True
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if self.head is not None and (over := self.head.add_target(len(url))):
+            self._stop_at(over)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # As uvicorn does it: there are many, and a call more for each would show.
+        head = self.head
+        if head is None:
+            self._on_trailer(name, value)
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+        if over := head.add_header(name, value):
+            self._stop_at(over)
+
+    def on_chunk_header(self) -> None:
+        """A chunk's data follows, or (after the last chunk) trailers."""
+        self.trailers = RequestHead()
+
+    def _on_trailer(self, name: bytes, value: bytes) -> None:
+        """Counted, and not heard: it is no header (RFC 9110, section 6.5.1)."""
+        if self.trailers is not None and (over := self.trailers.add_header(name, value)):
+            self._stop_at(over)
+
+    def _stop_at(self, refusal: RefusedHead) -> None:
+        """Stops the parser."""
+        self.refusal = refusal
+        raise _Stop
+
+
+class _Stop(Exception):
+    """Ends the parsing from inside a callback of the parser."""
