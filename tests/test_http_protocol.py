@@ -282,6 +282,31 @@ async def test_pipelined_requests_wait_unparsed() -> None:
         writer.close()
 
 
+def post(size: int, *, chunks: int = 0) -> bytes:
+    body = b"y" * size
+    if not chunks:
+        return b"POST /hot HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (size, body)
+    step = size // chunks
+    parts = [b"%x\r\n%b\r\n" % (step, b"y" * step) for _ in range(chunks)]
+    return CHUNKED + b"\r\n" + b"".join(parts) + b"0\r\n\r\n"
+
+
+async def test_all_of_many_pipelined_bodies_are_read() -> None:
+    """Wherever what is parsed at a time ends: also in the middle of a body that waits."""
+    sizes = [*range(290, 350), 60_000, 10, 20_000, 0, 5_000]
+    requests = b"".join(post(size) for size in sizes) + post(30_000, chunks=100) + post(1)
+    async with serving() as (port, _, _):
+        bodies = await answered(port, requests)
+    assert [body["size"] for body in bodies] == [*sizes, 30_000, 1]
+
+
+async def test_a_broken_body_that_waits_for_its_turn_is_refused_in_turn() -> None:
+    async with serving() as (port, _, _):
+        slow, bad = await answered(port, get(1, query=b"?0.1") + CHUNKED + b"\r\nnonsense\r\n")
+    assert slow["path"] == "/hot/1"
+    assert bad["code"] == "INVALID_PARAMS"
+
+
 async def test_all_of_many_pipelined_requests_are_answered_in_order() -> None:
     numbers = list(range(1500))
     requests = b"".join(get(n) for n in numbers) + get(9999, CLOSE)

@@ -198,8 +198,8 @@ class CoordinatorProtocol(LimitedParsing):
             self._send_refusal(self.refusal)
         else:
             self.deadline = self.loop.time() + IDLE_SECONDS
-            if self.unparsed:
-                self.loop.call_soon(self._parse_rest)
+        if self.unparsed and not self.pipeline:  # the last one's body may be in it
+            self.loop.call_soon(self._parse_rest)
 
     def _parse_rest(self) -> None:
         if self.parser is not None and self.refusal is None and not self.transport.is_closing():
@@ -299,6 +299,9 @@ class CoordinatorProtocol(LimitedParsing):
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self._send_refusal(refusal)
+        elif self.pipeline:
+            if cycle.more_body:  # it waits, and will not be whole: it is what is refused
+                self.pipeline.popleft()
         elif cycle.more_body:  # it is the request that is being served whose body is broken
             cycle.disconnected = True
             cycle.message_event.set()
