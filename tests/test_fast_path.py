@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from coordinator.web.bodies import MAX_BODY_BYTES
+from tests.harness.http_server import hot_app
 from tests.harness.people import Api, Guest, Host
 from tests.harness.tokens import aged
 
@@ -82,6 +83,27 @@ async def test_a_body_that_comes_in_chunks_and_grows_too_long(a: Api) -> None:
     ]
     assert [answer.status_code for answer in answers] == [413, 413, 413]
     assert len({answer.text for answer in answers}) == 1
+
+
+async def test_nothing_is_done_for_a_body_whose_end_never_came() -> None:
+    """Though what has come is JSON: its client hung up, or its next chunk was broken."""
+    messages = [
+        {"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}
+    ]  # fmt: skip
+    sent: list[Any] = []
+    scope = {
+        "type": "http", "method": "POST", "path": "/hot", "headers": [], "query_string": b""
+    }  # fmt: skip
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await hot_app()(scope, receive, send)
+
+    assert sent[0]["status"] == 400
 
 
 async def test_a_join(a: Api, room: str) -> None:

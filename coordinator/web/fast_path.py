@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from coordinator.domain.errors import PayloadTooLarge
+from coordinator.domain.errors import InvalidParams, PayloadTooLarge
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.http_protocol import ANSWER
 from coordinator.web.http_request import Meter
@@ -85,6 +85,7 @@ async def _body(scope: Any, receive: Any) -> bytes:
 
     Raises:
         PayloadTooLarge: it is, or says that it is, longer than `MAX_BODY_BYTES`.
+        InvalidParams: its end never came.
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > MAX_BODY_BYTES:
@@ -98,4 +99,6 @@ async def _body(scope: Any, receive: Any) -> bytes:
         body += message.get("body", b"")
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLarge
+    if message["type"] == "http.disconnect":
+        raise InvalidParams  # what has come may look whole
     return body
