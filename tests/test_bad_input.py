@@ -106,6 +106,8 @@ FORBIDDEN = {
     "delete": r"a\u007fb",
     "a C1 control": r"a\u0085b",
     "the last C1 control": r"a\u009fb",
+    "a unit separator before it": r"\u001fa",
+    "a C1 control after it": r"a\u0085",
     "a lone high surrogate": r"a\ud800b",
     "a lone low surrogate": r"a\udc00b",
     "surrogates the wrong way round": r"\udc00\ud800",

@@ -27,6 +27,8 @@ MAX_BODY_BYTES = 64 * 1024
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN_IN_PROSE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_TRIMMED_CONTROL = re.compile(r"[\x1c-\x1f\x85]")
+"""Control characters that Python takes for white space; nobody else does."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 _PLACE = re.compile(r"at `\$\.?([^`]*)`")
@@ -115,6 +117,8 @@ def optional(member: str, text: str, limit: int, *, prose: bool = False) -> str:
     cleaned = text.strip()
     if len(cleaned) > limit:
         raise InvalidParams.wrong(member, f"不能超过{limit}个字符")
+    if len(cleaned) < len(text) and _TRIMMED_CONTROL.search(text):
+        raise InvalidParams.wrong(member, "含有不允许的字符")
     if cleaned.isprintable():  # most texts; looked at much faster
         return cleaned
     if (_FORBIDDEN_IN_PROSE if prose else _FORBIDDEN).search(cleaned):
