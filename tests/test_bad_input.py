@@ -339,7 +339,8 @@ async def test_an_odd_query_of_the_log(a: Api, host: Host, room: str, query: str
 @pytest.mark.parametrize(
     "query",
     ["", "page=", "page=%20", "status=", "status=%20active", "page=1000000000000", "foo=bar",
-     "page=1&page=1", "%ff=%ff", "&&&", "=", "page=1&pageSize=100", "page=001", "a[]=1"],
+     "page=1&page=1", "%ff=%ff", "&&&", "=", "page=1&pageSize=100", "page=" + "0" * 5000 + "1",
+     "a[]=1"],
 )  # fmt: skip
 async def test_a_query_that_asks_for_nothing_odd(a: Api, host: Host, query: str) -> None:
     answer = await a.http.get(

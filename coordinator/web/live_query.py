@@ -52,7 +52,8 @@ def _since(text: str | None) -> int | None:
         return None
     if not (text.isascii() and text.isdigit()):
         raise BadQuery("since")
-    return int(text) if len(text) < 20 else PAST_ANY_END
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) < 20 else PAST_ANY_END
 
 
 def _flag(given: dict[str, str], name: str, on: str) -> bool:

@@ -13,6 +13,7 @@ from coordinator.web.openapi.operation import Parameter
 PAGE_SIZE = 10
 MAX_PAGE_SIZE = 100
 MAX_PAGE = 10**16
+PAST_ANY_END = 10**20
 MAX_FILTER = 1000
 """Characters of a text to filter by."""
 
@@ -60,8 +61,13 @@ def page_of(query: Mapping[str, str]) -> Page:
     )
 
 
-def number_of(query: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
-    """A whole number of the query; absent or blank = `default`.
+def number_of(
+    query: Mapping[str, str], name: str, *, default: int, least: int, most: int | None = None
+) -> int:
+    """A whole number of the query; absent or blank = `default`. Those of 20 digits are all alike.
+
+    Args:
+        most: None = any number.
 
     Raises:
         InvalidParams: anything else than digits, or out of range.
@@ -69,11 +75,15 @@ def number_of(query: Mapping[str, str], name: str, *, default: int, least: int, 
     digits = query.get(name, "").strip()
     if not digits:
         return default
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+    if not (digits.isascii() and digits.isdigit()):
         raise InvalidParams.wrong(name, "必须是整数")
-    if not least <= int(digits) <= most:
-        raise InvalidParams.wrong(name, f"必须在{least}到{most}之间")
-    return int(digits)
+    digits = digits.lstrip("0") or "0"
+    number = int(digits) if len(digits) < 20 else PAST_ANY_END
+    if number < least:
+        raise InvalidParams.wrong(name, f"不能小于{least}")
+    if most is not None and number > most:
+        raise InvalidParams.wrong(name, f"不能大于{most}")
+    return number
 
 
 def filter_of(query: Mapping[str, str], name: str, *, limit: int = MAX_FILTER) -> str | None:
