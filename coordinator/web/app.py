@@ -34,6 +34,7 @@ from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
+from coordinator.web.heads import AnsweredLikeGet
 from coordinator.web.http_request import Meter, Metered
 from coordinator.web.limits import Limits
 from coordinator.web.openapi import asyncapi
@@ -78,7 +79,7 @@ def rest_app(
     parts = {name: services[name] for name in ("rooms", "access", "limits")}
     view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
     return FastPath(
-        Metered(AnsweredAtTheEnd(Preflights(app, app.cors_config)), meter),
+        Metered(AnsweredAtTheEnd(Preflights(AnsweredLikeGet(app), app.cors_config)), meter),
         meter,
         posts={guests.JOIN_PATH: partial(guests.join_room, **parts)},
         gets={"/api/interview/room/": view},
