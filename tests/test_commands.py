@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import secrets
 import shlex
 import subprocess
@@ -151,7 +152,21 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(deployment: Deployment) 
         process.stdout.close()
         told = process.stderr.read()
 
-    assert "Traceback" not in told
+    assert (process.returncode, told) == (1, "")
+
+
+def test_a_disk_that_is_full_is_not_said_to_be_postgres(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "coordinator.cli.main", "epoch"],
+            env=deployment.env(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == "coordinator: what it prints cannot be written: File too large\n"
 
 
 async def test_epoch_is_shown_and_a_new_one_begun(deployment: Deployment, name: str) -> None:

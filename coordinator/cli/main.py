@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,10 @@ COMMANDS = {
 only the module of the command that is asked for is imported: the parts of a node take a second."""
 
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Of a disk: no connection ends so."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; ends the process with its status."""
     _print_what_can_be_printed()
@@ -53,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         given = sys.argv[1:] if arguments is None else arguments
         options = _parser(given).parse_args(given)
-        sys.exit(options.run(options))
+        status = options.run(options)
+        if sys.stdout is not None:  # `>&-`
+            sys.stdout.flush()  # here, where its failure has a message and a status
+        sys.exit(status)
     except (SettingsError, CommandFailed) as error:
         _fail(str(error))
     except SchemaMissing:
@@ -61,9 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Unfit as error:
         _fail(f"PostgreSQL cannot be used: {error}")
     except BrokenPipeError:  # `coordinator users list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         sys.exit(1)
     except DATABASE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            _print_no_more()
+            _fail(f"what it prints cannot be written: {error.strerror}")
         _fail(f"PostgreSQL cannot be used: {explain(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -75,6 +86,11 @@ def _print_what_can_be_printed() -> None:
         if isinstance(stream, TextIOWrapper):
             with contextlib.suppress(OSError):  # nobody reads it: what is written is lost anyway
                 stream.reconfigure(errors="backslashreplace")
+
+
+def _print_no_more() -> None:
+    """What waits for stdout would fail again at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> NoReturn:
