@@ -23,7 +23,8 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     async def work(database: Database) -> int:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("importing jobs", total=None)
 
             def show(done: int, total: int) -> None:
