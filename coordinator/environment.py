@@ -118,9 +118,8 @@ class Environment:
         except ValueError:
             in_range, value = False, default
         if not in_range:
-            self.problems.append(
-                f"{name} must be a number from {least:g} to {most:g}, not {text!r}"
-            )
+            span = f"of at least {least:g}" if most == NO_LIMIT else f"from {least:g} to {most:g}"
+            self.problems.append(f"{name} must be a number {span}, not {text!r}")
         return value
 
     def limit(self, name: str, default: int, *, least: int = 1) -> int:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,3 +120,56 @@ def test_a_folder_that_another_run_uses_is_left_alone(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "another `coordinator dev` is using" in done.stderr
     assert not (tmp_path / "pgdata").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--port", "{taken}"), "cannot listen on 0.0.0.0:{taken}: "),
+        (("--data", "a-file"), "a-file/ cannot be used: "),
+        (("--data", "full"), "full/ holds other things"),
+    ],
+)
+def test_what_dev_cannot_start_with_is_one_sentence_before_it_starts_anything(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("")
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        taken = server.getsockname()[1]
+        done = dev(tmp_path, *(each.format(taken=taken) for each in arguments))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("coordinator: " + told.format(taken=taken))
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / ".coordinator" / "pgdata").exists()
+
+
+def test_bad_settings_are_told_before_dev_starts_anything(tmp_path: Path) -> None:
+    done = dev(tmp_path, ROOM_CAPACITY="many", ZEGO_APP_ID="5")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "  - ROOM_CAPACITY must be a number of at least 1, not 'many'\n" in done.stderr
+    assert not (tmp_path / ".coordinator" / "pgdata").exists()
+
+
+def test_a_server_of_dev_that_does_not_start_is_told_with_its_words(tmp_path: Path) -> None:
+    data = tmp_path / ".coordinator" / "pgdata"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("9.6\n")
+    (data.parent / "node.env").write_text("")
+
+    done = dev(tmp_path, "--port", "0")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("coordinator: PostgreSQL ended while starting:\n")
+    assert "Traceback" not in done.stderr
+
+
+def dev(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`coordinator dev` in `folder`, which ends by itself."""
+    return subprocess.run(
+        [*COORDINATOR, "dev", *arguments], cwd=folder, text=True, capture_output=True,
+        env={"PATH": os.environ["PATH"], **settings}, timeout=patient(60), check=False,
+    )  # fmt: skip

@@ -7,6 +7,7 @@ folder are made once; the two API keys are those printed in the Coze document.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import fcntl
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 
 from coordinator import logging
 from coordinator.cli import command
+from coordinator.cli.workers import listen
 from coordinator.data_cipher import DataCipher
 from coordinator.domain.people import Staff
 from coordinator.environment import read_dotenv
@@ -34,7 +36,7 @@ from coordinator.services.console import sign_in_link
 from coordinator.settings import DOCUMENTED_KEYS, Settings, SettingsError
 from coordinator.standins import mini_program
 from coordinator.standins.seed import reset_example, seed
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from coordinator.standins.servers import EmbeddedError, EmbeddedPostgres, EmbeddedRedis
 from coordinator.standins.wechat import DOCUMENTED_OPENID, WechatStandin
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
@@ -57,19 +59,25 @@ def add(commands: Any) -> None:
     dev = commands.add_parser("dev", help="everything on this machine, with embedded servers")
     dev.add_argument("--port", type=command.port, help="default: PORT or 3000")
     dev.add_argument("--data", type=Path, default=command.DEV_FOLDER, help="folder of the data")
-    dev.set_defaults(run=lambda options: run_dev(os.environ, port=options.port, data=options.data))
+    dev.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return run_dev(os.environ, port=options.port, data=options.data)
+    except EmbeddedError as error:
+        raise command.CommandFailed(str(error)) from error
 
 
 def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
-    """Serves until Ctrl-C or SIGTERM; stops everything that it started."""
+    """Serves until Ctrl-C or SIGTERM; stops everything that it started.
+
+    Raises:
+        SettingsError, CommandFailed: it cannot; known before a server is started, but for what that
+            server says itself.
+    """
     _make_folder(data)
-    # The file is read here too: what it sets is neither embedded nor defaulted below.
-    of_file, problems = read_dotenv(command.DOTENV)
-    if problems:
-        raise SettingsError(problems)
-    values = {name: value for name, value in of_file.items() if value} | dict(environ)
-    if port is not None:
-        values["PORT"] = str(port)
+    values = _given(environ, port)
     with contextlib.ExitStack() as started:
         if not _is_mine(data, started):
             print(
@@ -78,6 +86,10 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
                 file=sys.stderr,
             )
             return 1
+        to_come = {} if values.get("DB_HOST") else {"DATABASE_URL": "postgresql:///embedded"}
+        expected = _settings({**to_come, "REDIS_URL": "redis://embedded", **values}, data)
+        listener = started.enter_context(listen("0.0.0.0", expected.port))
+        values["PORT"] = str(listener.getsockname()[1])  # also where it was 0
         if not values.get("DATABASE_URL") and not values.get("DB_HOST"):
             postgres = started.enter_context(EmbeddedPostgres(data))
             values["DATABASE_URL"] = postgres.url
@@ -89,8 +101,8 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
             standin = started.enter_context(WechatStandin())
             values["WX_API_BASE"] = standin.url
             values["WX_APPID"], values["WX_SECRET"] = standin.appid, standin.secret
+        settings = _settings(values, data)
         values = _with_defaults(values, data)
-        settings = Settings.from_env(values, dotenv=command.DOTENV)
         values["PUBLIC_BASE_URL"] = settings.base_url
         _keep_for_a_second_node(values | {"PORT": str(settings.port)}, data / "node.env")
         if standin is not None:
@@ -101,12 +113,33 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         lan = _lan_address()
         pages = mini_program.routes() if mini_program.is_wanted(settings.wx_api_base) else []
         running = server(
-            settings, deployment, host="0.0.0.0", port=settings.port, more_routes=pages,
-            host_names=_host_names(settings, lan),
+            settings, deployment, host="0.0.0.0", port=settings.port, fd=listener.detach(),
+            more_routes=pages, host_names=_host_names(settings, lan),
         )  # fmt: skip
         running.on_ready = lambda: _say_where_to_look(settings, greeting, data, lan)
         running.run()
     return 0
+
+
+def _given(environ: Mapping[str, str], port: int | None) -> dict[str, str]:
+    """What is set, by the environment or the `.env` file: neither embedded nor defaulted then.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    of_file, problems = read_dotenv(command.DOTENV)
+    if problems:
+        raise SettingsError(problems)
+    values = {name: value for name, value in (of_file | dict(environ)).items() if value.strip()}
+    return values if port is None else {**values, "PORT": str(port)}
+
+
+def _settings(values: Mapping[str, str], data: Path) -> Settings:
+    """
+    Raises:
+        SettingsError
+    """
+    return Settings.from_env(_with_defaults(values, data), dotenv=command.DOTENV)
 
 
 def _make_folder(data: Path) -> None:
@@ -115,8 +148,11 @@ def _make_folder(data: Path) -> None:
     Raises:
         CommandFailed: there is something else in it.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = {path.name for path in data.iterdir()}
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = {path.name for path in data.iterdir()}
+    except OSError as error:
+        raise command.CommandFailed(f"{data}/ cannot be used: {error.strerror}") from error
     if found and not found & {"lock", "node.env"}:
         raise command.CommandFailed(
             f"{data}/ holds other things: give --data an empty folder, or a new one"
@@ -167,7 +203,7 @@ def _with_defaults(values: Mapping[str, str], data: Path) -> dict[str, str]:
         "LOG_FORMAT": "text",
         "DRAIN_SECONDS": "0",  # no proxy has to see it, and Ctrl-C is for now
     }
-    return defaults | {name: value for name, value in values.items() if value}
+    return {**defaults, **values}
 
 
 def _keep_for_a_second_node(values: Mapping[str, str], path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from coordinator import logging
-from coordinator.cli.command import CommandFailed, count, port
+from coordinator.cli.command import count, port
 from coordinator.cli.workers import listen, serve_with_workers
 from coordinator.node import deployment_id
 from coordinator.server import server
@@ -36,12 +36,7 @@ def _serve(options: argparse.Namespace) -> int:
     deployment = asyncio.run(deployment_id(settings))  # else refused here, once
     fd = options.fd
     if fd is None:
-        try:
-            listener = listen(options.host, port)
-        except OSError as error:
-            raise CommandFailed(f"cannot listen on {options.host}:{port}: {error.strerror}") from (
-                error
-            )
+        listener = listen(options.host, port)
         if options.workers > 1:
             return serve_with_workers(listener, options.workers, settings.drain_seconds)
         fd = listener.detach()

@@ -11,6 +11,8 @@ import sys
 import time
 from types import FrameType
 
+from coordinator.cli.command import CommandFailed
+
 RESTART_SECONDS = 1.0
 START_SECONDS = 5.0
 """A worker that fails so soon after the start fails for a reason that trying again does not mend;
@@ -33,13 +35,17 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket that children may inherit.
 
     Raises:
-        OSError: there is no such address here, or the port is taken.
+        CommandFailed: there is no such address here, or the port is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(4096)
+    try:
+        listener.bind((host, port))
+        listener.listen(4096)
+    except OSError as error:
+        listener.close()
+        raise CommandFailed(f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.set_inheritable(True)
     return listener
 
