@@ -151,3 +151,31 @@ async def test_a_page_that_the_way_back_shows_as_it_was_has_no_session_that_ende
     await desk.page.evaluate(back)
 
     await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()
+
+
+FORBIDDEN = """
+for (const kind of ["sessionStorage", "localStorage"]) {
+  Object.defineProperty(window, kind, {
+    get() { throw new DOMException("forbidden", "SecurityError"); },
+  });
+}
+"""
+
+
+async def test_where_the_browser_may_keep_nothing_the_pages_work_until_a_reload(
+    opens: Opens, database: Database, host: Host, room: str
+) -> None:
+    desk, guest = await opens(), await opens()
+    for each in (desk, guest):
+        await each.context.add_init_script(FORBIDDEN)
+    await desk.page.goto(await desk.link(database, host))
+    await expect(desk.button("创建房间")).to_be_visible()
+    await guest.joins(room, "李明")
+    await expect(guest.person("李明")).to_contain_text("我")
+
+    await guest.button("离开").click()
+    await expect(guest.page.get_by_role("alert")).to_have_text("您已离开房间。")
+    await guest.button("重新加入").click()
+    await expect(guest.person("李明")).to_have_attribute("data-state", "online")
+    await desk.button("退出").click()
+    await expect(desk.page.get_by_role("heading", name="登录控制台")).to_be_visible()

@@ -1,5 +1,6 @@
 /** The page's language: the browser's, until somebody chooses the other one. */
 
+import { site } from "./storage.js";
 import { WORDS } from "./words.js";
 
 export const isChinese = document.documentElement.lang.startsWith("zh");
@@ -42,6 +43,6 @@ function text(key) {
 
 /** Shows the page in the other language. */
 export function switchLanguage() {
-  localStorage.setItem("coordinator.language", isChinese ? "en" : "zh-CN");
+  site.set("coordinator.language", isChinese ? "en" : "zh-CN");
   location.reload();
 }

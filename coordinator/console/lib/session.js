@@ -5,6 +5,7 @@
  */
 
 import { Api } from "/client/room.js";
+import { tab } from "./storage.js";
 
 const KEY = "coordinator.session";
 const ASK_MS = 150; // how long an open tab may take to answer a new one
@@ -69,7 +70,7 @@ export async function signOut() {
 export function end(why = "signin.ended") {
   session = null;
   api.token = null;
-  sessionStorage.removeItem(KEY);
+  tab.remove(KEY);
   for (const listener of listeners) listener(null, why);
 }
 
@@ -103,18 +104,14 @@ function refused(error, used) {
 function take(opened) {
   session = opened;
   api.token = opened.token;
-  try {
-    sessionStorage.setItem(KEY, JSON.stringify(opened));
-  } catch (error) {
-    // Storage is full or forbidden: the session lives as long as this page.
-  }
+  tab.set(KEY, JSON.stringify(opened));
   for (const listener of listeners) listener(session);
   return session;
 }
 
 function stored() {
   try {
-    const found = JSON.parse(sessionStorage.getItem(KEY) || "null");
+    const found = JSON.parse(tab.get(KEY) || "null");
     return found && found.token && found.userInfo ? found : null;
   } catch (error) {
     return null;

@@ -6,6 +6,7 @@
 import { h } from "./dom.js";
 import { problem, t, switchLanguage } from "./i18n.js";
 import { findSession, isAdmin, onSession, signInByCode, signOut, token, user } from "./session.js";
+import { site } from "./storage.js";
 import { signIn } from "../components/signin.js";
 
 const VERSION_MS = 60000;
@@ -158,7 +159,7 @@ function switchTheme() {
     ? document.documentElement.dataset.theme === "dark"
     : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = isDark ? "light" : "dark";
-  localStorage.setItem("coordinator.theme", document.documentElement.dataset.theme);
+  site.set("coordinator.theme", document.documentElement.dataset.theme);
 }
 
 /** Says so when the server has other pages than these: the next reload gets them. */

@@ -7,11 +7,12 @@ import { idInAddress } from "../lib/address.js";
 import { h, name, setAttribute, setText } from "../lib/dom.js";
 import { problem, sentence, stopped, t } from "../lib/i18n.js";
 import { lookForUpgrade, openPage, say, setTitle } from "../lib/shell.js";
+import { tab } from "../lib/storage.js";
 import { spoken } from "../components/timeline.js";
 
 const TICK_MS = 500;
 const roomId = idInAddress();
-const api = new Api({ storage: sessionStorage });
+const api = new Api({ storage: tab });
 const LEFT = `coordinator.left:${roomId}`; // a reload after leaving is no return
 
 /** What a guest is told where the room or the server ends it, by close code. */
@@ -33,7 +34,7 @@ class JoinPage {
       this.showRoom(room, room.participants);
       if (room.status === "ended") return this.over(t("join.ended"));
       const kept = api.guest(roomId);
-      if (kept && sessionStorage.getItem(LEFT)) this.over(t("join.left"), t("join.return"), () => this.comeBack(kept));
+      if (kept && tab.get(LEFT)) this.over(t("join.left"), t("join.return"), () => this.comeBack(kept));
       else if (kept) await this.join(kept);
       else this.ask();
     } catch (error) {
@@ -94,7 +95,7 @@ class JoinPage {
 
   async join({ userName, identity }) {
     const joined = await api.join({ roomId, userName, identity });
-    sessionStorage.removeItem(LEFT);
+    tab.remove(LEFT);
     this.enter(joined);
   }
 
@@ -139,7 +140,7 @@ class JoinPage {
     });
     room.on("stopped", ({ code, reason }) => {
       const hasLeft = code === 4009 || code === 1000;
-      if (hasLeft) sessionStorage.setItem(LEFT, "yes");
+      if (hasLeft) tab.set(LEFT, "yes");
       if (hasLeft) this.over(t("join.left"), t("join.return"), () => this.comeBack(api.guest(roomId)));
       else if (ENDS[code]) this.over(t(ENDS[code]));
       else this.over(stopped({ code, reason }), t(code === 4006 ? "join.here" : "retry"), () => this.open());
