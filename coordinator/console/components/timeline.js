@@ -27,6 +27,7 @@ export class Timeline {
     this.isToFollow = false;
     this.at = 0; // where it was scrolled to
     this.selected = null;
+    this.wanted = 0;
     this.rows = new Map(); // seq -> element, in order
   }
 
@@ -34,6 +35,7 @@ export class Timeline {
     const rows = events.map((event) => this.row(event));
     this.list.append(...rows);
     rows.forEach(tellDay);
+    if (this.wanted && !this.selected) this.select(this.wanted);
     if (this.isFollowing && this.rows.size > ROWS + SLACK) this.trim();
     this.tellMore();
     if (this.isFollowing) this.follow();
@@ -57,8 +59,9 @@ export class Timeline {
     });
   }
 
-  /** Marks the row of a seq, and brings it into view. */
+  /** Marks the row of a seq, as soon as it is there, and brings it into view; 0: none. */
   select(seq) {
+    this.wanted = seq;
     if (this.selected) this.selected.removeAttribute("aria-current");
     this.selected = this.rows.get(seq) || null;
     if (!this.selected) return;

@@ -10,15 +10,19 @@ import { Replay } from "../components/replay.js";
 import { Connection, RoomHead } from "../components/roomhead.js";
 import { readWholeLog, RoomLog } from "../components/roomlog.js";
 import { spoken, Timeline } from "../components/timeline.js";
-import { idInAddress } from "../lib/address.js";
+import { fromAddress, idInAddress, toAddress } from "../lib/address.js";
 import { h, name, setAttribute } from "../lib/dom.js";
 import { problem, sentence, stopped, t } from "../lib/i18n.js";
 import { api, ask, end, isAdmin, user } from "../lib/session.js";
+import { tab } from "../lib/storage.js";
 import { copy, lookForUpgrade, say, setTitle, staffPage, tell } from "../lib/shell.js";
 
 const TICK_MS = 500;
 const LOOK_MS = 4000; // whoever was disabled sees nothing after 5 s
+const KNOWN = { seq: 0 }; // 0: live
+const ADDRESS_MS = 300; // browsers refuse an address that changes with each step of a slider
 const roomId = idInAddress();
+const isReload = (performance.getEntriesByType("navigation")[0] || {}).type === "reload";
 
 class RoomPage {
   /** @param again shows the page anew. */
@@ -33,22 +37,27 @@ class RoomPage {
     this.read = (after, limit) => ask(() => api.events(roomId, { after, limit }));
     this.beginLog();
     this.replay = null;
-    this.isTaking = false;
+    this.taking = `coordinator.taking:${user().id}:${roomId}`; // a reload goes on with it
+    this.isTaking = isReload && !!tab.get(this.taking);
     this.latest = { room: null, participants: [] };
     this.layout();
     this.timer = setInterval(() => this.tick(), TICK_MS);
     this.connect();
-    if (isAdmin()) this.findHost();
+    if (isAdmin() && !this.isTaking) this.findHost();
     else this.offerTakingPart();
+    const { seq } = fromAddress(KNOWN);
+    if (seq) this.toggleReplay(seq);
   }
 
   close() {
     this.isClosed = true;
     clearInterval(this.timer);
     clearInterval(this.looks);
+    clearTimeout(this.writing);
     if (this.replay) this.replay.stop();
     this.log.close();
     this.room.close();
+    tab.remove(this.taking);
   }
 
   beginLog() {
@@ -68,7 +77,8 @@ class RoomPage {
     };
     const { copy: copyLink, qr, take, replay, json, csv, end: ending } = this.buttons;
     take.hidden = true;
-    this.note = h("p", { class: "quiet note-line" }, t("room.observing"));
+    this.note = h("p", { class: "quiet note-line" });
+    this.told();
     this.replayPlace = h("div", {});
     this.peopleHeading = h("h2", {}, t("room.people"));
     this.main.append(
@@ -236,20 +246,22 @@ class RoomPage {
   take_part() {
     if (this.isTaking) return this.room.leave().catch((error) => tell(problem(error)));
     this.isTaking = true;
-    this.told(t("room.taking"), t("room.take.stop"));
+    tab.set(this.taking, "yes");
+    this.told();
     this.room.close();
     this.connect();
   }
 
   observe() {
     this.isTaking = false;
-    this.told(t("room.observing"), t("room.take"));
+    tab.remove(this.taking);
+    this.told();
     this.connect();
   }
 
-  told(note, action) {
-    this.note.textContent = note;
-    this.buttons.take.textContent = action;
+  told() {
+    this.note.textContent = t(this.isTaking ? "room.taking" : "room.observing");
+    this.buttons.take.textContent = t(this.isTaking ? "room.take.stop" : "room.take");
     setAttribute(this.buttons.take, "aria-pressed", this.isTaking ? "true" : "false");
   }
 
@@ -283,11 +295,13 @@ class RoomPage {
 
   // -- replay -----------------------------------------------------------------------------------
 
-  async toggleReplay() {
+  /** @param seq where to begin; 0: at the end. */
+  async toggleReplay(seq = 0) {
     if (this.replay) return this.backToLive();
     this.buttons.replay.disabled = true;
     try {
       const events = await readWholeLog(this.read);
+      if (this.isClosed) return;
       if (!events.length) return tell(t("room.log.gone"));
       this.replay = new Replay(events, (view, event, past) => this.showPast(view, event, past));
       this.replayPlace.replaceChildren(this.replay.element);
@@ -295,8 +309,8 @@ class RoomPage {
       this.main.classList.add("past");
       this.peopleHeading.textContent = t("room.people");
       this.connection.show({ status: "replay" });
-      this.replay.go(events.length);
-      this.replay.slider.focus();
+      this.replay.go(seq || events.length);
+      if (!seq) this.replay.slider.focus();
     } catch (error) {
       tell(problem(error));
     } finally {
@@ -310,10 +324,17 @@ class RoomPage {
     this.people.show(view.participants);
     this.leavers.replace(past);
     this.timeline.select(event.seq);
+    this.write(event.seq);
+  }
+
+  write(seq) {
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => toAddress(KNOWN, { seq }), ADDRESS_MS);
   }
 
   backToLive() {
     const { events } = this.replay;
+    this.write(0);
     this.replay.stop();
     this.replay = null;
     this.replayPlace.replaceChildren();
