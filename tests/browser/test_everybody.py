@@ -253,3 +253,27 @@ async def test_paper_is_white_in_the_dark_too(
               " getComputedStyle(document.documentElement).backgroundColor]"
     assert await desk.page.evaluate(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
     await api.aclose()
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en-GB"])
+async def test_a_room_fills_the_window_and_not_more(
+    opens: Opens, database: Database, host: Host, room: str, a: Api, language: str
+) -> None:
+    for number in range(30):
+        await Guest(a, name=f"访客 {number}").joins(room)
+    desk = await opens(language=language)
+    await desk.signs_in(database, host, f"/console/rooms/{room}")
+    await expect(desk.page.locator(".person")).to_have_count(31)
+    await expect(desk.page.locator(".timeline li")).to_have_count(31)
+    heights = "[document.scrollingElement.scrollHeight, innerHeight]"
+    page, window = await desk.page.evaluate(heights)
+    assert page == window
+
+    await desk.button("回放" if language == "zh-CN" else "Replay").click()
+    await expect(desk.page.get_by_role("slider")).to_be_visible()
+    page, window = await desk.page.evaluate(heights)
+    assert page == window
+    for part in (".people", ".timeline", ".leavers"):
+        box = await desk.page.locator(f".scroll:has({part})").bounding_box()
+        assert box is not None
+        assert box["height"] > 100

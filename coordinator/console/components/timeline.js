@@ -22,7 +22,8 @@ export class Timeline {
     this.failed = failed;
     this.more = h("button", { class: "quiet wide", type: "button", hidden: true, onclick: () => this.readEarlier() });
     this.list = h("ol", { class: "timeline", "aria-label": t("room.log") });
-    this.element = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("room.log"), onscroll: () => this.scrolled() }, this.more, this.list);
+    this.empty = h("p", { class: "empty" }, t("loading"));
+    this.element = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("room.log"), onscroll: () => this.scrolled() }, this.more, this.list, this.empty);
     this.isFollowing = true;
     this.isToFollow = false;
     this.at = 0; // where it was scrolled to
@@ -33,12 +34,18 @@ export class Timeline {
 
   add(events) {
     const rows = events.map((event) => this.row(event));
+    this.empty.hidden = true;
     this.list.append(...rows);
     rows.forEach(tellDay);
     if (this.wanted && !this.selected) this.select(this.wanted);
     if (this.isFollowing && this.rows.size > ROWS + SLACK) this.trim();
     this.tellMore();
     if (this.isFollowing) this.follow();
+  }
+
+  /** There is no row, and why. */
+  tellEmpty(text) {
+    setText(this.empty, text);
   }
 
   clear() {

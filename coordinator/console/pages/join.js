@@ -23,7 +23,7 @@ class JoinPage {
     this.main = main;
     this.title = h("bdi", {}, t("join.title"));
     this.host = h("span", { class: "host-state", role: "status" });
-    this.place = h("div", {});
+    this.place = h("div", {}, h("p", { class: "empty", role: "status" }, t("loading")));
     main.append(h("div", { class: "joinhead" }, h("h1", {}, this.title), h("p", { class: "line" }, this.host)), this.place);
     this.open();
   }
