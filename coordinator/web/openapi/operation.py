@@ -14,7 +14,7 @@ it:
 
     @post("/api/interview/guest/join", …, operation_class=documented(JOIN))
 
-500 and 503 are added to every endpoint, and so is the shape of success and failure.
+414, 431, 500 and 503 are added to every endpoint, and so is the shape of success and failure.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from litestar.openapi.spec import Components, Operation, SecurityScheme, Server
 from coordinator.domain.errors import CoordinatorError, InvalidParams, PayloadTooLarge, Unavailable
 from coordinator.web.openapi import pages
 from coordinator.web.openapi.schema import Schema, schema_of
+from coordinator.web.request_head import HEAD_TOO_LARGE, TARGET_TOO_LONG, RefusedHead
 
 STAFF_SCHEME, GUEST_SCHEME, API_KEY_SCHEME = "staffToken", "guestToken", "apiKey"
 STAFF = (STAFF_SCHEME,)
@@ -85,7 +86,7 @@ class Documentation:
         is_body_required: False where no body is as good as `{}`.
         answer: the Struct that stands in `data`; None where there is no `data`.
         parameters: of the query and of headers, and those of the path that need a word.
-        errors: what can fail here, beside 500 and 503.
+        errors: what can fail here, beside what can fail everywhere.
         message: that of a success.
         security: `STAFF`, `GUEST`, `API_KEY`, any of several; empty for everybody.
         shape: `REST` for the mini-program's API, `OPEN` for the open API.
@@ -139,8 +140,10 @@ class Documentation:
         for error in kinds:
             if error not in by_status.setdefault(error.status, []):
                 by_status[error.status].append(error)
-        for status, kinds in sorted(by_status.items()):
-            responses[str(status)] = self._failure(kinds)
+        failures = {status: self._failure(kinds) for status, kinds in by_status.items()}
+        for head in (TARGET_TOO_LONG, HEAD_TOO_LARGE):
+            failures[head.status] = self._refused_head(head)
+        responses |= {str(status): failures[status] for status in sorted(failures)}
         return responses
 
     def _failure(self, kinds: Sequence[type[CoordinatorError]]) -> Schema:
@@ -160,6 +163,13 @@ class Documentation:
             "description": "；".join(f"{kind.code} {kind.default}" for kind in kinds),
             "content": {"application/json": {"schema": schema, "examples": examples}},
         }
+
+    def _refused_head(self, head: RefusedHead) -> Schema:
+        told = self._failure([InvalidParams])
+        (content,) = told["content"].values()
+        (example,) = content["examples"].values()
+        example["value"][self.shape.complaint] = head.message
+        return {**told, "description": f"{InvalidParams.code} {head.message}"}
 
 
 class DocumentedOperation(Operation):
