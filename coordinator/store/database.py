@@ -130,7 +130,8 @@ class Database(Queries):
         if pool is None:
             return
         try:
-            await asyncio.wait_for(pool.close(), 1)
+            async with asyncio.timeout(1):
+                await pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
 
@@ -363,6 +364,9 @@ async def _rollback(connection: Any) -> None:
     """Rolls back, or drops the connection where that cannot be had: nobody else gets it half-way.
     """
     try:
-        await asyncio.wait_for(asyncio.shield(connection.execute("ROLLBACK")), 2)
-    except (Exception, asyncio.CancelledError):
+        async with asyncio.timeout(2):
+            await asyncio.shield(connection.execute("ROLLBACK"))
+    except (Exception, asyncio.CancelledError) as error:
         _end(connection)
+        if isinstance(error, asyncio.CancelledError):
+            raise

@@ -136,7 +136,8 @@ class EndpointSender:
         if self._backlog.sending:
             self._is_quiet.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_quiet.wait(), within)
+                async with asyncio.timeout(within):
+                    await self._is_quiet.wait()
 
     async def finish(self) -> None:
         """Notes what was delivered and gives the lease back, after `run` has ended."""
