@@ -16,7 +16,7 @@ async def _main(seconds: float) -> int:
         siege = await besiege(node, database, deployment.redis_url, seconds)
         unforeseen = [line for line in node.logs().splitlines() if "request_failed" in line]
     print(siege, *unforeseen, sep="\n")  # noqa: T201
-    return 0 if siege.is_held and not unforeseen else 1
+    return 0 if siege.is_held() and not unforeseen else 1
 
 
 if __name__ == "__main__":

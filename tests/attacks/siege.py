@@ -55,13 +55,16 @@ class Siege:
     memory_after: float
     seconds_to_calm: float
 
-    @property
-    def is_held(self) -> bool:
-        """True where the promises were kept; a machine that was slow before makes them later."""
+    def is_held(self, *, slowness: float = 1.0) -> bool:
+        """True where the promises were kept; a machine that was slow before makes them later.
+
+        Args:
+            slowness: how many times longer this machine takes than a quiet one with two cores.
+        """
         peace, war = self.in_peace, self.under_attack
         return (
-            war.event < max(EVENT_SECONDS, 10 * peace.event)
-            and war.health < max(HEALTH_SECONDS, 10 * peace.health)
+            war.event < max(EVENT_SECONDS * slowness, 10 * peace.event)
+            and war.health < max(HEALTH_SECONDS * slowness, 10 * peace.health)
             and self.memory_after <= self.memory_before * (1 + MEMORY_SHARE)
         )
 
@@ -129,7 +132,7 @@ async def _attackers(target: Target) -> AsyncIterator[None]:
     )  # fmt: skip
     try:
         yield
-        _, complaints = await asyncio.wait_for(process.communicate(), patient(20))
+        _, complaints = await asyncio.wait_for(process.communicate(b""), patient(20))
         assert process.returncode == 0, complaints.decode()
     finally:
         if process.returncode is None:

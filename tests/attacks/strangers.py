@@ -175,13 +175,10 @@ async def silent_sockets(target: Target) -> None:
 async def forgers(target: Target) -> None:
     """Whoever reaches Redis says what it likes on the nodes' channels."""
     redis = Redis.from_url(target.redis_url)
-    try:
-        while True:
-            for channel in await redis.pubsub_channels():
-                await redis.publish(channel, os.urandom(200))
-            await asyncio.sleep(0.02)
-    finally:
-        await redis.aclose()
+    while True:
+        for channel in await redis.pubsub_channels():
+            await redis.publish(channel, os.urandom(200))
+        await asyncio.sleep(0.02)
 
 
 ATTACKS: dict[Attack, int] = {
@@ -206,8 +203,11 @@ async def _all(target: Target) -> None:
     ]
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await asyncio.wait([ended, *attackers], return_when=asyncio.FIRST_COMPLETED)
-    for attacker in attackers:
-        attacker.cancel()
+    at_work = set(attackers)
+    while at_work:  # redis-py loses a cancel now and then, by Python 3.11's `asyncio.wait_for`
+        for attacker in at_work:
+            attacker.cancel()
+        _, at_work = await asyncio.wait(at_work, timeout=0.5)
     for error in await asyncio.gather(*attackers, return_exceptions=True):
         if not isinstance(error, asyncio.CancelledError):
             raise RuntimeError("an attack has ended") from error
