@@ -165,10 +165,27 @@ async def test_the_answers_before_a_bad_request_come_before_its_refusal() -> Non
     assert bad["code"] == "INVALID_PARAMS"
 
 
+H2C = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+
+
 async def test_another_protocol_is_not_offered_and_the_request_is_answered() -> None:
-    h2c = get(1, b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n")
     async with serving() as (port, _, _):
-        assert [body["path"] for body in await answered(port, h2c)] == ["/hot/1"]
+        assert [body["path"] for body in await answered(port, get(1, H2C))] == ["/hot/1"]
+
+
+@pytest.mark.parametrize("path", [b"/hot", b"/prompt"])
+async def test_the_body_of_a_request_that_asks_for_another_protocol_is_read(path: bytes) -> None:
+    """Java's client asks for HTTP/2 with each of its requests."""
+    sized = b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n%b"
+    chunked = b"POST %b HTTP/1.1\r\nhost: x\r\n%btransfer-encoding: chunked\r\n\r\n" % (path, H2C)
+    async with serving() as (port, _, _):
+        for size in (0, 1, 10, 20_000):
+            request = sized % (path, H2C, size, b"1" * size)
+            for sent in (request, post(10) + request, request + get(1)):
+                assert (await answered(port, sent))[-1]["size"] == size
+        chunks = b"5\r\n11111\r\n" * 2_000 + b"0\r\nx: y\r\n\r\n"
+        assert (await answered(port, chunked + chunks))[0]["size"] == 10_000
+        assert (await refused(port, chunked, b"5\r\n11111\r\nx"))[0] == 400
 
 
 @pytest.mark.parametrize("target", ["/live", "http://x/live", "http://127.0.0.1:80/live?a=1"])

@@ -25,30 +25,32 @@ class LimitedParsing(HttpToolsProtocol):
         head: counts the head that is arriving; None while none is.
         trailers: counts what comes after the head of a chunk, until its data do; the like.
         refusal: why nothing is parsed any more.
+        is_over: what follows would be of another protocol, which the last request asked for.
         unparsed: what waits until earlier requests are answered.
     """
 
     head: RequestHead | None = None
     trailers: RequestHead | None = None
     refusal: RefusedHead | None = None
+    is_over = False
     unparsed = b""
 
     def refuse(self, refusal: RefusedHead) -> None:
         """Answers what never became a request, after those that did, and hangs up."""
         raise NotImplementedError
 
-    def _upgrade(self) -> None:
-        """A request asks for another protocol; what follows it is not for this parser."""
+    def handle_websocket_upgrade(self) -> None:
+        """Whatever follows is a websocket's."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
-        if self.refusal is None:
+        if self.refusal is None and not self.is_over:
             self._parse(self.unparsed + data if self.unparsed else data)
 
     def _parse(self, data: bytes) -> None:
         """Gives the parser what has come, as far as no request waits for its turn."""
         rest = memoryview(data)
-        while rest and not self.pipeline and self.refusal is None:
+        while rest and not self.pipeline and self.refusal is None and not self.is_over:
             before = self.head or self.trailers
             part, rest = rest[:PARSED_AT_ONCE], rest[PARSED_AT_ONCE:]
             if not self._feed(part):
@@ -57,7 +59,7 @@ class LimitedParsing(HttpToolsProtocol):
                 before.add_raw(len(part))
                 if over := before.raw_over():
                     self.refuse(over)
-        self.unparsed = bytes(rest) if self.refusal is None else b""
+        self.unparsed = bytes(rest) if self.refusal is None and not self.is_over else b""
         held: Any = self.flow
         if held.is_held or self.unparsed:
             held.hold(self.unparsed != b"")
@@ -66,14 +68,38 @@ class LimitedParsing(HttpToolsProtocol):
         """False where nothing after it is for this parser."""
         try:
             self.parser.feed_data(part)
-        except httptools.HttpParserUpgrade:
-            self._upgrade()
-            return False
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._upgrade(part[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.url = self.url or RequestHead.target_in(part)
             self.refuse(self.refusal or MALFORMED)
             return False
         return True
+
+    def _upgrade(self, rest: memoryview) -> bool:
+        """The head of a request that asks for another protocol has been read, and nothing after it.
+
+        Args:
+            rest: what came with the head.
+        """
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+            return False
+        # Another protocol is not offered (RFC 9110, section 7.8): the request is served as it is,
+        # and the connection, whose rest might be of that protocol, ends with it.
+        self.cycle.keep_alive = False
+        if not self.has_unread_body():
+            self.is_over = True
+            return False
+        self.parser = httptools.HttpRequestParser(_BodyReader(self))
+        self.parser.feed_data(_bare_head(self.headers))
+        return self._feed(rest)
+
+    def has_unread_body(self) -> bool:
+        """True where the parser passes a body over, since its head asks for another protocol."""
+        return self.parser.should_upgrade() and any(
+            name in _FRAMING and value != b"0" for name, value in self.headers
+        )
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -84,7 +110,7 @@ class LimitedParsing(HttpToolsProtocol):
         # As uvicorn does it: there are many, and a call more for each would show.
         head = self.head
         if head is None:
-            self._on_trailer(name, value)
+            self.on_trailer(name, value)
             return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
@@ -97,7 +123,7 @@ class LimitedParsing(HttpToolsProtocol):
         """A chunk's data follows, or (after the last chunk) trailers."""
         self.trailers = RequestHead()
 
-    def _on_trailer(self, name: bytes, value: bytes) -> None:
+    def on_trailer(self, name: bytes, value: bytes) -> None:
         """Counted, and not heard: it is no header (RFC 9110, section 6.5.1)."""
         if self.trailers is not None and (over := self.trailers.add_header(name, value)):
             self._stop_at(over)
@@ -106,6 +132,31 @@ class LimitedParsing(HttpToolsProtocol):
         """Stops the parser."""
         self.refusal = refusal
         raise _Stop
+
+
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+"""Headers that say where a body ends."""
+
+
+def _bare_head(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A head before a body of the same length."""
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in headers if name in _FRAMING]
+    return b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lines)
+
+
+class _BodyReader:
+    """Reads one body, whose head has been read: a parser passes it over after an upgrade's."""
+
+    def __init__(self, protocol: LimitedParsing) -> None:
+        self._protocol = protocol
+        self.on_body = protocol.on_body
+        self.on_chunk_header = protocol.on_chunk_header
+        self.on_header = protocol.on_trailer
+
+    def on_message_complete(self) -> None:
+        if not self._protocol.is_over:
+            self._protocol.is_over = True
+            self._protocol.on_message_complete()
 
 
 class _Stop(Exception):

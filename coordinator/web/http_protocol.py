@@ -173,6 +173,8 @@ class CoordinatorProtocol(LimitedParsing):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.has_unread_body():
+            return
         cycle, self.trailers = self.cycle, None
         if type(cycle) is PromptRequest:
             self.deadline = None
@@ -256,15 +258,6 @@ class CoordinatorProtocol(LimitedParsing):
     def _is_wrong_upgrade(self) -> bool:
         is_good = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
         return not is_good and self._should_upgrade()
-
-    def _upgrade(self) -> None:
-        if self._should_upgrade():
-            self.handle_websocket_upgrade()
-        elif self.cycle is not None:
-            # Another protocol is not offered: the request is answered as it is, and the
-            # connection, whose rest might be of that protocol, ends with it.
-            self.cycle.keep_alive = False
-            self.unparsed = b""
 
     def handle_websocket_upgrade(self) -> None:
         try:
