@@ -283,6 +283,30 @@ async def test_a_client_that_reads_no_answers_is_hung_up_on() -> None:
         sock.close()
 
 
+async def after_its_last_word(port: int, request: bytes) -> bytes:
+    """What a client is still told that shuts its half of the connection down."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    writer.write_eof()
+    async with asyncio.timeout(patient(5)):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_who_has_said_its_last_word_is_answered() -> None:
+    async with serving() as (port, state, _):
+        prompt = b"POST /prompt HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n0.1"
+        for last in (get(3, query=b"?0.1"), post(10), prompt):
+            for before in (b"", get(1), post(10) + get(1, query=b"?0.1")):
+                answer = await after_its_last_word(port, before + last)
+                assert answer.count(b"HTTP/1.1 200 ") == (before + last).count(b"HTTP/1.1")
+        assert await after_its_last_word(port, post(10)[:-1]) == b""
+        assert await after_its_last_word(port, b"") == b""
+        await asyncio.sleep(0.1)
+        assert not state.connections
+
+
 # -- pipelining ----------------------------------------------------------------------------------
 
 

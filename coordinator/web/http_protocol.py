@@ -314,9 +314,13 @@ class CoordinatorProtocol(LimitedParsing):
         self._watch_no_more()
         self.watch = self.loop.call_later(LINGER_SECONDS, self._watch)
 
-    def eof_received(self) -> None:
-        if self.refusal is not None:
-            self.transport.close()
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at it
+        """True keeps the connection: a client that has said all it had to say may still listen."""
+        cycle = self.cycle
+        is_served = cycle is not None and not (cycle.response_complete or cycle.more_body)
+        if is_served and self.refusal is None:
+            cycle.keep_alive = False
+        return bool(is_served) and self.refusal is None
 
 
 _NEVER = float("inf")
