@@ -38,6 +38,22 @@ async def test_workers_share_a_port_are_nodes_each_and_are_replaced(
     await api.aclose()
 
 
+async def test_a_supervisor_that_is_asked_hands_the_question_on(deployment: Deployment) -> None:
+    """By itself SIGUSR1 would end it, and its workers with it."""
+    node = deployment.node("--workers", "2")
+    api = Api(node)
+    workers = await _workers(api, 2)
+
+    node.signal(signal.SIGUSR1)
+
+    async with asyncio.timeout(patient(15)):
+        while len([line for line in node.lines() if line["event"] == "inspected"]) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert await _workers(api, 2) == workers
+    assert await asyncio.to_thread(node.stop) == 0
+    await api.aclose()
+
+
 async def test_workers_whose_supervisor_was_killed_drain_and_give_the_port_back(
     deployment: Deployment,
 ) -> None:

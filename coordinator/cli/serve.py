@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def add(commands: Any) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a node that can answer it
     settings = Settings.from_env(os.environ, dotenv=Path(".env"))
     port = settings.port if options.port is None else options.port
     deployment = asyncio.run(deployment_id(settings))  # else refused here, once

@@ -28,6 +28,7 @@ def serve_with_workers(listener: socket.socket, workers: int, drain_seconds: flo
     supervisor = _Supervisor(listener, workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, supervisor.end)
+    signal.signal(signal.SIGUSR1, supervisor.hand_on)
     return supervisor.run(drain_seconds)
 
 
@@ -59,6 +60,11 @@ class _Supervisor:
 
     def end(self, _signal: int, _frame: FrameType | None) -> None:
         self.is_ending = True
+
+    def hand_on(self, number: int, _frame: FrameType | None) -> None:
+        """What a node is asked (SIGUSR1: to log what it does), each worker is."""
+        for process in self.processes:
+            process.send_signal(number)
 
     def run(self, drain_seconds: float) -> int:
         began = time.monotonic()
