@@ -64,6 +64,7 @@ class Interviews:
             NotFound: there is no such job for this key.
         """
         interview = begun(given)
+        _check_size(interview, given)
         call = Call(
             key_name=key.name,
             fingerprint=_digest([interview.user_id, interview.job_id, interview.outline]),

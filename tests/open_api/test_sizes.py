@@ -23,6 +23,7 @@ from coordinator.web.open_api_schema import ChangeInterviewBody
 from tests.harness.patience import untraced
 from tests.open_api import (
     INTERVIEWS,
+    JOB_ID,
     answered,
     change,
     create,
@@ -97,6 +98,25 @@ async def test_a_record_of_more_than_a_mebibyte_is_refused(
             shown(response)
     assert "answers" in refused(response, 400, "INVALID_PARAMS")
     assert len((await read(coze, interview))["answers"]) == 8
+
+
+async def test_a_record_is_as_large_as_it_may_be_from_the_start(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    """One that began larger could never be changed."""
+
+    def body(last: int) -> bytes:
+        sizes = [LARGEST_TEXT] * 15 + [last]
+        outline = [{"id": str(n), "question": "x" * size} for n, size in enumerate(sizes)]
+        members = {"userId": user, "jobId": JOB_ID, "outline": outline}
+        return json.dumps(members, separators=(",", ":")).encode()
+
+    fits = 1024 * 1024 - len(body(0))
+    assert "outline" in refused(
+        await coze.post(INTERVIEWS, content=body(fits)), 400, "INVALID_PARAMS"
+    )
+    begun = shown(await coze.post(INTERVIEWS, content=body(fits - 1024)))
+    shown(await change(coze, begun, currentIndex=1))
 
 
 async def test_numbers_of_members_that_we_do_not_know_are_kept(
