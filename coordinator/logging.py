@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import select
 import sys
 import time
@@ -22,6 +23,9 @@ import structlog
 from prometheus_client import Counter
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "session_key", "phone", "apikey")
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""But for tabs and line feeds: the renderer escapes them in a value, and a stack wants them."""
 
 _AT_ONCE = select.PIPE_BUF
 """So many bytes a pipe takes without blocking, where it says that it takes any."""
@@ -91,20 +95,20 @@ def configure(*, form: str, level: str, node: str) -> None:
         strike_secrets,
         structlog.processors.format_exc_info,
     ]
-    last: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+    last: list[Any] = (
+        [structlog.processors.JSONRenderer(ensure_ascii=False)]
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        else [_escape_controls, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     )
     structlog.configure(
-        processors=[*shared, last],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_plain, last])
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_plain, *last])
     )
     root = logging.getLogger()
     root.handlers = [handler]
@@ -144,6 +148,16 @@ def strike_secrets(
     for name in event:
         if any(word in name.lower() for word in _SECRET_WORDS):
             event[name] = "***"
+    return event
+
+
+def _escape_controls(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """What a stranger's text could do to the terminal that shows it is told and not done."""
+    for name, value in event.items():
+        if isinstance(value, str) and _CONTROL.search(value):
+            event[name] = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
     return event
 
 

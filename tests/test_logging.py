@@ -107,3 +107,20 @@ async def test_a_node_whose_log_has_no_reader_serves_as_before(
     await there.aclose()
     assert await asyncio.to_thread(node.stop) == 0
     assert node.logs() == ""
+
+
+SPEAKS = """
+import structlog
+from coordinator import logging
+logging.configure(form="text", level="info", node="n")
+structlog.get_logger().info("asked", path="/a\\x1b[2J\\x00\\x9b31m", more="two\\nlines")
+"""
+
+
+def test_what_a_stranger_sends_does_nothing_to_the_terminal_that_shows_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SPEAKS], capture_output=True, text=True, check=True
+    )
+
+    assert r"path=/a\x1b[2J\x00\x9b31m" in done.stdout
+    assert done.stdout.removesuffix("\n").isprintable()
