@@ -34,6 +34,9 @@ class Deliveries:
         now: Postgres's clock, as far as this process can tell.
         on_change: called when the backlog has changed; must not block.
         give_up: called with the reason, when nothing is to be sent to the endpoint any more.
+
+    Attributes:
+        last_answer: a status, or why there was none; None before the first.
     """
 
     def __init__(
@@ -50,14 +53,14 @@ class Deliveries:
         self._on_change = on_change
         self._give_up = give_up
         self._failing_since = endpoint.failing_since
-        self._last_answer = endpoint.last_answer
+        self.last_answer = endpoint.last_answer
         self._last_answer_at = endpoint.last_answer_at
 
     def health(self, behind_since: datetime | None) -> EndpointHealth:
         """What is noted of the endpoint."""
         return EndpointHealth(
             failing_since=self._failing_since, behind_since=behind_since,
-            last_answer=self._last_answer, last_answer_at=self._last_answer_at,
+            last_answer=self.last_answer, last_answer_at=self._last_answer_at,
         )  # fmt: skip
 
     async def deliver(self, connection: WebhookConnection, feed: TrackedFeed) -> None:
@@ -122,7 +125,7 @@ class Deliveries:
 
     def _count(self, outcome: str, answer: str) -> None:
         WEBHOOK_DELIVERIES.labels(self._name, outcome).inc()
-        self._last_answer = answer[:MAX_ANSWER]
+        self.last_answer = answer[:MAX_ANSWER]
         self._last_answer_at = self._now()
 
     def _failed(

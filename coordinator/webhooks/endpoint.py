@@ -39,6 +39,8 @@ log = structlog.get_logger()
 LEASE = timedelta(seconds=8)
 RENEW_SECONDS = 2.5
 RETRY_SECONDS = 0.3
+TELL_SECONDS = 0.3
+"""Between two renewals where another answer than before is to be shown."""
 NOTE_SECONDS = 0.02
 """Between two notes: what is delivered meanwhile is repeated, where this process dies."""
 FINISH_SECONDS = 1.5
@@ -90,6 +92,8 @@ class EndpointSender:
         self._has_news = asyncio.Event()
         self._must_wake = asyncio.Event()
         self._is_quiet = asyncio.Event()
+        self._has_turned = asyncio.Event()
+        self._shown_answer = endpoint.last_answer
         self._oldest_failure: datetime | None = None
         self._is_ending = False
         self._given_up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -170,9 +174,14 @@ class EndpointSender:
         return time.monotonic() < self._good_until and not self._is_ending
 
     async def _renew(self) -> None:
+        """Every 2.5 s, and when the endpoint answers otherwise: operators see what it said last."""
         endpoint = self.endpoint
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(TELL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_SECONDS - TELL_SECONDS):
+                    await self._has_turned.wait()
+            self._has_turned.clear()
             asked_at = time.monotonic()
             try:
                 self._oldest_failure = await self._parts.feeds.oldest_failure(endpoint.id)
@@ -188,6 +197,7 @@ class EndpointSender:
                 raise EndpointLeaseLost
             self._good_until = asked_at + LEASE.total_seconds()
             self._clock = renewed.now, asked_at
+            self._shown_answer = health.last_answer
             await self._end_with_old_secret()
             self._dispatch()
 
@@ -261,6 +271,8 @@ class EndpointSender:
             self._has_news.set()
         if self._backlog.has_new_wait:
             self._must_wake.set()
+        if self._deliveries.last_answer != self._shown_answer:
+            self._has_turned.set()
         self._dispatch()
 
     def _look_at_waiting(self) -> None:

@@ -167,3 +167,43 @@ async def test_no_types_at_all_is_a_mistake(sending: Deployment) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "events" in done.stderr
+
+
+async def test_an_answer_that_is_new_is_shown_at_once(
+    admin: Admin, host: Host, database: Database, receiver: Receiver
+) -> None:
+    """It is noted with a renewal of the lease (8 s): there, and not only at the next one that is
+    due. The soonest of three, since this test may look too late.
+    """
+    late: list[float] = []
+    for _ in range(3):
+        added = await admin.adds(receiver.url)
+        await receiver.has(await host.creates(), 1)
+
+        async def is_shown(webhook_id: str = added["id"]) -> bool:
+            return "lastAnswer" in await admin.sees(webhook_id)
+
+        await comes_true(is_shown)
+        late.append(
+            await database.fetchval(
+                "SELECT extract(epoch FROM lease_until - interval '8 s' - last_answer_at)::float8"
+                " FROM webhooks WHERE id = $1",
+                added["id"],
+            )
+        )
+        await admin.call("DELETE", f"/{added['id']}")
+
+    assert min(late) < 1.2, late
+
+
+async def test_webhooks_of_one_host_need_no_names(
+    admin: Admin, sending: Deployment, receiver: Receiver
+) -> None:
+    added = [data(await admin.call("POST", "", {"url": receiver.url})) for _ in range(2)]
+    done = await asyncio.to_thread(sending.run, "webhooks", "add", receiver.url)
+    admin.added += [each["id"] for each in data(await admin.call("GET", ""))["list"]]
+
+    assert [each["name"] for each in added] == ["127.0.0.1", "127.0.0.1-2"]
+    assert done.stderr.startswith("127.0.0.1-3 is told from now on")
+    taken = await admin.call("POST", "", {"url": receiver.url, "name": "127.0.0.1-2"})
+    assert (taken.status_code, taken.json()["code"]) == (400, "INVALID_PARAMS")
