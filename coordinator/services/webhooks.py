@@ -6,6 +6,7 @@ begins anew from what is stored then.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import ssl
@@ -30,6 +31,8 @@ from coordinator.webhooks.sender import secret_purpose, valid_secrets
 BOTH_SECRETS_FOR = timedelta(days=1)
 REPAIR_LEASE = timedelta(minutes=2)
 MAX_URL = 2000
+MOST_OF_A_HOST = 100
+"""Webhooks of one host that get a name by themselves."""
 SHOWN_ANSWER = 1000
 
 _NAME = re.compile(r"[\w.-]{1,100}")
@@ -91,7 +94,7 @@ class Webhooks:
         Args:
             events: types of `TYPES`; None = all.
             tenant: an enterprise, whose interviews alone are told; None = everything.
-            name: None = the URL's host.
+            name: None = the URL's host, with a number where that is taken.
 
         Raises:
             InvalidParams: a bad URL, an unknown type, a name that is taken, no id of an enterprise.
@@ -105,15 +108,17 @@ class Webhooks:
         rooms, interviews = _kinds(events, tenant)
         endpoint_id = "wh_" + secrets.token_hex(8)
         secret = _new_secret()
-        try:
-            endpoint = await self._endpoints.add(
-                endpoint_id=endpoint_id, name=_checked_name(name or _name_of(url)), url=url,
-                events=events, enterprise_id=tenant,
-                secret=self._cipher.encrypt(secret, purpose=secret_purpose(endpoint_id)), by=by,
-                wants_rooms=rooms, wants_interviews=interviews,
-            )  # fmt: skip
-        except NameTaken:
-            raise InvalidParams.wrong("name", "已被使用") from None
+        stored = self._cipher.encrypt(secret, purpose=secret_purpose(endpoint_id))
+        for possible in [_checked_name(name)] if name is not None else _names_of(url):
+            with contextlib.suppress(NameTaken):
+                endpoint = await self._endpoints.add(
+                    endpoint_id=endpoint_id, name=possible, url=url, events=events,
+                    enterprise_id=tenant, secret=stored, by=by, wants_rooms=rooms,
+                    wants_interviews=interviews,
+                )  # fmt: skip
+                break
+        else:
+            raise InvalidParams.wrong("name", "已被使用")
         self._on_change()
         return endpoint, secret
 
@@ -378,8 +383,10 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _name_of(url: str) -> str:
-    return re.sub(r"[^\w.-]", "-", split_url(url).hostname or "webhook")[:100]
+def _names_of(url: str) -> list[str]:
+    """`crm.example.com`, `crm.example.com-2`, …"""
+    host = re.sub(r"[^\w.-]", "-", split_url(url).hostname or "webhook")[:90]
+    return [host, *(f"{host}-{number}" for number in range(2, MOST_OF_A_HOST + 1))]
 
 
 def _new_secret() -> str:
