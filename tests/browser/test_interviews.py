@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,27 @@ async def test_the_deployment_shows_every_node_and_what_it_does(
         await expect(card).to_contain_text("Redis 正常")
         await expect(card).to_contain_text("Postgres 正常")
         await expect(card.get_by_role("img")).to_have_count(4)
+
+
+async def test_the_deployment_asks_once_a_second_at_most(
+    opens: Opens, database: Database, admin: Host
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, admin)
+    asked: list[float] = []
+
+    def see(request: Any) -> None:
+        if "/api/" in request.url:
+            asked.append(time.monotonic())
+
+    await desk.goes_to("/console/deployment")
+    desk.page.on("request", see)
+    await desk.page.wait_for_timeout(12_000)
+
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert len(asked) > 3
+    assert min(gaps) > 0.5, "heard a little late, told in time"
+    assert 12 / len(asked) > 1
 
 
 async def test_the_deployment_shows_how_webhooks_fare(

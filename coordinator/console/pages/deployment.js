@@ -7,8 +7,8 @@ import { call } from "../lib/session.js";
 import { staffPage } from "../lib/shell.js";
 import { ago, clockTime, fullTime } from "../lib/time.js";
 
-const LOOK_MS = 2000;
-const WEBHOOKS_MS = 10000;
+const TURN_MS = 1000; // one question a second at most
+const [LOOK_TURNS, WEBHOOKS_TURNS] = [2, 10];
 const SLOW_MS = 100;
 const SAMPLES = 60;
 
@@ -27,20 +27,20 @@ class DeploymentPage {
     main.append(h("div", { class: "top" }, h("h1", {}, t("deployment.title")), this.facts), this.verdict, this.gonePart, this.nodes, this.hooksPart);
     this.isOpen = true;
     this.run();
-    this.timer = setInterval(() => this.readWebhooks(), WEBHOOKS_MS);
-    this.readWebhooks();
   }
 
   close() {
     this.isOpen = false;
     clearTimeout(this.next);
-    clearInterval(this.timer);
   }
 
   /** One question after the other, never two at once; none while nobody looks. */
-  async run() {
-    if (document.visibilityState !== "hidden") await this.load();
-    if (this.isOpen) this.next = setTimeout(() => this.run(), LOOK_MS);
+  async run(turn = 0) {
+    if (document.visibilityState !== "hidden") {
+      if (turn % LOOK_TURNS === 0) await this.load();
+      else if (turn % WEBHOOKS_TURNS === 1) await this.readWebhooks();
+    }
+    if (this.isOpen) this.next = setTimeout(() => this.run(turn + 1), TURN_MS);
   }
 
   async load() {
@@ -75,7 +75,6 @@ class DeploymentPage {
   }
 
   async readWebhooks() {
-    if (document.visibilityState === "hidden") return;
     try {
       const { list } = await call("GET", "/webhooks");
       this.hooksPart.hidden = !list.length;
