@@ -126,6 +126,18 @@ async def test_pages_for_admins_say_so_to_others(
     await expect(desk.page.get_by_text("此页面仅管理员可用。")).to_be_visible()
 
 
+async def test_a_room_of_somebody_else_says_so_and_leads_back(
+    opens: Opens, database: Database, host: Host, admin: Host
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host, f"/console/rooms/{await admin.creates()}")
+
+    await expect(desk.page.get_by_role("alert")).to_have_text("这个房间不是您的。")
+    assert not await desk.button("重试").count()
+    await desk.page.get_by_role("link", name="返回").click()
+    await expect(desk.button("创建房间")).to_be_visible()
+
+
 async def test_a_page_of_an_older_version_wants_to_be_reloaded(
     opens: Opens, database: Database, host: Host, room: str
 ) -> None:

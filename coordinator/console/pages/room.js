@@ -164,7 +164,7 @@ class RoomPage {
       try {
         await this.read(0, 1); // disabled, signed out elsewhere, or somebody else's room?
       } catch (error) {
-        return this.failed(error.status === 403 ? { message: t("room.forbidden") } : error);
+        return this.failed(error.status === 403 ? { status: 403, message: t("room.forbidden") } : error);
       }
     }
     this.failed({ message: stopped({ code, reason }) }, true);
