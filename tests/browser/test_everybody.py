@@ -277,3 +277,37 @@ async def test_a_room_fills_the_window_and_not_more(
         box = await desk.page.locator(f".scroll:has({part})").bounding_box()
         assert box is not None
         assert box["height"] > 100
+
+
+SECONDS_PASS = """
+async () => {
+  const { Connection } = await import("/console/assets/components/roomhead.js");
+  const connection = new Connection();
+  const seen = connection.element.querySelector("[aria-hidden]:not(.dot)");
+  const said = connection.element.querySelector("[role=status]");
+  const states = [
+    { status: "live" },
+    { status: "waiting", retryAt: Date.now() + 5000 },
+    { status: "waiting", retryAt: Date.now() + 4000 },
+    { status: "live" },
+  ];
+  return states.map((state) => {
+    connection.show(state);
+    return [seen.textContent, said.textContent];
+  });
+}
+"""
+
+
+async def test_seconds_that_pass_are_seen_and_not_said(opens: Opens, room: str) -> None:
+    desk = await opens()
+    await desk.goes_to(f"/join/{room}")
+
+    told = await desk.page.evaluate(SECONDS_PASS)
+
+    assert told == [
+        ["实时", "实时"],
+        ["连接中断，5 秒后重连", "连接中断，5 秒后重连"],
+        ["连接中断，4 秒后重连", "连接中断，5 秒后重连"],
+        ["实时", "实时"],
+    ]

@@ -9,17 +9,20 @@ const OVER_CAPACITY = 4100; // the close code of a room, or a server, that is fu
 /** Where the connection stands, in one place that is always there: nothing moves when it is lost. */
 export class Connection {
   constructor() {
-    this.text = h("span", {});
-    this.element = h("span", { class: "connection", role: "status" }, h("span", { class: "dot", "aria-hidden": "true" }), this.text);
+    this.text = h("span", { "aria-hidden": "true" });
+    this.said = h("span", { class: "unseen", role: "status" }); // once, not at every second
+    this.element = h("span", { class: "connection" }, h("span", { class: "dot", "aria-hidden": "true" }), this.text, this.said);
     this.show({ status: "connecting" });
   }
 
   show(state) {
+    const isNews = !this.state || this.state.status !== state.status;
     this.state = state;
     const seconds = state.retryAt ? Math.max(0, Math.ceil((state.retryAt - Date.now()) / 1000)) : 0;
     setAttribute(this.element, "data-status", state.status);
     const isFull = state.status === "waiting" && state.error && state.error.code === OVER_CAPACITY;
     setText(this.text, t(isFull ? "status.full" : "status." + state.status, { seconds }));
+    if (isNews) setText(this.said, this.text.textContent);
   }
 
   tick() {
