@@ -348,6 +348,17 @@ async def test_a_broken_body_that_waits_for_its_turn_is_refused_in_turn() -> Non
     assert bad["code"] == "INVALID_PARAMS"
 
 
+async def test_a_websocket_does_not_begin_before_earlier_requests_are_answered() -> None:
+    live = (
+        b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    async with serving() as (port, _, _):
+        slow, refusal = await answered(port, get(1, query=b"?0.1") + live)
+    assert slow["path"] == "/hot/1"
+    assert refusal["code"] == "INVALID_PARAMS"
+
+
 async def test_all_of_many_pipelined_requests_are_answered_in_order() -> None:
     numbers = list(range(1500))
     requests = b"".join(get(n) for n in numbers) + get(9999, CLOSE)

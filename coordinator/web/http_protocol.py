@@ -257,7 +257,9 @@ class CoordinatorProtocol(LimitedParsing):
 
     def _is_wrong_upgrade(self) -> bool:
         is_good = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
-        return not is_good and self._should_upgrade()
+        # The answer of a request before it would come among the frames.
+        is_first = self.cycle is None or self.cycle.response_complete
+        return not (is_good and is_first) and self._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
         try:
