@@ -20,6 +20,7 @@ from coordinator import redis as redis_module
 from coordinator.redis import fail_fast_redis
 from coordinator.redis_servers import SLOTS, find_servers, servers_of_cluster
 from coordinator.redis_url import parse_redis_url
+from coordinator.standins.servers import EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.web import limits as limits_module
 from coordinator.web.limits import Limits
@@ -165,6 +166,22 @@ async def test_a_whole_cluster_that_is_away_is_degraded_and_nothing_else(
     assert [login.status_code for login in logins] == [503, 429], "WeChat is not set"
     assert (health["status"], health["redis"]) == ("degraded", "down")
     assert errors == []
+
+
+async def test_why_redis_lets_nobody_in_is_logged_once(database: Database, folder: Path) -> None:
+    with (
+        EmbeddedRedis(folder) as redis,
+        Deployment(database.url, redis.url.replace("://", "://u:the-wrong-one@")) as deployment,
+    ):
+        node = await asyncio.to_thread(deployment.node)
+        await logged(node, "redis_link_failed", after=0)
+        await asyncio.sleep(2)  # some tries more
+        told = [line for line in node.lines() if line["event"].startswith("redis_link")]
+        logs = node.logs()
+
+    assert len(told) == 1, told
+    assert "WRONGPASS" in told[0]["reason"]
+    assert "the-wrong-one" not in logs
 
 
 async def test_a_user_with_few_rights_and_a_unix_socket(database: Database, folder: Path) -> None:

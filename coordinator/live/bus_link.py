@@ -71,6 +71,8 @@ class BusLink:
         self._connection: RedisConnection | None = None
         self._confirmed: set[bytes] = set()
         self._is_late = False
+        self._told: set[str] = set()
+        """Why it does not come up, as the log has heard."""
         self._heard_at = float("-inf")
         is_cluster = target.kind == "cluster"
         self._verbs = (
@@ -158,6 +160,7 @@ class BusLink:
                 await connection.subscribe(self._verbs[0], due, seconds=SUBSCRIBE_SECONDS)
                 confirmed |= due
             self._connection, self._confirmed = connection, confirmed
+            self._told.clear()
             self._heard_at = time.monotonic()
             self.beacon_at = max(self.beacon_at, time.monotonic() - CREDIT_SECONDS)
             self._on_change()
@@ -186,6 +189,9 @@ class BusLink:
             self._connection = None
             log.warning("redis_link_lost", server=_name(self.address), reason=reason)
             self._on_change()
+        elif reason and reason not in self._told:  # each try again would say the same
+            self._told.add(reason)
+            log.warning("redis_link_failed", server=_name(self.address), reason=reason)
 
     def _take(self, kind: bytes, channel: bytes, message: bytes) -> None:
         if channel == self._echo:
