@@ -297,11 +297,14 @@ async def get_report(
     return answer(await interviews.report(api_key, known_id("interviewId", interview_id)))
 
 
-INTERVIEW_LIVE = _documentation(parameters=[INTERVIEW_ID], errors=[InvalidParams])
+INTERVIEW_LIVE = _documentation(
+    security=API_KEY_OR_STAFF, parameters=[INTERVIEW_ID], errors=[InvalidParams]
+)
 
 
 @get(
     "/api/open/interviews/{interview_id:str}/live",
+    guards=[guards.api_key_or_admin],
     summary="面试实时进度（WebSocket）",
     tags=TAGS,
     operation_class=documented(INTERVIEW_LIVE),

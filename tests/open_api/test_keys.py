@@ -39,10 +39,13 @@ def patient_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "wehan_open_api_key_202", "密钥"])
-async def test_without_a_good_key_nothing_is_told(app: Litestar, key: str | None) -> None:
+@pytest.mark.parametrize("path", [f"jobs/{JOB_ID}", "interviews/x/live"])
+async def test_without_a_good_key_nothing_is_told(
+    app: Litestar, key: str | None, path: str
+) -> None:
     headers = [] if key is None else [(b"X-API-Key", key.encode())]
     async with calling(app, {}) as client:
-        response = await client.get(f"/api/open/jobs/{JOB_ID}", headers=headers)
+        response = await client.get(f"/api/open/{path}", headers=headers)
     refused(response, 401, "UNAUTHORIZED")
 
 
