@@ -129,8 +129,12 @@ class Environment:
         return self.number(name, int, default, least=least)
 
     def duration(self, name: str, default: float) -> float:
-        """Seconds or days; 0 = off."""
+        """Seconds; 0 = off."""
         return self.number(name, float, default, least=0, most=10 * 366 * 86400)
+
+    def days(self, name: str, default: float) -> float:
+        """Days; 0 = off. More than Postgres can count back would end each look at what is old."""
+        return self.number(name, float, default, least=0, most=1_000_000)
 
     def web_url(self, name: str) -> str:
         """An http(s) URL without a trailing slash, or ""."""

@@ -238,10 +238,10 @@ def _read(env: Environment) -> Settings:
         connections_per_address=env.number(
             "CONNECTIONS_PER_ADDRESS", int, defaults.connections_per_address, least=0
         ),
-        events_keep_days=env.duration("EVENTS_KEEP_DAYS", defaults.events_keep_days),
-        participants_keep_days=env.duration("PARTICIPANTS_KEEP_DAYS", 0.0),
-        interviews_keep_days=env.duration("INTERVIEWS_KEEP_DAYS", 0.0),
-        webhook_keep_days=env.duration("WEBHOOK_KEEP_DAYS", defaults.webhook_keep_days),
+        events_keep_days=env.days("EVENTS_KEEP_DAYS", defaults.events_keep_days),
+        participants_keep_days=env.days("PARTICIPANTS_KEEP_DAYS", 0.0),
+        interviews_keep_days=env.days("INTERVIEWS_KEEP_DAYS", 0.0),
+        webhook_keep_days=env.days("WEBHOOK_KEEP_DAYS", defaults.webhook_keep_days),
         webhook_allow_private=env.networks("WEBHOOK_ALLOW_PRIVATE"),
         live_buffer=env.limit("LIVE_BUFFER", defaults.live_buffer, least=4096),
         live_max_connections=env.limit("LIVE_MAX_CONNECTIONS", defaults.live_max_connections),

@@ -260,6 +260,7 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
         ("ZEGO_APP_ID", "5"), ("ZEGO_APP_ID", "4294967296"), ("ZEGO_TOKEN_CIPHER", "des"),
         ("LOG_LEVEL", "loud"), ("METRICS_ALLOW", "inside"),
         ("WEBHOOK_ALLOW_PRIVATE", "10.0.0.0/99"),
+        ("EVENTS_KEEP_DAYS", "1000001"),
         ("WEBHOOK_KEEP_DAYS", "-1"), ("UNCONNECTED_PER_ADDRESS", "-1"), ("DATA_KEYS", "short"),
         ("DATA_KEYS", "!" * 44), ("DATABASE_POOLER", "x"), ("CONNECTIONS_PER_ADDRESS", "x"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"), ("IDENTITY_PROOF", "never"),
