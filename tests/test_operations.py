@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 
 from coordinator.store.database import Database
 from tests.harness.node import JWT_SECRET, Deployment
@@ -100,3 +101,18 @@ async def test_logs_are_one_event_per_line_and_never_tell_a_secret(
                    "the-login-code", "in-the-query", "since=", "Bearer"):  # fmt: skip
         assert secret not in text, secret
     await talking.aclose()
+
+
+async def test_a_node_without_limits_serves(deployment: Deployment, host: Host, room: str) -> None:
+    """0 is off, and the largest numbers are no limit either."""
+    off = dict.fromkeys(("LIVE_BUFFER", "LIVE_MAX_CONNECTIONS", "ROOM_CAPACITY"), "0")
+    most = {name: str(2**53) for name in off}
+    for limits in (off, most):
+        api = Api(await asyncio.to_thread(partial(deployment.node, **limits)))
+        live = await host.connects(room, at=api)
+        guest = await Guest(api).joins(room)
+
+        await live.sees("participant_joined", user_id=guest.user_id)
+
+        await live.hangs_up()
+        await api.aclose()

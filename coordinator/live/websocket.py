@@ -30,6 +30,8 @@ PING_SECONDS = 20.0
 """Pace of protocol pings; a peer that says nothing until the next one is dead."""
 CLOSE_SECONDS = 2.0
 """How long a peer may take to answer our close; then the connection is aborted."""
+MOST_UNSENT = 2**31 - 1
+"""Bytes: uvloop counts them so far."""
 SEND_BUFFER = 128 * 1024
 RECEIVE_BUFFER = 16 * 1024
 ERRORS_PER_READ = 32
@@ -158,7 +160,8 @@ class LiveSocket(asyncio.Protocol):
         """The peer is told too slow (`on_slow`) when more than this is unsent."""
         if self.is_closing:
             return  # a closed transport would raise
-        self.transport.set_write_buffer_limits(high=size_bytes, low=size_bytes // 2)
+        high = min(size_bytes, MOST_UNSENT)
+        self.transport.set_write_buffer_limits(high=high, low=high // 2)
 
     @property
     def unsent_bytes(self) -> int:
