@@ -80,6 +80,9 @@ class Participant:
         return view
 
 
+UNKNOWN_VERSION = (0, 0)
+
+
 @dataclass(slots=True)
 class Room:
     """A room under its lock, and what has been decided about it so far.
@@ -113,7 +116,7 @@ class Room:
     empty_since: datetime | None
     now: datetime
     epoch: str = ""
-    version: tuple[int, int] = (0, 0)
+    version: tuple[int, int] = UNKNOWN_VERSION
     participants: dict[str, Participant] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     touched: set[str] = field(default_factory=set)

@@ -88,6 +88,7 @@ class RoomService:
             room_id=room_id, room_name=room_name, host_name=host_name, host=staff
         )
         self._on_commit(room.events, ())
+        self._writer.remember(room)
         return room
 
     async def view(self, room_id: str) -> RoomPage:

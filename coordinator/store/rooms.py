@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,10 +120,10 @@ _CREATE = """
     WITH made AS (
         INSERT INTO interview_rooms
             (room_id, room_name, host_id, host_name, creation, created_at, present, last_seq,
-             last_at, host_absent_since, empty_since)
-        VALUES ($1, $2, $3, $4, $5, $6, 1, 1, $6, $6, $6)
+             last_at, host_absent_since, empty_since, version)
+        VALUES ($1, $2, $3, $4, $5, $6, 1, 1, $6, $6, $6, $10)
         ON CONFLICT (room_id) DO NOTHING
-        RETURNING room_id
+        RETURNING room_id, xmin, version
     ), host AS (
         INSERT INTO interview_participants
             (room_id, user_id, user_name, role, joined_at, joined_seq)
@@ -131,7 +132,7 @@ _CREATE = """
         INSERT INTO room_events (room_id, seq, type, at, payload, epoch)
         SELECT room_id, 1, 'room_created', $6, $8, $9 FROM made
     )
-    SELECT count(*) = 1 FROM made
+    SELECT xmin, version FROM made
 """
 
 
@@ -183,7 +184,7 @@ class Rooms:
         """Makes a room with its host as first participant, and its first event.
 
         Where the answer was lost, it is done again once: the room then knows by its `creation`
-        whether it is ours.
+        whether it is ours, and its version is not known.
 
         Raises:
             RoomExists: the id is taken, also by an ended room. Of many creators exactly one wins.
@@ -208,11 +209,12 @@ class Rooms:
                 room_id=room_id, room_name=room_name, host_id=host.user_id, host_name=host_name,
                 now=clock["now"], epoch=clock["epoch"],
             )  # fmt: skip
-            is_made = await connection.fetchval(
+            made = await connection.fetchrow(
                 _CREATE, room_id, room_name, host.number, host_name, creation, room.created_at,
-                host.user_id, payload(room.events[0]), clock["epoch"],
+                host.user_id, payload(room.events[0]), clock["epoch"], random.getrandbits(63),
             )  # fmt: skip
-            if is_made:
+            if made is not None:
+                room.version = made["xmin"], made["version"]
                 return room
             mine = await connection.fetchrow(_MADE_BEFORE, room_id, creation)
         if mine is None:

@@ -22,6 +22,7 @@ from tests.harness.people import new_room_id
 
 CAPACITY = 8
 POLICY = Policy(CAPACITY, timedelta(seconds=30))
+HOST = Staff(1, "openid", "hr")
 
 
 class Logged(Database):
@@ -97,9 +98,8 @@ async def running(database: Database, database_url: str) -> AsyncIterator[Writer
 
 
 async def created(database: Database) -> str:
-    host = Staff(1, "openid", "hr")
     room_id = new_room_id()
-    await Rooms(database).create(room_id=room_id, room_name="n", host_name="h", host=host)
+    await Rooms(database).create(room_id=room_id, room_name="n", host_name="h", host=HOST)
     return room_id
 
 

@@ -28,7 +28,9 @@ from coordinator.store.room_writer.commands import (
     Leave,
     UndoJoin,
 )
-from tests.store.lanes import CAPACITY, POLICY, WriterLane, created, is_consistent
+from coordinator.store.rooms import Rooms
+from tests.harness.people import new_room_id
+from tests.store.lanes import CAPACITY, HOST, POLICY, WriterLane, created, is_consistent
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,37 @@ async def test_a_room_that_one_node_changes_is_written_by_one_statement(
     events = await is_consistent(database, room)
     assert connected.seq == len(events)
     assert [event.seq for event in lane.events] == [event.seq for event in events[1:]]
+
+
+async def test_the_first_change_of_a_room_that_this_node_made_is_one_statement(
+    database: Database, lane: WriterLane, room: str
+) -> None:
+    made = await Rooms(database).create(
+        room_id=new_room_id(), room_name="n", host_name="h", host=HOST
+    )
+    lane.writer.remember(made)
+    (connected,) = await lane.does(
+        Connect(
+            room_id=made.room_id, user_id=HOST.user_id, session_id=new_session_id(),
+            node_epoch=lane.boot,
+        ),
+    )  # fmt: skip
+
+    assert len(lane.database.queries) == 1
+    assert connected.seq == len(await is_consistent(database, made.room_id)) == 2
+
+
+async def test_a_room_that_was_made_here_and_changed_elsewhere_is_read_first(
+    database: Database, lanes: tuple[WriterLane, WriterLane], room: str
+) -> None:
+    one, other = lanes
+    made = await Rooms(database).create(
+        room_id=new_room_id(), room_name="n", host_name="h", host=HOST
+    )
+    one.writer.remember(made)
+    await other.joins(made.room_id, "a")
+    assert (await one.joins(made.room_id, "b")).seq == 3
+    await is_consistent(database, made.room_id)
 
 
 async def test_a_batch_is_told_while_postgres_writes_the_next_one(

@@ -32,7 +32,7 @@ import structlog
 
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import Event
-from coordinator.domain.room import Policy
+from coordinator.domain.room import Policy, Room
 from coordinator.store import outages
 from coordinator.store.database import Database
 from coordinator.store.room_writer.commands import Command, UndoJoin
@@ -115,6 +115,10 @@ class Writer:
         """Queues a command whose answer nobody waits for: it waits until Postgres is there."""
         self._queue_up(command, float("inf"), POSTED).add_done_callback(_unheard)
 
+    def remember(self, room: Room) -> None:
+        """Its first change costs one round trip, too: this node has just made the room."""
+        self._cache.adopt(room)
+
     def _queue_up(self, command: Command[A], patience: float, most: int) -> asyncio.Future[A]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
@@ -186,7 +190,9 @@ class Writer:
                 await self._disconnect()
                 await self._one_by_one(commands, error)
         else:
-            self._note_success()
+            if self._is_waiting:
+                self._is_waiting = False
+                self._database.note_written()
             self._queue.extendleft(reversed(left))
             if is_busy:
                 await asyncio.sleep(_BUSY_SECONDS * random.uniform(0.5, 1.5))
@@ -207,11 +213,6 @@ class Writer:
     def _undo(self, join: Command[Any]) -> None:
         assert join.user_id is not None
         self.post(UndoJoin(room_id=join.room_id, user_id=join.user_id))
-
-    def _note_success(self) -> None:
-        if self._is_waiting:
-            self._is_waiting = False
-            self._database.note_written()
 
     async def _try_later(self, commands: list[PendingCommand], error: Exception) -> None:
         """Postgres cannot serve: commands that are not overdue stay queued, in order.
@@ -353,9 +354,7 @@ class Writer:
             raise
 
     def _tell_soon(self, batch: Transaction) -> None:
-        """Tells of a committed batch at once, or where commands wait, when their statement has been
-        sent: PostgreSQL works while the node tells. (It is answered in a later turn of the loop.)
-        """
+        """Tells of a batch; where commands wait, as soon as Postgres works on their statement."""
         if self._queue:
             asyncio.get_running_loop().call_soon(self._tell, batch)
         else:

@@ -1,10 +1,10 @@
 """What the writer remembers of the rooms that nobody else writes to.
 
-A room is remembered from this node's second change in a row on: as it was last written, with its
-row's version and the people that were loaded for it since. Where another node has changed the room
-meanwhile, two changes in a row are due again, so that rooms which several nodes write to cost no
-vain attempts. The cache is a guess: Postgres compares the version before it writes anything
-(`sql.py`).
+A room is remembered from this node's second change in a row on (making it is one): as it was last
+written, with its row's version and the people that were loaded for it since. Where another node has
+changed the room meanwhile, two changes in a row are due again, so that rooms which several nodes
+write to cost no vain attempts. The cache is a guess: Postgres compares the version before it writes
+anything (`sql.py`).
 
 A version is the row's `xmin` and the random number of its last write. Neither alone would do: two
 histories of a database may have the same `xmin`, and a node of a version before this one leaves the
@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.domain.room import Room
+from coordinator.domain.room import UNKNOWN_VERSION, Room
 from coordinator.store.room_writer.commands import Command
 
 MOST = 50_000
@@ -31,6 +31,8 @@ MOST_PEOPLE = 2_000
 """People remembered of one room; beyond it, those that were learnt first go."""
 LAG_SECONDS = 0.05
 MOST_ROUND_TRIP_SECONDS = 0.3
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class ClockReading(msgspec.Struct, frozen=True):
@@ -59,7 +61,7 @@ class RoomCache:
         self._versions: dict[str, tuple[int, int]] = {}
         self._size = 0
         self._round_trip = 0.0
-        self._zero = datetime.min.replace(tzinfo=UTC)
+        self._zero = _NEVER
         """Postgres's clock when this process's monotonic clock was 0."""
 
     def covers(self, commands: Iterable[Command[Any]]) -> bool:
@@ -128,6 +130,11 @@ class RoomCache:
         self._versions[room.room_id] = room.version
         if len(self._versions) > MOST:
             del self._versions[next(iter(self._versions))]
+
+    def adopt(self, room: Room) -> None:
+        """Takes up a room that this node has just made; nothing is decided without a clock."""
+        if self._zero > _NEVER and room.version != UNKNOWN_VERSION:
+            self.keep([room])
 
     def learn(self, rooms: Iterable[Room], found: Mapping[str, tuple[int, int]]) -> None:
         """Takes up rooms that were written under lock; `found`: the versions that they had before.
