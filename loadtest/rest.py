@@ -139,10 +139,11 @@ class Work:
 
     @classmethod
     async def prepare(cls, run: Run, lines: Lines) -> Work:
-        """50 rooms of four guests to read, 500 to join."""
+        """50 rooms of four guests to read, and then, on a node that has worked, 500 to join."""
         work = cls(run, lines)
-        await work._create(work.read_rooms + work.join_rooms)
+        await work._create(work.read_rooms)
         work.members = await work._join([r for r in work.read_rooms for _ in range(READ_PEOPLE)])
+        await work._create(work.join_rooms)
         return work
 
     async def _all(self, requests: list[bytes]) -> list[dict[str, str]]:
