@@ -182,16 +182,20 @@ class Reconciler:
         if node_epoch != self._lease.node_epoch:
             return
         stored = {row.session_id for row in rows}
-        now_confirmed = self._sessions.confirmed()
-        lost = {s: who for s, who in confirmed.items() if s not in stored and s in now_confirmed}
+        lost = {s: who for s, who in confirmed.items() if s not in stored}
+        if lost:  # to ask all connections takes a while where there are many
+            still = self._sessions.confirmed()
+            lost = {s: who for s, who in lost.items() if s in still}
         crowded = await self._nodes.crowded(list(lost.values()), MAX_CONNECTIONS) if lost else set()
         for session_id, who in lost.items():
             # Its participant has MAX_CONNECTIONS others: newer connections pushed it out. A client
             # that returned at once would push out the next. (Mostly their node has closed it.)
             code = CloseCode.REPLACED if who in crowded else CloseCode.CANNOT_CONTINUE
             self._sessions.close_session(session_id, code)
-        claimed = self._sessions.claimed()
-        await drop(self._writer, [row for row in rows if row.session_id not in claimed])
+        # One that was confirmed and has closed since writes its own disconnect.
+        if unknown := [row for row in rows if row.session_id not in confirmed]:
+            claimed = self._sessions.claimed()
+            await drop(self._writer, [row for row in unknown if row.session_id not in claimed])
 
 
 async def drop(writer: Writer, connections: Iterable[StoredConnection]) -> None:
