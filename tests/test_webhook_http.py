@@ -5,10 +5,12 @@ Name servers cannot be started here, so what they say is put in the place of `ge
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from coordinator.webhooks import addresses
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
 from tests.harness.patience import patient
@@ -146,6 +149,20 @@ async def test_a_name_that_changes_its_address_is_looked_at_again_for_the_next_c
 
     assert found.value.outcome == "refused_address"
     assert len(receiver.delivered) == 1
+
+
+async def test_a_name_server_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60) and [])
+    monkeypatch.setattr(addresses, "NAME_SECONDS", 0.05)
+    try:
+        with pytest.raises(OSError, match="no name server answered"):
+            async with asyncio.timeout(patient(10)):
+                await AddressGuard(()).resolve("https", "crm.example.com", 443)
+    finally:
+        answered.set()
 
 
 @pytest.mark.parametrize("ours", ["10.0.0.1", "127.0.0.2", "169.254.169.254", "0.0.0.0"])

@@ -19,6 +19,9 @@ from urllib.parse import SplitResult, urlsplit
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
+NAME_SECONDS = 5.0
+"""How long name servers have to answer. The system asks them for up to half a minute."""
+
 _NAT64 = ip_network("64:ff9b::/96")
 _COMPATIBLE = ip_network("::/96")
 
@@ -143,4 +146,8 @@ async def _lookup(host: str, port: int) -> list[Address]:
             loop.call_soon_threadsafe(settle, addresses, failure)
 
     threading.Thread(target=resolve, name="webhook-dns", daemon=True).start()
-    return await found
+    try:
+        async with asyncio.timeout(NAME_SECONDS):
+            return await found
+    except TimeoutError as error:
+        raise OSError(f"no name server answered within {NAME_SECONDS:g} s") from error

@@ -92,6 +92,7 @@ async def run_against(
         "--include-path-regex", path, "--header", f"Authorization: Bearer {admin.token}",
         "--header", f"X-API-Key: {KEY['X-API-Key']}", "--seed", str(seed),
         "--max-examples", str(per_operation), "--phases", ",".join(phases), *limit,
+        "--request-timeout", "30",  # a webhook's receiver has 10 s to answer its test
         "--exclude-checks", ",".join(LEFT_OUT), "--continue-on-failure", "--no-color",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=folder,
         env=os.environ | HOOKS,
