@@ -7,6 +7,7 @@ until those are answered.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import httptools
@@ -18,7 +19,7 @@ PARSED_AT_ONCE = 4096
 """Bytes given to the parser before it is seen whether requests wait for their turn."""
 
 
-class LimitedParsing(HttpToolsProtocol):
+class LimitedParsing(HttpToolsProtocol, ABC):
     """The half of the HTTP protocol that reads.
 
     Attributes:
@@ -35,13 +36,13 @@ class LimitedParsing(HttpToolsProtocol):
     is_over = False
     unparsed = b""
 
+    @abstractmethod
     def refuse(self, refusal: RefusedHead) -> None:
         """Answers what never became a request, after those that did, and hangs up."""
-        raise NotImplementedError
 
+    @abstractmethod
     def handle_websocket_upgrade(self) -> None:
         """Whatever follows is a websocket's."""
-        raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
         if self.refusal is None and not self.is_over:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -132,3 +133,16 @@ def get(number: int, more: bytes = b"", version: bytes = b"1.1", query: bytes = 
 
 
 CLOSE = b"connection: close\r\n"
+
+
+async def ends(reader: asyncio.StreamReader, within: float) -> float:
+    """How long until the server hangs up."""
+    started = time.monotonic()
+    async with asyncio.timeout(patient(within)):
+        while True:
+            try:
+                if not await reader.read(65536):
+                    break
+            except ConnectionResetError:
+                break
+    return time.monotonic() - started
