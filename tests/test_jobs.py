@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar.response import Stream
 
 from coordinator.cli.job_file import ImportRefused, import_jobs, read_jobs
 from coordinator.domain.job import Job
 from coordinator.store.database import Database
 from coordinator.store.jobs import Jobs
+from coordinator.web.job_list import job_list
+from coordinator.web.pages import Page
 from tests.harness.node import Deployment
 
 ENTERPRISE = {"id": "ent_1", "name": "企业"}
@@ -168,6 +172,30 @@ async def test_many_jobs_are_imported_and_brought_up_to_date(
     changed = await jobs.job(f"{mark}_7", enterprise=mark)
     assert isinstance(changed, Job)
     assert changed.title == "新名称"
+
+
+class Vanishing(Jobs):
+    """The jobs of a page's first portion go before they are read."""
+
+    async def portions(self, **asked: Any) -> tuple[int, list[list[str]]]:
+        total, portions = await super().portions(**asked)
+        await self.database.execute("DELETE FROM jobs WHERE id = ANY($1)", portions[0])
+        return total, portions
+
+
+async def test_a_list_whose_first_jobs_have_gone_meanwhile_is_whole(
+    database: Database, tmp_path: Path
+) -> None:
+    mark = secrets.token_hex(4)
+    large = {"description": "x" * 100_000, "requirements": "y" * 100_000}  # a portion of its own
+    rows = [job(id=f"{mark}_{n}", **large, enterprise={"id": mark, "name": "x"}) for n in range(3)]
+    path = written(tmp_path, "jobs.json", json.dumps(rows))
+    await import_jobs(database, path, lambda *told: None)
+    answer = await job_list(Vanishing(database), Page(1, 10), enterprise=mark)
+    assert isinstance(answer, Stream)
+    assert isinstance(answer.iterator, AsyncIterable)
+    told = json.loads(b"".join([part async for part in answer.iterator]))  # type: ignore[misc]
+    assert [each["id"] for each in told["data"]["list"]] == [f"{mark}_1", f"{mark}_0"]
 
 
 async def test_of_a_file_with_a_bad_row_nothing_is_imported(

@@ -46,11 +46,10 @@ def _answer(data: dict[str, Any]) -> dict[str, Any]:
 async def _pieces(
     head: bytes, jobs: Jobs, first: Sequence[Job], rest: Sequence[Sequence[str]]
 ) -> AsyncIterator[bytes]:
-    before = head
-    for job in first:
-        yield before + msgspec.json.encode(job.shown())
-        before = b","
-    for ids in rest:
-        for job in await jobs.some(ids):
-            yield before + msgspec.json.encode(job.shown())
+    yield head
+    separator = b""  # none before the first job, in whichever portion it stands
+    for ids in (None, *rest):
+        for job in first if ids is None else await jobs.some(ids):
+            yield separator + msgspec.json.encode(job.shown())
+            separator = b","
     yield _END
