@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -89,23 +91,32 @@ async def test_rights_that_are_missing_on_schema_public_are_named(
     assert err.count("\n") == 1
 
 
-async def test_rights_that_are_missing_on_tables_fail_the_check(
-    deployment: Deployment, name: str
-) -> None:
-    database = urlsplit(deployment.database_url).path.lstrip("/")
+@contextlib.asynccontextmanager
+async def role(
+    deployment: Deployment, name: str, *grants: str
+) -> AsyncIterator[tuple[Any, str]]:
+    """A role with these rights: a connection of its owner, and the URL that the role uses."""
+    url = urlsplit(deployment.database_url)
     connection = await asyncpg.connect(deployment.database_url)
     await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'word'")
-    await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
-    await connection.execute(f"GRANT UPDATE ON deployment TO {name}")
     try:
-        separator = "&" if urlsplit(deployment.database_url).query else "?"
-        url = f"{deployment.database_url}{separator}user={name}&password=word&dbname={database}"
-        status, out, _ = await answers(deployment, "check", DATABASE_URL=url)
+        for grant in grants:
+            await connection.execute(f"GRANT {grant} TO {name}")
+        login = f"user={name}&password=word&dbname={url.path.lstrip('/')}"
+        yield connection, f"{deployment.database_url}{'&' if url.query else '?'}{login}"
     finally:
         await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
         await connection.close()
 
-    (line,) = [line for line in out.splitlines() if line.startswith("FAIL")]
+
+async def test_rights_that_are_missing_on_tables_fail_the_check(
+    deployment: Deployment, name: str
+) -> None:
+    grants = ("SELECT ON ALL TABLES IN SCHEMA public", "UPDATE ON deployment")
+    async with role(deployment, name, *grants) as (_, url):
+        status, out, _ = await answers(deployment, "check", DATABASE_URL=url)
+
+    (line,) = failures(out)
     assert status == 1
     assert line.startswith("FAIL  postgres rights: ")
     assert "interview_rooms" in line
@@ -115,19 +126,10 @@ async def test_rights_that_are_missing_on_sequences_fail_the_check(
     deployment: Deployment, name: str
 ) -> None:
     """They are granted apart from those on the tables, and every INSERT needs them."""
-    database = urlsplit(deployment.database_url).path.lstrip("/")
-    connection = await asyncpg.connect(deployment.database_url)
-    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'word'")
-    await connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
-    separator = "&" if urlsplit(deployment.database_url).query else "?"
-    url = f"{deployment.database_url}{separator}user={name}&password=word&dbname={database}"
-    try:
+    async with role(deployment, name, "ALL ON ALL TABLES IN SCHEMA public") as (owner, url):
         without = await answers(deployment, "check", DATABASE_URL=url)
-        await connection.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}")
+        await owner.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}")
         granted = await answers(deployment, "check", DATABASE_URL=url)
-    finally:
-        await connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
-        await connection.close()
 
     (line,) = failures(without[1])
     assert without[0] == 1
