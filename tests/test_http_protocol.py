@@ -332,13 +332,22 @@ async def test_a_broken_body_that_waits_for_its_turn_is_refused_in_turn() -> Non
     assert bad["code"] == "INVALID_PARAMS"
 
 
-async def test_a_websocket_does_not_begin_before_earlier_requests_are_answered() -> None:
-    live = (
-        b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-        b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
+LIVE = (
+    b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+async def test_a_websocket_is_not_asked_for_by_a_request_with_a_body() -> None:
+    """Its bytes would be taken for frames."""
     async with serving() as (port, _, _):
-        slow, refusal = await answered(port, get(1, query=b"?0.1") + live)
+        for body in (b"content-length: 5\r\n\r\nhello", b"transfer-encoding: chunked\r\n\r\n"):
+            assert (await refused(port, LIVE + body))[0] == 400
+
+
+async def test_a_websocket_does_not_begin_before_earlier_requests_are_answered() -> None:
+    async with serving() as (port, _, _):
+        slow, refusal = await answered(port, get(1, query=b"?0.1") + LIVE + b"\r\n")
     assert slow["path"] == "/hot/1"
     assert refusal["code"] == "INVALID_PARAMS"
 

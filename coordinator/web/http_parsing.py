@@ -18,6 +18,8 @@ from coordinator.web.request_head import MALFORMED, RefusedHead, RequestHead
 PARSED_AT_ONCE = 4096
 """Bytes given to the parser before it is seen whether requests wait for their turn."""
 
+_NOTHING = memoryview(b"")
+
 
 class LimitedParsing(HttpToolsProtocol, ABC):
     """The half of the HTTP protocol that reads.
@@ -41,8 +43,12 @@ class LimitedParsing(HttpToolsProtocol, ABC):
         """Answers what never became a request, after those that did, and hangs up."""
 
     @abstractmethod
-    def handle_websocket_upgrade(self) -> None:
-        """Whatever follows is a websocket's."""
+    def begin_websocket(self, early: bytes) -> None:
+        """Whatever follows is a websocket's.
+
+        Args:
+            early: what came with the head of its request.
+        """
 
     def data_received(self, data: bytes) -> None:
         if self.refusal is None and not self.is_over:
@@ -54,7 +60,7 @@ class LimitedParsing(HttpToolsProtocol, ABC):
         while rest and not self.pipeline and self.refusal is None and not self.is_over:
             before = self.head or self.trailers
             part, rest = rest[:PARSED_AT_ONCE], rest[PARSED_AT_ONCE:]
-            if not self._feed(part):
+            if not self._feed(part, rest):
                 return
             if before is not None and before is (self.head or self.trailers):
                 before.add_raw(len(part))
@@ -65,26 +71,31 @@ class LimitedParsing(HttpToolsProtocol, ABC):
         if held.is_held or self.unparsed:
             held.hold(self.unparsed != b"")
 
-    def _feed(self, part: memoryview) -> bool:
-        """False where nothing after it is for this parser."""
+    def _feed(self, part: memoryview, rest: memoryview = _NOTHING) -> bool:
+        """False where nothing after it is for this parser.
+
+        Args:
+            rest: what has come after it.
+        """
         try:
             self.parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
-            return self._upgrade(part[upgrade.args[0] :])
+            return self._upgrade(part[upgrade.args[0] :], rest)
         except httptools.HttpParserError:
             self.url = self.url or RequestHead.target_in(part)
             self.refuse(self.refusal or MALFORMED)
             return False
         return True
 
-    def _upgrade(self, rest: memoryview) -> bool:
+    def _upgrade(self, part: memoryview, rest: memoryview) -> bool:
         """The head of a request that asks for another protocol has been read, and nothing after it.
 
         Args:
-            rest: what came with the head.
+            part: what came with the head.
+            rest: what has come after that.
         """
         if self._should_upgrade():
-            self.handle_websocket_upgrade()
+            self.begin_websocket(bytes(part) + bytes(rest))
             return False
         # Another protocol is not offered (RFC 9110, section 7.8): the request is served as it is,
         # and the connection, whose rest might be of that protocol, ends with it.
@@ -94,7 +105,7 @@ class LimitedParsing(HttpToolsProtocol, ABC):
             return False
         self.parser = httptools.HttpRequestParser(_BodyReader(self))
         self.parser.feed_data(_bare_head(self.headers))
-        return self._feed(rest)
+        return self._feed(part)
 
     def has_unread_body(self) -> bool:
         """True where the parser passes a body over, since its head asks for another protocol."""

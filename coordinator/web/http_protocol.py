@@ -257,11 +257,12 @@ class CoordinatorProtocol(LimitedParsing):
 
     def _is_wrong_upgrade(self) -> bool:
         is_good = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
-        # The answer of a request before it would come among the frames.
+        # The answer of a request before it would come among the frames, and a body as frames.
         is_first = self.cycle is None or self.cycle.response_complete
-        return not (is_good and is_first) and self._should_upgrade()
+        is_bare = not self.has_unread_body()
+        return not (is_good and is_first and is_bare) and self._should_upgrade()
 
-    def handle_websocket_upgrade(self) -> None:
+    def begin_websocket(self, early: bytes) -> None:
         try:
             path, query = request_head.target_parts(self.url)
         except httptools.HttpParserInvalidURLError:
@@ -277,12 +278,17 @@ class CoordinatorProtocol(LimitedParsing):
         self._forget_scope()
         self.connections.discard(self)
         joined: Any = self.transport
+        joined.flush()
+        held: Any = self.flow
+        held.hold(False)
         assert self.seat is not None, "it was admitted"
         live = LiveSocket(joined.plain, self.server_state, path=path, query=query, seat=self.seat)
         joined.set_protocol(live)
         live.open(headers, self.handler.choose)
         self.handler.accept(live)
         self.parser = None  # type: ignore[assignment]  # the cycle would outlive us for long
+        if early:
+            live.data_received(early)
 
     def refuse(self, refusal: RefusedHead) -> None:
         """Answers what never became a request, after those that did, and hangs up."""

@@ -84,7 +84,7 @@ NO_HOST = RefusedHead(400, "缺少Host请求头", "host")
 TWO_HOSTS = RefusedHead(400, "Host请求头重复", "host")
 FOREIGN_HOST = RefusedHead(403, "不支持的访问地址", "host")
 NO_UPGRADE = RefusedHead(
-    400, "WebSocket连接必须使用HTTP/1.1的GET请求，且此前的请求都已答复", "upgrade"
+    400, "WebSocket连接必须使用HTTP/1.1的GET请求，不带请求体，且此前的请求都已答复", "upgrade"
 )
 NO_HANDSHAKE = RefusedHead(
     400,

@@ -10,7 +10,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.harness.patience import patient
-from tests.harness.people import Api, Host, Live, bearer, refusal
+from tests.harness.people import Api, Guest, Host, Live, bearer, refusal
+from tests.harness.wire import TEXT, frame, upgrade
 
 
 async def test_compression_is_never_agreed_on(a: Api, host: Host, room: str) -> None:
@@ -94,3 +95,25 @@ async def test_a_path_without_a_live_room_is_plain_404(a: Api) -> None:
 
 async def test_without_an_upgrade_the_endpoint_says_what_it_is(a: Api, room: str) -> None:
     assert refusal(await a.get(f"/api/interview/room/{room}/live")) == (400, "INVALID_PARAMS")
+
+
+@pytest.mark.parametrize(
+    ("cut", "header_bytes"), [(0, 0), (-40, 0), (-1, 5000)], ids=["all", "half", "long head"]
+)
+async def test_what_comes_with_the_upgrade_is_heard(
+    a: Api, room: str, cut: int, header_bytes: int
+) -> None:
+    """A client in a hurry does not wait for the 101; it may be cut in the middle of a frame."""
+    guest = await Guest(a).joins(room)
+    auth = json.dumps({"type": "auth", "token": guest.token}).encode()
+    path, more = f"/api/interview/room/{room}/live", (f"x-long: {'x' * header_bytes}",)
+    head = upgrade(f"127.0.0.1:{a.node.port}", path, more)
+    said = head + frame(TEXT, auth) + frame(TEXT, b'{"type":"ping"}')
+    reader, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+
+    writer.write(said[: len(said) + cut])
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(said[len(said) + cut :])
+
+    await asyncio.wait_for(reader.readuntil(b'{"type":"pong"'), patient(4))
+    writer.close()
