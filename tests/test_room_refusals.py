@@ -21,6 +21,7 @@ from coordinator.domain.errors import (
     TokenExpired,
     Unauthorized,
 )
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.room import Lifespan, Room
 from tests.test_room_rules import HOST, connect, disconnect, join, new_room, types
 
@@ -55,14 +56,18 @@ def with_proven() -> Room:
     return room
 
 
-def leave_by_id(room: Room, user_id: str = "g", **how: Any) -> None:
-    how = {"proven": False, "proof_required": False, **how}
-    rules.leave_by_id(room, user_id=user_id, **how)
+NOTHING = IdentityClaim(is_presented=False, is_required=False)
+REQUIRED = IdentityClaim(is_presented=False, is_required=True)
+OWN = IdentityClaim(is_presented=True, is_required=False)
+EXPIRED = IdentityClaim(is_presented=True, is_required=False, fault=TokenExpired())
 
 
-def ask_for_token(room: Room, user_id: str = "g", **how: Any) -> None:
-    how = {"proven": False, "proof_required": False, **how}
-    rules.admit_token_request(room, user_id=user_id, **how)
+def leave_by_id(room: Room, user_id: str = "g", claim: IdentityClaim = NOTHING) -> None:
+    rules.leave_by_id(room, user_id=user_id, claim=claim)
+
+
+def ask_for_token(room: Room, user_id: str = "g", claim: IdentityClaim = NOTHING) -> None:
+    rules.admit_token_request(room, user_id=user_id, claim=claim)
 
 
 REFUSED: list[tuple[str, Callable[[], Room], Callable[[Room], Any], type[CoordinatorError]]] = [
@@ -77,14 +82,16 @@ REFUSED: list[tuple[str, Callable[[], Room], Callable[[Room], Any], type[Coordin
     ("leave as a stranger", new_room, leave_by_id, NotFound),
     ("leave as the host by id", new_room, lambda r: leave_by_id(r, HOST), NotFound),
     ("leave without the proof due", with_proven, leave_by_id, Unauthorized),
-    ("leave with a bad proof", with_proven, lambda r: leave_by_id(r, bad_proof=TokenExpired()),
+    ("leave with a bad proof", with_proven, lambda r: leave_by_id(r, claim=EXPIRED),
      TokenExpired),
     ("leave where proof is required", lambda: (r := new_room(), join(r))[0],
-     lambda r: leave_by_id(r, proof_required=True), Unauthorized),
+     lambda r: leave_by_id(r, claim=REQUIRED), Unauthorized),
     ("a token in an ended room", ended, ask_for_token, RoomEnded),
     ("a token for a stranger", new_room, ask_for_token, Forbidden),
     ("a token for one removed", with_removed, ask_for_token, Forbidden),
     ("a token without the proof due", with_proven, ask_for_token, Unauthorized),
+    ("a token by a bad proof", with_proven, lambda r: ask_for_token(r, claim=EXPIRED),
+     TokenExpired),
     ("remove in an ended room", ended, lambda r: rules.remove(r, user_id="g"), RoomEnded),
     ("remove a stranger", new_room, lambda r: rules.remove(r, user_id="x"), NotFound),
     ("remove the host", new_room, lambda r: rules.remove(r, user_id=HOST), InvalidParams),
@@ -122,11 +129,11 @@ def test_a_proof_shown_once_is_due_from_then_on() -> None:
     room = new_room()
     join(room)
     ask_for_token(room)
-    ask_for_token(room, proven=True)
+    ask_for_token(room, claim=OWN)
 
     with pytest.raises(Unauthorized):
         leave_by_id(room)
-    leave_by_id(room, proven=True)
+    leave_by_id(room, claim=OWN)
     assert types(room)[-1] == "participant_left"
 
 

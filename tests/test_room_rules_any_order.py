@@ -17,6 +17,7 @@ from coordinator.domain.errors import (
     CoordinatorError,
 )
 from coordinator.domain.events import Event
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.roster import replay
 from tests.harness.patience import untraced
 from tests.test_room_refusals import ask_for_token, leave_by_id
@@ -105,11 +106,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(user=USERS, proven=st.booleans(), required=st.booleans())
     def leaves_by_id(self, user: str, proven: bool, required: bool) -> None:
-        self.ask(lambda: leave_by_id(self.room, user, proven=proven, proof_required=required))
+        shown = IdentityClaim(is_presented=proven, is_required=required)
+        self.ask(lambda: leave_by_id(self.room, user, claim=shown))
 
     @rule(user=USERS, proven=st.booleans())
     def asks_for_token(self, user: str, proven: bool) -> None:
-        self.ask(lambda: ask_for_token(self.room, user, proven=proven))
+        shown = IdentityClaim(is_presented=proven, is_required=False)
+        self.ask(lambda: ask_for_token(self.room, user, claim=shown))
 
     @rule(user=USERS)
     def is_removed(self, user: str) -> None:

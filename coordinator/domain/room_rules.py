@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from coordinator.domain.errors import (
-    CoordinatorError,
     Forbidden,
     InvalidParams,
     NotFound,
@@ -19,6 +18,7 @@ from coordinator.domain.errors import (
     Unauthorized,
 )
 from coordinator.domain.events import timestamp
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.room import Lifespan, Participant, Policy, Room, room_view
 
 MAX_CONNECTIONS = 5
@@ -176,60 +176,38 @@ def leave(room: Room, *, user_id: str) -> None:
         _depart(room, participant, "left")
 
 
-def leave_by_id(
-    room: Room,
-    *,
-    user_id: str,
-    proven: bool,
-    proof_required: bool,
-    bad_proof: CoordinatorError | None = None,
-) -> None:
+def leave_by_id(room: Room, *, user_id: str, claim: IdentityClaim) -> None:
     """guest/leave: public ids suffice until the guest has proven itself once.
-
-    `bad_proof`: what is wrong with a proof that was presented; raised where a proof is looked at.
 
     Raises:
         NotFound: no guest of this room.
-        Unauthorized: a proof is due, and none was presented.
+        Unauthorized: a token is due, and none was presented.
+        CoordinatorError: the fault of the token that was presented.
     """
     guest = room.participants.get(user_id)
     if guest is None or guest.is_host:
         raise NotFound
     if room.is_ended or not guest.present:
         return
-    if bad_proof is not None:
-        raise bad_proof
-    _ensure_proof(guest, proven=proven, required=proof_required)
-    _note_proof(room, guest, proven=proven)
+    _accept(room, guest, claim)
     _depart(room, guest, "left")
 
 
-def admit_token_request(
-    room: Room,
-    *,
-    user_id: str,
-    proven: bool,
-    proof_required: bool,
-    bad_proof: CoordinatorError | None = None,
-) -> None:
+def admit_token_request(room: Room, *, user_id: str, claim: IdentityClaim) -> None:
     """zego/generate-token: somebody in the room, by id until it has proven itself once.
-
-    `bad_proof`: what is wrong with a proof that was presented; raised where a proof is looked at.
 
     Raises:
         RoomEnded
         Forbidden: not in the room now.
-        Unauthorized: a proof is due, and none was presented.
+        Unauthorized: a token is due, and none was presented.
+        CoordinatorError: the fault of the token that was presented.
     """
     if room.is_ended:
         raise RoomEnded
     participant = room.participants.get(user_id)
     if participant is None or not participant.present:
         raise Forbidden("用户不在房间内")
-    if bad_proof is not None:
-        raise bad_proof
-    _ensure_proof(participant, proven=proven, required=proof_required)
-    _note_proof(room, participant, proven=proven)
+    _accept(room, participant, claim)
 
 
 def remove(room: Room, *, user_id: str) -> None:
@@ -306,10 +284,13 @@ def _ensure_seat(room: Room, policy: Policy) -> None:
         raise RoomFull
 
 
-def _ensure_proof(participant: Participant, *, proven: bool, required: bool) -> None:
+def _accept(room: Room, participant: Participant, claim: IdentityClaim) -> None:
     """Trust on first proof: whoever has proven itself once is nobody else's to speak for."""
-    if not proven and (required or participant.proven):
+    if claim.fault is not None:
+        raise claim.fault
+    if not claim.is_presented and (claim.is_required or participant.proven):
         raise Unauthorized
+    _note_proof(room, participant, proven=claim.is_presented)
 
 
 def _note_proof(room: Room, participant: Participant, *, proven: bool) -> None:

@@ -17,6 +17,7 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.events import Event
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.ids import is_room_id, new_guest_id
 from coordinator.domain.people import Guest, Proof, Staff
 from coordinator.domain.room import Room
@@ -243,20 +244,18 @@ class RoomService:
             Unauthorized, TokenExpired, Forbidden: no proof, a broken one, somebody else's.
         """
         _checked(room_id)
-        bad_proof = await self._what_is_wrong(token, room_id, guest_id) if token else None
+        claim = await self._claim(token, room_id, guest_id)
         await self._writer.submit(
-            LeaveById(
-                room_id=room_id,
-                user_id=guest_id,
-                proven=token is not None,
-                proof_required=self._proof_required,
-                bad_proof=bad_proof,
-            )
+            LeaveById(room_id=room_id, user_id=guest_id, claim=claim)
         )
 
-    async def _what_is_wrong(
-        self, token: str, room_id: str, user_id: str
-    ) -> CoordinatorError | None:
+    async def _claim(self, token: str | None, room_id: str, user_id: str) -> IdentityClaim:
+        fault = await self._fault(token, room_id, user_id) if token else None
+        return IdentityClaim(
+            is_presented=token is not None, is_required=self._proof_required, fault=fault
+        )
+
+    async def _fault(self, token: str, room_id: str, user_id: str) -> CoordinatorError | None:
         try:
             proof = await self._access.proof(token)
         except Unavailable:
@@ -278,15 +277,9 @@ class RoomService:
             Unauthorized, TokenExpired: no proof where one is due, or a broken one.
         """
         _checked(room_id)
-        bad_proof = await self._what_is_wrong(token, room_id, user_id) if token else None
+        claim = await self._claim(token, room_id, user_id)
         await self._writer.submit(
-            AdmitTokenRequest(
-                room_id=room_id,
-                user_id=_clean(user_id),
-                proven=token is not None,
-                proof_required=self._proof_required,
-                bad_proof=bad_proof,
-            )
+            AdmitTokenRequest(room_id=room_id, user_id=_clean(user_id), claim=claim)
         )
 
     async def require_host(self, room_id: str, staff: Staff) -> None:

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomFull
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.ids import new_session_id
 from coordinator.store.database import Database
 from coordinator.store.room_writer import room_cache
@@ -173,9 +174,8 @@ async def test_what_is_only_asked_leaves_the_room_remembered(
     database: Database, lane: WriterLane, room: str
 ) -> None:
     await lane.joins(room, "a")
-    asking = AdmitTokenRequest(
-        room_id=room, user_id="guest_a", proven=False, proof_required=False
-    )
+    nothing = IdentityClaim(is_presented=False, is_required=False)
+    asking = AdmitTokenRequest(room_id=room, user_id="guest_a", claim=nothing)
 
     for name in ("b", "c"):
         assert await lane.does(asking) == [None]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.domain.errors import CoordinatorError
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.ids import new_session_id
 from coordinator.store.database import Database
 from coordinator.store.room_writer import room_cache
@@ -44,7 +45,8 @@ def _anything(
         its_room, its_user, session = sessions.pop(chance.randrange(len(sessions)))
         return Disconnect(room_id=its_room, user_id=its_user, session_id=session)
     if kind is LeaveById:
-        return LeaveById(room_id=room, user_id=user_id, proven=True, proof_required=False)
+        own = IdentityClaim(is_presented=True, is_required=False)
+        return LeaveById(room_id=room, user_id=user_id, claim=own)
     if kind is Remove:
         return Remove(room_id=room, user_id=user_id)
     if kind is Expire:

@@ -14,7 +14,7 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar
 import msgspec
 
 from coordinator.domain import room_rules as rules
-from coordinator.domain.errors import CoordinatorError
+from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.room import Lifespan, Policy, Room
 from coordinator.domain.room_rules import SYSTEM
 
@@ -93,18 +93,10 @@ class LeaveById(Command[None], frozen=True, kw_only=True):
     """guest/leave."""
 
     user_id: str
-    proven: bool
-    proof_required: bool
-    bad_proof: CoordinatorError | None = None
+    claim: IdentityClaim
 
     def decide(self, room: Room, policy: Policy) -> None:
-        rules.leave_by_id(
-            room,
-            user_id=self.user_id,
-            proven=self.proven,
-            proof_required=self.proof_required,
-            bad_proof=self.bad_proof,
-        )
+        rules.leave_by_id(room, user_id=self.user_id, claim=self.claim)
 
 
 class Leave(Command[None], frozen=True, kw_only=True):
@@ -120,18 +112,10 @@ class AdmitTokenRequest(Command[None], frozen=True, kw_only=True):
     """zego/generate-token asks whether this participant may have one."""
 
     user_id: str
-    proven: bool
-    proof_required: bool
-    bad_proof: CoordinatorError | None = None
+    claim: IdentityClaim
 
     def decide(self, room: Room, policy: Policy) -> None:
-        rules.admit_token_request(
-            room,
-            user_id=self.user_id,
-            proven=self.proven,
-            proof_required=self.proof_required,
-            bad_proof=self.bad_proof,
-        )
+        rules.admit_token_request(room, user_id=self.user_id, claim=self.claim)
 
 
 class Remove(Command[None], frozen=True, kw_only=True):
