@@ -68,9 +68,14 @@ def hot_app(behind: Any = None) -> FastPath:
 async def serving(
     accept: Callable[[LiveSocket], None] = lambda socket: None,
     connections: TcpConnections | None = None,
+    behind: Any = None,
 ) -> AsyncIterator[tuple[int, ServerState, weakref.WeakSet[Any]]]:
-    """A port, uvicorn's state of it, and the protocols that are alive."""
-    app = hot_app()
+    """A port, uvicorn's state of it, and the protocols that are alive.
+
+    Args:
+        behind: the application that is asked for what `hot_app` does not know.
+    """
+    app = hot_app(behind)
     seats = connections or TcpConnections(most=1000, per_address=0, trusted=())
     protocol = http_protocol(Handler(accept), seats, app.prompts)
     config = uvicorn.Config(

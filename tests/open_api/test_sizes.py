@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from litestar import Litestar
 
 from coordinator.domain.errors import InvalidParams
 from coordinator.domain.job import Enterprise, Job
@@ -20,10 +21,12 @@ from coordinator.store.database import Database
 from coordinator.store.jobs import write_jobs
 from coordinator.web.coze_body import read_tolerantly
 from coordinator.web.open_api_schema import ChangeInterviewBody
-from tests.harness.patience import untraced
+from tests.harness.http_server import serving
+from tests.harness.patience import patient, untraced
 from tests.open_api import (
     INTERVIEWS,
     JOB_ID,
+    KEY,
     answered,
     change,
     create,
@@ -130,10 +133,14 @@ async def test_numbers_of_members_that_we_do_not_know_are_kept(
 
 def largest_report(text: str) -> dict[str, Any]:
     """A report of nearly a mebibyte, of texts as long as they may be."""
-    longest = (text * LARGEST_TEXT)[:LARGEST_TEXT]
-    item = {"question": longest, "answer": longest, "comment": longest}
-    items = 1_000_000 // len(json.dumps(item))
+    most = min(LARGEST_TEXT // len(text.encode()), 100_000 // len(as_json(text)))
+    item = dict.fromkeys(("question", "answer", "comment"), text * most)
+    items = 1_000_000 // len(as_json(item))
     return {"totalScore": 1, "suggestions": "x", "highlights": [item] * items}
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def many_small_items() -> dict[str, Any]:
@@ -188,6 +195,33 @@ async def test_the_largest_records_do_not_hold_the_loop_up(
         longest.append(max(turns))
     shown(changed)
     assert shown(told)["reportMarkdown"].startswith("# ")
+    assert min(longest) < 0.02, longest
+
+
+@pytest.mark.parametrize("text", ['"', "\\", "\x01", "长", "-\n"], ids=ascii)
+async def test_a_large_report_is_sent_without_holding_the_loop_up(
+    app: Litestar, coze: httpx.AsyncClient, user: str, text: str, turns: list[float]
+) -> None:
+    """To a real socket: its JSON is a text within JSON, where a mark takes up to seven bytes.
+
+    The least of three answers, as above.
+    """
+    path = f"{INTERVIEWS}/{(await create(coze, user))['id']}"
+    shown(await coze.patch(path, json=largest_report(text)))
+    longest = []
+    async with serving(behind=app) as (port, _, _), httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", headers=KEY, trust_env=False, timeout=patient(20)
+    ) as caller:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            turns.clear()
+            with untraced():
+                async with caller.stream("GET", path + "/report") as told:
+                    pieces = [piece async for piece in told.aiter_raw()]
+            longest.append(max(turns))
+    assert (told.status_code, told.headers["content-type"]) == (200, "application/json")
+    report = json.loads(json.loads(b"".join(pieces))["data"]["reportJson"])
+    assert report["highlights"] == largest_report(text)["highlights"]
     assert min(longest) < 0.02, longest
 
 
