@@ -88,7 +88,7 @@ async def test_300_callers_hear_503_within_5_s_while_postgres_hangs(cluster: Clu
         while len(lines := answered(node)[before:]) < CALLERS:  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # a line is written after its answer
     slowest = max(lines, key=lambda line: float(line["ms"]))
-    assert slowest["ms"] <= patient(PROMISED_MS), slowest
+    assert slowest["ms"] <= PROMISED_MS, slowest
     look = Lines([node.address]).request("GET", f"/api/interview/room/{room}")
     async with asyncio.timeout(patient(30)):  # and it serves again by itself
         while await status_of(node, look) != 200:  # noqa: ASYNC110

@@ -25,7 +25,6 @@ from coordinator.store.room_writer.commands import Join
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from tests.harness.cluster import steady_ports
-from tests.harness.patience import patient
 from tests.harness.people import new_room_id
 from tests.store.lanes import POLICY
 
@@ -176,7 +175,7 @@ async def test_a_deadlock_is_tried_again_at_once(app: Database, state: str) -> N
 
         start = time.monotonic()
         assert (await writer.submit(join(room_id))).seq == 2
-        assert time.monotonic() - start < patient(2)
+        assert time.monotonic() - start < 2
         assert len(await Rooms(app).events_after(room_id, 0, 10)) == 2
 
 
@@ -224,6 +223,6 @@ async def test_many_callers_are_told_in_time_and_the_lease_does_not_wait_for_the
     for _ in range(20):
         await line.fetchval("SELECT 1")
         await app.ping()
-    assert time.monotonic() - start < patient(1.5)
+    assert time.monotonic() - start < 1.5
 
-    assert max(await asyncio.gather(*callers)) < patient(5.5)
+    assert max(await asyncio.gather(*callers)) < 5

@@ -18,7 +18,7 @@ async def test_a_node_has_so_many_seats_and_gives_them_again() -> None:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         await taken(seats, 3)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert await ends(reader, 5) < patient(3)
+        assert await ends(reader, 5) < 3
         writer.close()
         held[0][1].close()
         await taken(seats, 2)

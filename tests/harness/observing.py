@@ -22,9 +22,14 @@ async def metrics(api: Api) -> dict[str, float]:
     """Each sample of the node's metrics, by its name with labels."""
     answer = await api.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")
+    return samples(answer.text)
+
+
+def samples(exposition: str) -> dict[str, float]:
+    """What `/metrics` answers, read sample by sample."""
     return {
         line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-        for line in answer.text.splitlines()
+        for line in exposition.splitlines()
         if not line.startswith("#")
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import ssl
 import time
 from base64 import b64encode
@@ -34,13 +35,25 @@ Deed = int | str | tuple[int, dict[str, str]]
 """A status, a word of the above, or a status with headers."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
-    """One request as it came."""
+    """One request as it came.
+
+    Attributes:
+        at, answered_at: when it had been read, and when its answer was written or it was hung up
+            on: seconds of the wall clock.
+    """
 
     headers: dict[str, str]
     raw: bytes
-    at: float = field(default_factory=time.monotonic)
+    at: float = field(default_factory=time.time)
+    answered_at: float = math.inf
+
+    @property
+    def sent_at(self) -> int:
+        """When the node sent it, by the clock that the node goes by: whole seconds, rounded down.
+        """
+        return int(self.headers["webhook-timestamp"])
 
     @property
     def id(self) -> str:
@@ -135,6 +148,7 @@ class Receiver:
             goes_on = await self._do(deed, writer)
         finally:
             self.under_way -= 1
+            delivery.answered_at = time.time()
         if deed == DIE or _status(deed) // 100 == 2:
             self.taken.append(delivery)
         async with self._news:
@@ -203,20 +217,6 @@ async def _request(reader: asyncio.StreamReader) -> Delivery:
 DATA_KEY = b64encode(b"k" * 32).decode()
 SETTINGS = {"DATA_KEYS": DATA_KEY, "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8"}
 """What nodes need to send to a receiver on this machine."""
-
-
-def in_order(deliveries: list[Delivery]) -> bool:
-    """True where each log's events came in the order of their seq, apart from repetitions.
-
-    A repetition goes back to where the sender had noted: from there on it must be in order again.
-    """
-    last: dict[str, int] = {}
-    for delivery in deliveries:
-        before = last.get(delivery.feed)
-        if before is not None and delivery.seq > before + 1:
-            return False
-        last[delivery.feed] = delivery.seq
-    return True
 
 
 def once(deed: Deed) -> Callable[[Delivery], Deed]:

@@ -78,10 +78,16 @@ class StandbyPostgres(EmbeddedPostgres):
         finally:
             await primary.close()
 
-    async def is_promoted(self) -> None:
-        """Makes it a primary with a time line of its own; returns when it takes writes."""
+    async def is_promoted(self) -> float:
+        """Makes it a primary with a time line of its own; returns when it takes writes.
+
+        Returns:
+            By its own clock, when that was: seconds of the wall clock.
+        """
         connection: Any = await asyncpg.connect(self.database_url("postgres"))
         try:
             assert await connection.fetchval("SELECT pg_promote(true, 30)")
+            now = "SELECT extract(epoch FROM clock_timestamp())"
+            return float(await connection.fetchval(now))
         finally:
             await connection.close()

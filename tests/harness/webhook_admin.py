@@ -43,6 +43,9 @@ class Admin:
         """True where a room of it fails."""
         return bool((await self.sees(webhook_id))["failing"])
 
+    async def has_no_failing_room(self, webhook_id: str) -> bool:
+        return not await self.is_failing(webhook_id)
+
     async def is_parked(self, webhook_id: str) -> bool:
         """True where a room of it was given up."""
         return bool((await self.sees(webhook_id))["parked"])
