@@ -12,7 +12,7 @@ from coordinator.live.feed import Feed
 from coordinator.live.frames import text_frame
 from coordinator.live.history import HISTORY, Histories
 from coordinator.live.subscribers import PendingSubscriber
-from tests.harness.feeds import AT, KEY, Count, Listener, decoded, event, loaded, settle
+from tests.harness.feeds import AT, KEY, Count, Listener, decoded, end_turn, event, loaded
 
 
 def test_the_next_event_is_applied_an_older_one_dropped_a_later_one_waits() -> None:
@@ -61,8 +61,8 @@ def test_what_gathers_until_it_is_settled_goes_out_in_one_write() -> None:
     for seq in (1, 2, 3):
         feed.offer(event(seq))
 
-    assert settle(feed) == 3
-    assert settle(feed) == 0
+    assert end_turn(feed) == 3
+    assert end_turn(feed) == 0
     assert (listener.writes, listener.seqs) == (1, [1, 2, 3])
 
 
@@ -86,12 +86,12 @@ def test_what_happens_during_a_broadcast_goes_out_with_it_where_it_has_not_been_
     feed.offer(event(3))
     assert feed.subscribers.send(2) == (1, 3)
     assert [each.seqs for each in listeners] == [[1], [1], [1, 2], [1, 2], [1, 2, 3]]
-    assert settle(feed) == 2 + 2 + 1 + 1
+    assert end_turn(feed) == 2 + 2 + 1 + 1
 
     assert [each.writes for each in listeners] == [2, 2, 2, 2, 1]
     for listener in listeners:
         listener.was_told_all(3)
-    assert not settle(feed)
+    assert not end_turn(feed)
     assert not feed.subscribers.has_unsent
 
 
@@ -110,7 +110,7 @@ def test_who_comes_goes_or_is_spoken_to_during_a_broadcast_is_told_everything_on
     feed.subscribers.remove(second)
     feed.offer(event(3))
     feed.subscribers.send(10)
-    settle(feed)
+    end_turn(feed)
 
     assert second.seqs == []
     assert late.seqs == [3]
@@ -127,9 +127,9 @@ def test_who_is_let_in_is_not_sent_what_was_pending_before() -> None:
         PendingSubscriber(listener, since=None, epoch="", need=1, greets=True)
     )
 
-    settle(feed)
+    end_turn(feed)
     feed.offer(event(2))
-    settle(feed)
+    end_turn(feed)
 
     assert listener.welcomes == [(False, 1)]
     listener.was_told_all(2)
@@ -141,12 +141,12 @@ def test_nobody_is_let_in_before_the_feed_has_what_it_needs() -> None:
         PendingSubscriber(listener, since=2, epoch="", need=5, greets=True)
     )
 
-    settle(feed)
+    end_turn(feed)
     feed.offer(event(4))
-    settle(feed)
+    end_turn(feed)
     assert listener.welcomes == []
     feed.offer(event(5))
-    settle(feed)
+    end_turn(feed)
 
     assert listener.welcomes == [(False, 5)], "3 is not in this history: a snapshot"
 
@@ -158,12 +158,12 @@ def test_the_history_resumes_up_to_its_length(missed: int, resumes: bool) -> Non
     feed, listener = loaded(0), Listener()
     for seq in range(1, 401):
         feed.offer(event(seq))
-    settle(feed)
+    end_turn(feed)
     feed.subscribers.pending.append(
         PendingSubscriber(listener, since=400 - missed, epoch="", need=400, greets=True)
     )
 
-    settle(feed)
+    end_turn(feed)
 
     assert feed.history.remembers(400 - missed) is resumes
     assert listener.welcomes == [(resumes, 400 - missed if resumes else 400)]
@@ -180,9 +180,9 @@ def test_a_listener_whose_socket_is_broken_costs_the_others_nothing() -> None:
         listener.welcome(feed, since=0, counts=None, resumed=True)
         feed.subscribers.add(listener)
     feed.offer(event(1))
-    settle(feed)
+    end_turn(feed)
     feed.offer(event(2))
-    settle(feed)
+    end_turn(feed)
 
     assert (before.seqs, after.seqs) == ([1, 2], [1, 2])
     assert list(feed.subscribers) == [before, after]
@@ -198,7 +198,7 @@ def test_an_event_puts_out_whom_it_concerns_and_nobody_who_came_later() -> None:
     feed.offer(event(1, "out", who="g"))
     feed.offer(event(2))
 
-    settle(feed)
+    end_turn(feed)
 
     assert (old.code, newer.code, other.code) == (4009, None, None)
     assert old.seqs == [1, 2], "it is told before it goes"

@@ -60,7 +60,7 @@ class Broadcast:
                 continue
             self._due.pop(feed.key, None)
             try:
-                self.settle(feed)
+                self.admit_and_evict(feed)
                 feed.subscribers.begin_broadcast()
                 writes, deliveries = feed.subscribers.send(SMALL + 1)
             except Exception as error:
@@ -76,7 +76,7 @@ class Broadcast:
         if deliveries := feed.subscribers.flush(subscriber):
             DELIVERIES.inc(deliveries)
 
-    def settle(self, feed: Feed) -> None:
+    def admit_and_evict(self, feed: Feed) -> None:
         """Admits pending subscribers that the feed is ready for; evicts whom its events end."""
         if feed.needs_review:
             review(feed)
@@ -107,7 +107,7 @@ class Broadcast:
             if feed is None:
                 continue
             try:
-                self.settle(feed)
+                self.admit_and_evict(feed)
             except Exception as error:
                 self._feeds.give_up(feed, error)
                 continue

@@ -87,7 +87,7 @@ class Hub:
         self.catch_up.prove_soon()
 
     def _tell_what_was_read(self, feed: Feed) -> None:
-        self.broadcast.settle(feed)
+        self.broadcast.admit_and_evict(feed)
         self.broadcast.soon(feed, time.time())
 
     def open_keys(self) -> list[FeedKey]:

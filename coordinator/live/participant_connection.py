@@ -45,7 +45,7 @@ class ParticipantConnection(Connection):
         proof: Proof,
         counts_only: bool,
         writer: Writer,
-        boot: str,
+        node_epoch: str,
         room_id: str,
     ) -> None:
         super().__init__(
@@ -58,7 +58,7 @@ class ParticipantConnection(Connection):
         )
         self.user_id: str = identity["userId"]
         self.room_id = room_id
-        self.boot = boot
+        self.node_epoch = node_epoch
         self.opened_at = socket.loop.time()
         self.holds_row = False
         self.row_is_confirmed = False
@@ -119,7 +119,7 @@ class ParticipantConnection(Connection):
                     room_id=self.room_id,
                     user_id=self.user_id,
                     session_id=self.session_id,
-                    node_epoch=self.boot,
+                    node_epoch=self.node_epoch,
                     returning=returning,
                 )
             )

@@ -168,7 +168,7 @@ class Resume:
         """
         feed.subscribers.pending.append(entry)
         await self._catch_up.reach(feed, entry.need)
-        self._broadcast.settle(feed)
+        self._broadcast.admit_and_evict(feed)
         if feed.is_missing:
             raise NotFound
         if feed not in self._feeds or entry in feed.subscribers.pending:

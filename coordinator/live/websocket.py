@@ -74,7 +74,7 @@ class SocketReceiver(Protocol):
         """The TCP connection is gone; nothing comes after."""
 
 
-class TcpSeat(Protocol):
+class TcpSlot(Protocol):
     """What a TCP connection holds of its node's room for connections."""
 
     def authenticated(self) -> None:
@@ -110,12 +110,12 @@ class LiveSocket(asyncio.Protocol):
         "peer",
         "query",
         "receiver",
-        "seat",
+        "slot",
         "transport",
     )
 
     def __init__(
-        self, transport: Any, server_state: Any, *, path: str, query: str, seat: TcpSeat
+        self, transport: Any, server_state: Any, *, path: str, query: str, slot: TcpSlot
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport
@@ -123,7 +123,7 @@ class LiveSocket(asyncio.Protocol):
         self.receiver: SocketReceiver | None = None
         self.headers = _NO_HEADERS
         self.path, self.query = path, query
-        self.seat = seat
+        self.slot = slot
         peer = transport.get_extra_info("peername")
         self.peer: str = peer[0] if isinstance(peer, tuple) else ""
         self.is_closing = False
@@ -327,7 +327,7 @@ class LiveSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = self.is_closing = True
-        self.seat.leave()
+        self.slot.leave()
         self._server_state.connections.discard(self)
         for timer in (self._ping_timer, self._close_timer):
             if timer is not None:

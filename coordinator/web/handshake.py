@@ -195,7 +195,7 @@ class Handshake:
         except BadQuery as error:
             raise Refusal(CloseCode.BAD_REQUEST) from error
         connection = await self._authenticate(socket, early, endpoint, key, query)
-        socket.seat.authenticated()
+        socket.slot.authenticated()
         await self._attach(socket, connection, key, query, early)
 
     async def _authenticate(

@@ -4,7 +4,7 @@ uvicorn parses requests and runs the ASGI application. Two kinds of requests nev
 upgrade, whose connection is handed to `live/websocket.py`, and a prompt request (`prompt.py`).
 Neither has a task.
 
-    a connection opens      a seat (`web/tcp_connections.py`), and 10 s for the head of a request
+    a connection opens      a slot (`web/tcp_connections.py`), and 10 s for the head of a request
     its head has come       10 s for its body, if it has one
     its body has come       no limit but that of the endpoint
     its answer has gone     75 s for the whole of the next request; nothing less counts
@@ -31,7 +31,7 @@ from coordinator.web.http_parsing import LimitedParsing
 from coordinator.web.json_answer import Headers, Outcome, answer_bytes
 from coordinator.web.prompt import PromptRequest, Prompts, is_plain
 from coordinator.web.request_head import RefusedHead, RequestHead
-from coordinator.web.tcp_connections import Seat, TcpConnections
+from coordinator.web.tcp_connections import Slot, TcpConnections
 
 REQUEST_SECONDS = 10.0
 """How long a client may take to send the head of a request, and again for its body."""
@@ -63,15 +63,15 @@ class CoordinatorProtocol(LimitedParsing):
     prompts: Prompts
 
     cycle: Any = None  # uvicorn's, or a `PromptRequest`
-    seat: Seat | None = None
+    slot: Slot | None = None
     deadline: float | None = None
     unread_deadline: float | None = None
     watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")
-        self.seat = self.tcp_connections.admit(peer[0] if isinstance(peer, tuple) else "")
-        if self.seat is None:
+        self.slot = self.tcp_connections.admit(peer[0] if isinstance(peer, tuple) else "")
+        if self.slot is None:
             transport.abort()
             return
         super().connection_made(transport)
@@ -82,9 +82,9 @@ class CoordinatorProtocol(LimitedParsing):
         self.watch = self.loop.call_later(REQUEST_SECONDS, self._watch)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.seat is None:
+        if self.slot is None:
             return
-        self.seat.leave()
+        self.slot.leave()
         self._watch_no_more()
         self._forget_scope()
         super().connection_lost(exc)
@@ -281,8 +281,8 @@ class CoordinatorProtocol(LimitedParsing):
         joined.flush()
         held: Any = self.flow
         held.hold(False)
-        assert self.seat is not None, "it was admitted"
-        live = LiveSocket(joined.plain, self.server_state, path=path, query=query, seat=self.seat)
+        assert self.slot is not None, "it was admitted"
+        live = LiveSocket(joined.plain, self.server_state, path=path, query=query, slot=self.slot)
         joined.set_protocol(live)
         live.open(headers, self.handler.choose)
         self.handler.accept(live)

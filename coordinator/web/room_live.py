@@ -106,6 +106,6 @@ class RoomEndpoint:
             proof=proof,
             counts_only=query.counts_only,
             writer=self._writer,
-            boot=self._node_epoch(),
+            node_epoch=self._node_epoch(),
             room_id=room_id,
         )

@@ -1,6 +1,6 @@
 """TCP connections of a node: how many there may be, altogether and of one address.
 
-A connection takes a seat as it is accepted and gives it back as it ends. Seats of one address are
+A connection takes a slot as it is accepted and gives it back as it ends. Slots of one address are
 counted only until its connection has authenticated a live one: a thousand guests behind one address
 are no attack, a thousand connections that say nothing are. Loopback and trusted proxies have as
 many as they like.
@@ -19,8 +19,8 @@ from coordinator.web.addresses import Network, counted_as, is_loopback, is_withi
 _refused = RareWarning("connections_refused")
 
 
-class Seat:
-    """The seat of one TCP connection."""
+class Slot:
+    """The slot of one TCP connection."""
 
     __slots__ = ("_address", "_connections", "_is_taken")
 
@@ -44,7 +44,7 @@ class Seat:
 
 
 class TcpConnections:
-    """Gives out the seats.
+    """Gives out the slots.
 
     Args:
         most: connections of this node; within the limit of open files.
@@ -59,8 +59,8 @@ class TcpConnections:
         self._trusted = trusted
         self._of_address: dict[str, int] = {}
 
-    def admit(self, peer: str) -> Seat | None:
-        """A seat for a connection from `peer`; None where there is none."""
+    def admit(self, peer: str) -> Slot | None:
+        """A slot for a connection from `peer`; None where there is none."""
         if self.open >= self._most:
             self._refuse("node", peer)
             return None
@@ -72,7 +72,7 @@ class TcpConnections:
                 return None
             self._of_address[address] = taken + 1
         self.open += 1
-        return Seat(self, address)
+        return Slot(self, address)
 
     def forget(self, address: str) -> None:
         """A connection of this address no longer counts."""

@@ -185,7 +185,7 @@ def loaded(seq: int) -> Feed:
     return feed
 
 
-def settle(feed: Feed) -> int:
+def end_turn(feed: Feed) -> int:
     """As at the end of a turn of the loop, with time for all; the deliveries."""
     admit_pending(feed)
     evict(feed)

@@ -76,8 +76,8 @@ async def serving(
         behind: the application that is asked for what `hot_app` does not know.
     """
     app = hot_app(behind)
-    seats = connections or TcpConnections(most=1000, per_address=0, trusted=())
-    protocol = http_protocol(Handler(accept), seats, app.prompts)
+    slots = connections or TcpConnections(most=1000, per_address=0, trusted=())
+    protocol = http_protocol(Handler(accept), slots, app.prompts)
     config = uvicorn.Config(
         app, http=protocol, log_config=None, access_log=False, ws="websockets-sansio"
     )
