@@ -41,7 +41,7 @@ from coordinator.store.retention import Keep, Retention
 from coordinator.store.rooms import Rooms
 from coordinator.store.sealing import Sealing
 from coordinator.store.webhook_feeds import WebhookFeeds
-from coordinator.store.webhooks import Endpoints
+from coordinator.store.webhooks import Endpoints, Wanted
 
 LARGE = {"connections", "interview_rooms", "interview_participants", "room_events", "qr_images"}
 NODES = 100
@@ -146,8 +146,8 @@ async def the_work(database: RecordingDatabase) -> dict[str, Callable[[], Awaita
     people = People(database, DataCipher(KEYS))
     endpoints, feeds = Endpoints(database), WebhookFeeds(database)
     await endpoints.add(
-        endpoint_id="w", name="w", url="https://example.org", events=None, enterprise_id=None,
-        secret="s", by="k", wants_rooms=True, wants_interviews=True,
+        endpoint_id="w", name="w", url="https://example.org", enterprise_id=None, secret="s",
+        by="k", wanted=Wanted(events=None, rooms=True, interviews=True),
     )  # fmt: skip
     endpoint = await endpoints.take("w", "node_1", HOUR)
     assert endpoint is not None

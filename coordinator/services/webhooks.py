@@ -22,7 +22,7 @@ from coordinator.domain.events import INTERVIEW, ROOM, FeedKey, timestamp
 from coordinator.domain.job import is_record_id
 from coordinator.domain.webhook import PING, TYPES, wanted_kinds
 from coordinator.store.webhook_repairs import Parked, WebhookRepairs
-from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken
+from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken, Wanted
 from coordinator.webhooks.addresses import AddressGuard, AddressRefused, BadUrl, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
 from coordinator.webhooks.message import WebhookSigner, envelope
@@ -105,16 +105,15 @@ class Webhooks:
         if tenant is not None and not is_record_id(tenant):
             raise InvalidParams.wrong("tenant", "应为企业ID")
         await self._check_url(url)
-        rooms, interviews = _kinds(events, tenant)
+        wanted = _wanted(events, tenant)
         endpoint_id = "wh_" + secrets.token_hex(8)
         secret = _new_secret()
         stored = self._cipher.encrypt(secret, purpose=secret_purpose(endpoint_id))
         for possible in [_checked_name(name)] if name is not None else _names_of(url):
             with contextlib.suppress(NameTaken):
                 endpoint = await self._endpoints.add(
-                    endpoint_id=endpoint_id, name=possible, url=url, events=events,
-                    enterprise_id=tenant, secret=stored, by=by, wants_rooms=rooms,
-                    wants_interviews=interviews,
+                    endpoint_id=endpoint_id, name=possible, url=url, wanted=wanted,
+                    enterprise_id=tenant, secret=stored, by=by,
                 )  # fmt: skip
                 break
         else:
@@ -178,22 +177,20 @@ class Webhooks:
         """Sets what is given, and leaves what is None.
 
         Args:
-            all_events: every type is wanted.
+            all_events: every type is wanted, and `events` is None.
 
         Raises:
             NotFound
             InvalidParams: as `add`.
         """
-        before = await self._known(endpoint_id)
-        wanted = None if all_events else (events if events is not None else before.events)
+        tenant = (await self._known(endpoint_id)).enterprise_id
         if url is not None:
             await self._check_url(url)
-        rooms, interviews = _kinds(wanted, before.enterprise_id)
+        wanted = _wanted(events, tenant) if all_events or events is not None else None
         try:
             changed = await self._endpoints.change(
-                endpoint_id, name=_checked_name(name) if name is not None else before.name,
-                url=url if url is not None else before.url, events=wanted, wants_rooms=rooms,
-                wants_interviews=interviews,
+                endpoint_id, name=_checked_name(name) if name is not None else None, url=url,
+                wanted=wanted,
             )  # fmt: skip
         except NameTaken:
             raise InvalidParams.wrong("name", "已被使用") from None
@@ -362,8 +359,8 @@ class Webhooks:
                 raise InvalidParams.wrong("url", "http只能用于本机") from error
 
 
-def _kinds(events: Sequence[str] | None, tenant: str | None) -> tuple[bool, bool]:
-    """Whether rooms, and interviews, are wanted.
+def _wanted(events: Sequence[str] | None, tenant: str | None) -> Wanted:
+    """What is to be told; no `events`: every type.
 
     Raises:
         InvalidParams: an unknown type, or nothing would ever be told.
@@ -374,7 +371,7 @@ def _kinds(events: Sequence[str] | None, tenant: str | None) -> tuple[bool, bool
     kinds = wanted_kinds(events, tenant=tenant)
     if not kinds:
         raise InvalidParams.wrong("events", "没有可投递的事件（租户只能订阅面试事件）")
-    return ROOM in kinds, INTERVIEW in kinds
+    return Wanted(events=events, rooms=ROOM in kinds, interviews=INTERVIEW in kinds)
 
 
 def _checked_name(name: str) -> str:

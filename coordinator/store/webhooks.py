@@ -82,6 +82,15 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an endpoint is told: types (None = all), and the kinds of logs that have them."""
+
+    events: Sequence[str] | None
+    rooms: bool
+    interviews: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointHealth:
     """What a sender notes of its endpoint with each renewal of the lease."""
 
@@ -106,8 +115,8 @@ class Endpoints:
         self.database = database
 
     async def add(
-        self, *, endpoint_id: str, name: str, url: str, events: Sequence[str] | None,
-        enterprise_id: str | None, secret: str, by: str, wants_rooms: bool, wants_interviews: bool,
+        self, *, endpoint_id: str, name: str, url: str, wanted: Wanted,
+        enterprise_id: str | None, secret: str, by: str,
     ) -> Endpoint:  # fmt: skip
         """Makes a webhook that is told what happens from now on.
 
@@ -125,8 +134,8 @@ class Endpoints:
                 FROM deployment
                 RETURNING {_COLUMNS}
                 """,
-                endpoint_id, name, url, _json(events), enterprise_id, secret, by, wants_rooms,
-                wants_interviews,
+                endpoint_id, name, url, _json(wanted.events), enterprise_id, secret, by,
+                wanted.rooms, wanted.interviews,
             )  # fmt: skip
         except UniqueViolationError as error:
             raise NameTaken from error
@@ -152,24 +161,28 @@ class Endpoints:
         )
 
     async def change(
-        self, endpoint_id: str, *, name: str, url: str, events: Sequence[str] | None,
-        wants_rooms: bool, wants_interviews: bool,
-    ) -> Endpoint | None:  # fmt: skip
-        """Sets all of them. A kind of log that was not wanted before is told from now on.
+        self, endpoint_id: str, *, name: str | None, url: str | None, wanted: Wanted | None
+    ) -> Endpoint | None:
+        """Sets what is given; what is None stays as it is, whoever else changes that at once.
+
+        A kind of log that was not wanted before is told from now on.
 
         Raises:
             NameTaken
         """
+        new = wanted or Wanted(events=None, rooms=False, interviews=False)
         try:
             return await self._change(
                 endpoint_id,
                 """
-                name = $2, url = $3, events = $4,
-                rooms_since = CASE WHEN $5 THEN coalesce(rooms_since, clock_timestamp()) END,
-                interviews_since =
-                    CASE WHEN $6 THEN coalesce(interviews_since, clock_timestamp()) END
+                name = coalesce($2, name), url = coalesce($3, url),
+                events = CASE WHEN $4 THEN $5 ELSE events END,
+                rooms_since = CASE WHEN NOT $4 THEN rooms_since
+                    WHEN $6 THEN coalesce(rooms_since, clock_timestamp()) END,
+                interviews_since = CASE WHEN NOT $4 THEN interviews_since
+                    WHEN $7 THEN coalesce(interviews_since, clock_timestamp()) END
                 """,
-                name, url, _json(events), wants_rooms, wants_interviews,
+                name, url, wanted is not None, _json(new.events), new.rooms, new.interviews,
             )  # fmt: skip
         except UniqueViolationError as error:
             raise NameTaken from error

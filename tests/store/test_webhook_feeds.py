@@ -13,7 +13,7 @@ from coordinator.domain.people import Staff
 from coordinator.store.database import Database
 from coordinator.store.rooms import Rooms
 from coordinator.store.webhook_feeds import WebhookFeeds
-from coordinator.store.webhooks import Endpoint, EndpointLeaseLost, Endpoints
+from coordinator.store.webhooks import Endpoint, EndpointLeaseLost, Endpoints, Wanted
 from tests.harness.people import new_room_id
 
 LEASE = timedelta(minutes=1)
@@ -24,8 +24,9 @@ async def taken(database: Database) -> Endpoint:
     """A webhook for rooms, held by a node."""
     endpoints, endpoint_id = Endpoints(database), f"hook_{secrets.token_hex(6)}"
     await endpoints.add(
-        endpoint_id=endpoint_id, name=endpoint_id, url="https://example.com", events=None,
-        enterprise_id=None, secret="s", by="user_001", wants_rooms=True, wants_interviews=False,
+        endpoint_id=endpoint_id, name=endpoint_id, url="https://example.com",
+        wanted=Wanted(events=None, rooms=True, interviews=False), enterprise_id=None, secret="s",
+        by="user_001",
     )  # fmt: skip
     endpoint = await endpoints.take(endpoint_id, "node", LEASE)
     assert endpoint is not None

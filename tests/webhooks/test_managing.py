@@ -68,6 +68,20 @@ async def test_after_that_day_the_new_secret_alone_signs(
     await comes_true(signs_once, 30)
 
 
+async def test_what_two_admins_change_at_once_is_both_changed(
+    admin: Admin, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url, events=["room_created"])
+    for types in ["room_ended"], ["interview_completed"], ["all"]:
+        url = f"{receiver.url}/{types[0]}"
+
+        changes = [{"url": url}, {"events": types}, {"name": types[0]}]
+        await asyncio.gather(*(admin.call("PATCH", f"/{added['id']}", each) for each in changes))
+
+        now = await admin.sees(added["id"])
+        assert (now["url"], now["events"], now["name"]) == (url, types, types[0])
+
+
 async def test_webhooks_are_for_admins(host: Host, api: Api) -> None:
     mine = await api.get("/api/webhooks", host.token)
     nobody = await api.get("/api/webhooks")
