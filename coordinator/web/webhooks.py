@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, delete, get, patch, post
+from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
+from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 from msgspec import UNSET
 
@@ -17,6 +19,7 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.events import timestamp
+from coordinator.domain.job import is_record_id
 from coordinator.domain.people import Staff
 from coordinator.services.webhooks import Webhooks
 from coordinator.web import guards
@@ -48,6 +51,19 @@ PathText = FromPath[str]
 
 TAGS = ["webhooks"]
 ERRORS = (Unauthorized, TokenExpired, Forbidden)
+
+
+async def _possible_id(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """
+    Raises:
+        NotFound: no webhook can have the id of the path (and Postgres cannot hold every text).
+    """
+    if not is_record_id(connection.path_params["webhook_id"]):
+        raise NotFound("Webhook不存在")
+
+
+_ONE = (guards.admin, _possible_id)
+"""The guards of calls about one webhook."""
 
 
 ADD = Documentation(
@@ -113,7 +129,7 @@ GET = Documentation(
 
 @get(
     "/api/webhooks/{webhook_id:str}",
-    guards=[guards.admin],
+    guards=_ONE,
     summary="获取Webhook",
     tags=TAGS,
     operation_class=documented(GET),
@@ -137,7 +153,7 @@ CHANGE = Documentation(
 
 @patch(
     "/api/webhooks/{webhook_id:str}",
-    guards=[guards.admin],
+    guards=_ONE,
     summary="修改Webhook",
     tags=TAGS,
     operation_class=documented(CHANGE),
@@ -173,7 +189,7 @@ REMOVE = Documentation(
 
 @delete(
     "/api/webhooks/{webhook_id:str}",
-    guards=[guards.admin],
+    guards=_ONE,
     status_code=200,
     summary="删除Webhook",
     tags=TAGS,
@@ -197,7 +213,7 @@ TEST = Documentation(
 
 @post(
     "/api/webhooks/{webhook_id:str}/test",
-    guards=[guards.admin],
+    guards=_ONE,
     status_code=200,
     summary="测试Webhook",
     tags=TAGS,
@@ -222,7 +238,7 @@ REPLAY = Documentation(
 
 @post(
     "/api/webhooks/{webhook_id:str}/replay",
-    guards=[guards.admin],
+    guards=_ONE,
     status_code=200,
     summary="重新投递事件",
     tags=TAGS,
@@ -254,7 +270,7 @@ RETRY = Documentation(
 
 @post(
     "/api/webhooks/{webhook_id:str}/retry",
-    guards=[guards.admin],
+    guards=_ONE,
     status_code=200,
     summary="立即重试",
     tags=TAGS,
@@ -279,7 +295,7 @@ ROTATE = Documentation(
 
 @post(
     "/api/webhooks/{webhook_id:str}/rotate",
-    guards=[guards.admin],
+    guards=_ONE,
     status_code=200,
     summary="更换密钥",
     tags=TAGS,
