@@ -154,6 +154,12 @@ async def test_the_same_order_again_does_not_ask_wechat(
     assert not standin.calls
 
 
+async def test_a_blank_text_is_a_missing_one(caller: Caller) -> None:
+    plain = data(await caller.orders(width=301))
+    assert data(await caller.orders(width=301, page=" ", envVersion="")) == plain
+    assert data(await caller.orders(width=301, envVersion=" release ")) == plain
+
+
 async def test_orders_at_once_get_one_picture(caller: Caller) -> None:
     answers = await asyncio.gather(*(caller.orders(width=310) for _ in range(8)))
     assert len({data(answer)["qrcodeUrl"] for answer in answers}) == 1
@@ -193,7 +199,7 @@ WRONG: list[tuple[str, Any]] = [
     *each("width", 279, 1281, "430", 430.5, True, None, 10**40, -1),
     *each("autoColor", 0, 1, "true", None, []),
     *each("isHyaline", 0, "false", None),
-    *each("envVersion", "", "prod", 5, None),
+    *each("envVersion", "prod", "Release", 5, None),
     *(
         ("lineColor", bad)
         for bad in (

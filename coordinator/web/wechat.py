@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from litestar import HttpMethod, Request, Response, post, route
 from litestar.di import NamedDependency
@@ -79,6 +79,7 @@ class ProfileBody(Body):
         self.avatar = optional("avatar", self.avatar, 500)
 
 
+_VERSIONS = ("release", "trial", "develop")
 _Shade = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": 255})]
 
 
@@ -101,7 +102,7 @@ class CodeOrderBody(Body):
     )
     auto_color: bool = False
     line_color: LineColour | UnsetType = UNSET
-    env_version: Literal["release", "trial", "develop"] = "release"
+    env_version: Annotated[str, Meta(extra_json_schema={"enum": [*_VERSIONS, ""]})] = _VERSIONS[0]
     is_hyaline: bool = False
 
     def __post_init__(self) -> None:
@@ -111,6 +112,9 @@ class CodeOrderBody(Body):
         self.page = optional("page", self.page, 200) or DEFAULT_PAGE
         if not 280 <= self.width <= 1280:
             raise InvalidParams.wrong("width", "应为280到1280的整数")
+        self.env_version = optional("envVersion", self.env_version, 10) or _VERSIONS[0]
+        if self.env_version not in _VERSIONS:
+            raise InvalidParams.wrong("envVersion", "只能是" + "、".join(_VERSIONS))
 
     def order(self) -> CodeOrder:
         """What WeChat would not look at is left out: the same picture is the same order."""
