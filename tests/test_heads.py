@@ -17,3 +17,13 @@ async def test_head_is_answered_like_get_without_the_body(a: Api, host: Host, ro
         head = await a.http.head(path, headers=headers)
         assert (head.status_code, head.content) == (got.status_code, b""), path
         assert head.headers == got.headers, path
+
+
+async def test_allow_names_head_wherever_it_names_get(a: Api) -> None:
+    room = "/api/interview/room/x"
+    refused, asked = await a.http.put(room), await a.http.options(room)
+    assert (refused.status_code, asked.status_code) == (405, 204)
+    assert refused.headers["Allow"] == asked.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+    join = await a.http.get("/api/interview/guest/join")
+    assert join.headers["Allow"] == "OPTIONS, POST"

@@ -34,7 +34,7 @@ from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
-from coordinator.web.heads import AnsweredLikeGet
+from coordinator.web.heads import AnsweredLikeGet, allow
 from coordinator.web.http_request import Meter, Metered
 from coordinator.web.limits import Limits
 from coordinator.web.openapi import asyncapi
@@ -121,7 +121,7 @@ def _methods_by_path(app: Litestar) -> dict[str, str]:
     methods: dict[str, set[str]] = {}
     for route in app.routes:
         methods.setdefault(route.path_format, set()).update(route.methods)
-    return {path: ", ".join(sorted(of_path)) for path, of_path in methods.items()}
+    return {path: allow(of_path) for path, of_path in methods.items()}
 
 
 async def _allow_every_method(message: Any, scope: Any) -> None:

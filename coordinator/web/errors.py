@@ -24,6 +24,7 @@ from coordinator.domain.errors import (
     PayloadTooLarge,
     Unauthorized,
 )
+from coordinator.web.heads import allow
 from coordinator.web.http_request import request_id
 
 log = structlog.get_logger()
@@ -107,7 +108,7 @@ def _on_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     failure = failure_response(refusal, request.scope["path"])
     for name, value in (error.headers or {}).items():
         if name.lower() == "allow":
-            failure.headers["Allow"] = value
+            failure.headers["Allow"] = allow(value.split(", "))
     return _answer(failure)
 
 

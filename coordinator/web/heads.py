@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+
+def allow(methods: Iterable[str]) -> str:
+    """The value of `Allow` for a path that is served by these methods."""
+    served = set(methods)
+    return ", ".join(sorted(served | {"HEAD"} if "GET" in served else served))
 
 
 class AnsweredLikeGet:
