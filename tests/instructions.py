@@ -1,5 +1,5 @@
 """How many instructions of a node one lone join costs, counted by callgrind: `python -m
-loadtest.instructions` (needs `valgrind`; takes about a minute).
+tests.instructions` (needs `valgrind`; takes about a minute).
 
 Instructions are the same on a busy machine as on a quiet one, within some percent: they tell
 whether a change made a join cheaper where clocks cannot. A node with production's settings (limits
@@ -14,6 +14,8 @@ joins share such a telling, where in life a hundred do; how many there were is t
 
     --joins 350        how many are counted
     --watchers 10      live connections in each room, that each join is told to
+    --webhook          each part twice, without a webhook and with one that another node sends to:
+                       what it costs a node that only commits
     --keep FOLDER      callgrind's files, for callgrind_annotate
 """
 
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,8 +41,15 @@ import websockets
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.deployment import RAISED_LIMITS
+from tests.harness.eager_receiver import EagerReceiver
 from tests.harness.node import Node, environment, hired, printed
 
+WEBHOOK_SETTINGS = {
+    "DATA_KEYS": b64encode(bytes(32)).decode(),
+    "WEBHOOK_ALLOW_PRIVATE": "127.0.0.0/8",
+}
+SETTLE_SECONDS = 8.0
+"""Until the counted node knows that there is a webhook, or none."""
 ROOMS = 20
 PARTS = 7
 """Of the joins; each is followed by as long a silence."""
@@ -120,31 +130,64 @@ async def _read(live: Any) -> None:
         pass
 
 
-async def measure(
-    node: CountedNode, token: str, valkey: redis.Redis, *, joins: int, watchers: int
-) -> float:
-    """Instructions of one join."""
-    people = People(node.url, token)
-    with ExitStack() as stack:
-        await people.make_rooms()
-        await people.watch(stack, watchers)
-        await people.join(WARM_UP * ROOMS)
-        await node.control("--instr=on")
-        await people.join(ROOMS)
-        await node.count()
-        parts, told = [], _tellings(valkey)
-        for _ in range(PARTS):
-            began = time.monotonic()
-            await people.join(joins // PARTS)
-            seconds = time.monotonic() - began
-            busy = await node.count()
-            await asyncio.sleep(seconds)
-            idle = await node.count()
-            parts.append((busy - idle) / (joins // PARTS))
-            print(f"{joins // PARTS} joins in {seconds:.1f} s: {busy:,}; nothing as long: {idle:,}")
-        share = (_tellings(valkey) - told) / (joins // PARTS * PARTS)
-        print(f"Redis was told of counted requests {share:.2f} times for each join")
-        return statistics.median(parts)
+class Counting:
+    """A node under callgrind, the people who join there, and the Redis that it tells of them."""
+
+    def __init__(self, node: CountedNode, token: str, valkey: redis.Redis) -> None:
+        self.node = node
+        self.people = People(node.url, token)
+        self.valkey = valkey
+
+    async def warm_up(self) -> None:
+        """Joins into rooms that are there; then counting begins."""
+        await self.people.join(WARM_UP * ROOMS)
+        await self.node.control("--instr=on")
+        await self.people.join(ROOMS)
+
+    async def part(self, joins: int) -> float:
+        """Instructions of one join; those of as long a silence are subtracted."""
+        await self.node.count()
+        began = time.monotonic()
+        await self.people.join(joins)
+        seconds = time.monotonic() - began
+        busy = await self.node.count()
+        await asyncio.sleep(seconds)
+        idle = await self.node.count()
+        print(f"{joins} joins in {seconds:.1f} s: {busy:,}; nothing as long: {idle:,}")
+        return (busy - idle) / joins
+
+    async def lone_join(self, joins: int, watchers: int) -> None:
+        """Prints what a join costs."""
+        with ExitStack() as stack:
+            await self.people.make_rooms()
+            await self.people.watch(stack, watchers)
+            await self.warm_up()
+            told = _tellings(self.valkey)
+            parts = [await self.part(joins // PARTS) for _ in range(PARTS)]
+            share = (_tellings(self.valkey) - told) / (joins // PARTS * PARTS)
+            print(f"Redis was told of counted requests {share:.2f} times for each join")
+            print(f"{statistics.median(parts) / 1000:,.0f} thousand instructions per join")
+
+    async def beside_webhook(self, joins: int, sender: Node) -> None:
+        """Prints what a join costs without a webhook, and with one that `sender` sends to."""
+        receiver = EagerReceiver()
+        body = {"url": await receiver.listen(), "name": "instructions"}
+        async with httpx.AsyncClient(base_url=sender.url, headers=self.people.token) as admin:
+            made = await admin.post("/api/webhooks", json=body)
+            webhook = f"/api/webhooks/{made.raise_for_status().json()['data']['id']}"
+            await self.people.make_rooms()
+            await self.warm_up()
+            parts: dict[bool, list[float]] = {False: [], True: []}
+            for enabled in (False, True) * PARTS:
+                changed = await admin.patch(webhook, json={"enabled": enabled})
+                changed.raise_for_status()
+                await asyncio.sleep(SETTLE_SECONDS)
+                parts[enabled].append(await self.part(joins // PARTS))
+                print("    with a webhook" if enabled else "    without")
+        receiver.close()
+        without, told = (statistics.median(parts[enabled]) for enabled in (False, True))
+        print(f"without a webhook {without / 1000:,.0f}, with one {told / 1000:,.0f}: "
+              f"{(told / without - 1) * 100:+.1f} %")  # fmt: skip
 
 
 def _tellings(valkey: redis.Redis) -> int:
@@ -158,6 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--joins", type=int, default=350)
     parser.add_argument("--watchers", type=int, default=0)
+    parser.add_argument("--webhook", action="store_true")
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     if shutil.which("valgrind") is None:
@@ -169,20 +213,23 @@ def main() -> int:
         server = stack.enter_context(EmbeddedRedis(folder / "redis"))
         env = environment(
             DATABASE_URL=postgres.url, REDIS_URL=server.url, RATE_LIMITS=RAISED_LIMITS,
-            ROOM_CAPACITY="100000", LOG_LEVEL="warning",
+            ROOM_CAPACITY="100000", LOG_LEVEL="warning", **WEBHOOK_SETTINGS,
         )  # fmt: skip
         printed(env, "migrate")
         token = hired(env, "watch", "admin")
+        sender = None
+        if arguments.webhook:  # started first, it is the one that sends
+            sender = Node(folder / "sender.log").start(env)
+            stack.callback(sender.stop)
+            sender.wait_ready()
         node = CountedNode(arguments.keep or folder).start(env)
         stack.callback(node.stop)
         node.wait_ready(within=START_SECONDS)
-        per_join = asyncio.run(
-            measure(
-                node, token, redis.Redis.from_url(server.url), joins=arguments.joins,
-                watchers=arguments.watchers,
-            )
-        )
-        print(f"{per_join / 1000:,.0f} thousand instructions per join")
+        counting = Counting(node, token, redis.Redis.from_url(server.url))
+        if sender is not None:
+            asyncio.run(counting.beside_webhook(arguments.joins, sender))
+        else:
+            asyncio.run(counting.lone_join(arguments.joins, arguments.watchers))
     return 0
 
 
