@@ -6,7 +6,8 @@ writer, and from the callback of its future to the client:
 
     a head has come     the protocol finds it plain, and keeps a `PromptRequest` for a cycle
     its body has come   `Prompts.start`: the endpoint begins, and gives what is waited for
-    that is done        the answer is encoded, written and counted
+    that is done        the answer is encoded, written and counted; for a join as soon as it is
+                        committed, before the room is told of it
 
 Whatever is special about a request (a browser's `Origin`, `Expect`, chunks, HTTP/1.0, a place in
 the pipeline) goes the way of all others. What its caller has to wait for besides, a limit that
@@ -21,6 +22,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from coordinator.store.room_writer.transaction import CommandAnswer
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.http_request import Meter
 from coordinator.web.json_answer import Outcome, failure, success
@@ -102,7 +104,10 @@ class Prompts:
             tell(request, outcome)
             self._meter.answered(request.scope, outcome[0], request.started)
 
-        waited_for.add_done_callback(done)
+        if isinstance(waited_for, CommandAnswer):
+            waited_for.call_first(done)
+        else:
+            waited_for.add_done_callback(done)
 
 
 def _nothing(result: Any) -> Any:

@@ -16,8 +16,7 @@ Lock order everywhere: room rows by id, then the node's own row. Nobody touches 
 or connections of a room without its lock, and without writing its row too. (The optimistic write
 locks the node's row first: it waits for no room.)
 
-If we are killed: before COMMIT nothing happened; after it the events are in the log, and whoever
-was not told finds them by the next seq or the next poll.
+Killed before COMMIT, nothing happened; after it, who was not told looks into the log soon.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from coordinator.store.room_writer.commands import Command, UndoJoin
 from coordinator.store.room_writer.room_cache import RoomCache
 from coordinator.store.room_writer.transaction import (
     AnswerLost,
+    CommandAnswer,
     PendingCommand,
     Transaction,
     is_away,
@@ -102,9 +102,9 @@ class Writer:
         """Queues a command; its answer, or the error that its decision raised.
 
         Guarantees: commands of one room are carried out in the order of submitting. A command whose
-        answer is there is committed, and has been announced to `on_commit`. One that failed with
-        `Unavailable` has not happened or may yet happen, but for a `Join`: that is undone where it
-        did.
+        answer is there is committed, and has been announced to `on_commit` (save for who is called
+        first, `CommandAnswer`). One that failed with `Unavailable` has not happened or may yet
+        happen, but for a `Join`: that is undone where it did.
 
         The future fails with `RoomNotFound`, with `Unavailable` where Postgres does not answer
         within `PATIENCE_SECONDS` or the queue is full, and with what the rule raises.
@@ -119,9 +119,9 @@ class Writer:
         """Its first change costs one round trip, too: this node has just made the room."""
         self._cache.adopt(room)
 
-    def _queue_up(self, command: Command[A], patience: float, most: int) -> asyncio.Future[A]:
+    def _queue_up(self, command: Command[A], patience: float, most: int) -> CommandAnswer[A]:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[A] = loop.create_future()
+        answer: CommandAnswer[A] = CommandAnswer(loop=loop)
         if len(self._queue) >= most:
             answer.set_exception(Unavailable(retry_after=1))
             return answer
@@ -362,6 +362,7 @@ class Writer:
 
     def _tell(self, batch: Transaction) -> None:
         """Announces a committed batch and answers its callers; a failing listener stops neither."""
+        batch.answer_first()
         try:
             if batch.events or batch.replaced:
                 self._on_commit(batch.events, batch.replaced)

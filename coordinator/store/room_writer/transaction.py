@@ -12,9 +12,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+import structlog
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound, Unavailable
 from coordinator.domain.events import Event
@@ -24,14 +25,46 @@ from coordinator.store.room_writer import new_guest, sql
 from coordinator.store.room_writer.commands import Command, Join
 from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
 
+log = structlog.get_logger()
+
+A = TypeVar("A")
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class CommandAnswer(asyncio.Future[A]):
+    """The answer of a command; or its failure."""
+
+    _callback: Callable[[asyncio.Future[A]], None] | None = None
+
+    def call_first(self, callback: Callable[[asyncio.Future[A]], None]) -> None:
+        """As `add_done_callback`, for one callback. It is called before the events of a batch are
+        told, where this is the answer of a command that was carried out: its client goes on while
+        the node still writes to everybody else.
+
+        The callback must not block, and must not ask for what the events will change.
+        """
+        self._callback = callback
+        self.add_done_callback(callback)
+
+    def settle_first(self, result: A) -> None:
+        """Sets the result, and calls the callback of `call_first`, where there is one."""
+        callback = self._callback
+        if callback is None or self.done():
+            return
+        self.remove_done_callback(callback)
+        self.set_result(result)
+        try:
+            callback(self)
+        except Exception as error:
+            log.error("answer_not_sent", exc_info=error)
 
 
 class PendingCommand(msgspec.Struct, eq=False):
     """A command that waits for its answer."""
 
     command: Command[Any]
-    answer: asyncio.Future[Any]
+    answer: CommandAnswer[Any]
     deadline: float
     is_uncertain: bool = False
     """An earlier COMMIT of this command was never answered: it may have been carried out."""
@@ -256,8 +289,14 @@ class Transaction:
 
     # -- telling --------------------------------------------------------------------------------
 
+    def answer_first(self) -> None:
+        """Answers those who need not wait until the events are told."""
+        for pending, answer, refusal in self.answers:
+            if refusal is None:
+                pending.answer.settle_first(answer)
+
     def answer(self, undo: Callable[[Command[Any]], None]) -> None:
-        """Answers the callers; `undo` hears of each join whose caller was told that it failed."""
+        """Answers the others; `undo` hears of each join whose caller was told that it failed."""
         for pending, answer, refusal in self.answers:
             if refusal is not None:
                 pending.fail(refusal)
