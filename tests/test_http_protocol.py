@@ -75,13 +75,15 @@ async def test_a_head_within_the_limits_is_read() -> None:
             assert (await answered(port, request))[0]["path"] == "/hot/1"
 
 
-@pytest.mark.parametrize("path", [b"/hot/", b"/api/open/jobs/", b"http://x/api/open/jobs/"])
+@pytest.mark.parametrize(
+    "path", [b"/hot/", b"/api/open/jobs/", b"http://x/api/open/jobs/", b"//api//open/jobs/"]
+)
 async def test_a_target_too_long_is_414_in_the_shape_of_its_path(path: bytes) -> None:
     target = path + b"x" * MAX_TARGET_BYTES
     async with serving() as (port, _, _):
         for end in (b" HTTP/1.1\r\nhost: x\r\n\r\n", b"x" * 100_000):
             status, body = await refused(port, b"GET " + target + end)
-            complaint = "error" if b"/api/open" in path else "message"
+            complaint = "error" if b"open" in path else "message"
             assert (status, body["code"]) == (414, "INVALID_PARAMS")
             assert body.keys() == {"success", complaint, "code"}
 
@@ -172,8 +174,8 @@ async def test_the_body_of_a_request_that_asks_for_another_protocol_is_read(path
         assert (await refused(port, chunked, b"5\r\n11111\r\nx"))[0] == 400
 
 
-@pytest.mark.parametrize("target", ["/live", "http://x/live", "http://127.0.0.1:80/live?a=1"])
-async def test_a_websocket_may_be_asked_for_by_the_absolute_form(target: str) -> None:
+@pytest.mark.parametrize("target", ["//live", "http://x/live", "http://127.0.0.1:80/live?a=1"])
+async def test_a_websocket_may_be_asked_for_by_other_forms_of_its_path(target: str) -> None:
     async with serving() as (port, _, _):
         _, writer = await upgraded(port, target)
         writer.close()

@@ -8,6 +8,7 @@ stands in the log under the same id, never in the answer.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +39,16 @@ _FRAMEWORK: dict[int, type[CoordinatorError]] = {
     413: PayloadTooLarge,
 }
 
+_OPEN_API = re.compile("/+api/+open(/|$)")
+"""The router takes several slashes for one."""
+
 _HUNG_UP = "client disconnected prematurely"
 """Litestar's words for a request whose end never came: no fault of ours, and nobody is answered."""
 
 
 def is_open_api(path: str) -> bool:
     """True where a path belongs to the open API, which has an error shape of its own."""
-    return path == "/api/open" or path.startswith("/api/open/")
+    return _OPEN_API.match(path) is not None
 
 
 class Unforeseen(CoordinatorError):

@@ -22,6 +22,7 @@ MAX_HEADERS = 100
 MAX_TARGET_BYTES = 8 * 1024
 
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+_SLASHES = re.compile("//+")
 _FIRST_LINE = re.compile(rb"[\r\n]*[!-~]{1,100} ([!-~]+)")
 
 _FOR_PUNCTUATION = 4
@@ -62,13 +63,15 @@ def target_parts(target: bytes) -> tuple[str, str]:
     """Path and query of a request's target, also of `http://host/path` (RFC 9112, section 3.2.2).
 
     An encoded slash stays encoded: it is part of a segment, and ends none (RFC 3986, section 2.2).
+    Several slashes are one, as they are to the router: many clients join `https://host/` and
+    `/api/…`.
 
     Raises:
         httptools.HttpParserInvalidURLError
     """
     url = httptools.parse_url(target)
     path, query = (url.path or b"/").decode("latin-1"), (url.query or b"").decode("latin-1")
-    return unquote(_ENCODED_SLASH.sub("%252F", path)), query
+    return _SLASHES.sub("/", unquote(_ENCODED_SLASH.sub("%252F", path))), query
 
 
 def keep_encoded_slashes(scope: Any, target: bytes) -> None:
