@@ -16,6 +16,7 @@ from tests.harness.people import Api, Guest, Host, refusal
 from tests.harness.tokens import aged, staff_token
 
 ROOMS = "/api/interview/rooms"
+JOIN = "/api/interview/guest/join"
 LEAVE = "/api/interview/guest/leave"
 
 
@@ -40,6 +41,9 @@ async def test_a_well_signed_token_past_its_time_is_told_so(a: Api, host: Host) 
     answer = await a.get(ROOMS, aged(host.token, 1))
 
     assert refusal(answer) == (401, "TOKEN_EXPIRED")
+    for past in (-1, 0, 1.5):
+        old = signed({"id": host.number, "exp": past})
+        assert refusal(await a.get(ROOMS, old)) == (401, "TOKEN_EXPIRED")
 
 
 async def test_a_token_of_seven_days_lasts_seven_days(a: Api, host: Host) -> None:
@@ -76,6 +80,7 @@ async def test_what_is_not_our_signature_is_no_token(a: Api, host: Host) -> None
         signed({**good, "exp": 2**39}),
         signed(claims),
         signed({"exp": now + 60}),
+        *(signed({**good, "jti": wrong}) for wrong in (5, "a\0b", "\ud800")),
         *(signed({**good, "id": wrong}) for wrong in wrong_ids),
     ]
     for token in forged:
@@ -115,6 +120,14 @@ async def test_who_is_disabled_or_gone_is_nobody(
         for api in (a, b):
             assert refusal(await api.get(ROOMS, who.token)) == (401, "UNAUTHORIZED")
         assert await (await a.watch(room, who.token)).is_put_out() == 4301
+
+
+async def test_a_guests_token_of_strange_texts_lets_nobody_return(a: Api, room: str) -> None:
+    strange = signed({"room": room, "guest": "a\0b", "exp": int(time.time()) + 60})
+
+    joined = data(await a.post(JOIN, {"roomId": room, "userName": "n", "guestToken": strange}))
+
+    assert joined["guestId"].startswith("guest_")
 
 
 async def test_a_guest_token_is_no_staff_token(a: Api, host: Host, room: str) -> None:

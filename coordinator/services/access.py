@@ -152,8 +152,10 @@ class Access:
                 continue
             except (jwt.InvalidTokenError, ValueError, TypeError) as error:
                 raise Unauthorized from error
-            if type(claims["exp"]) not in (int, float) or not 0 <= claims["exp"] < _END_OF_TIME:
+            if type(claims["exp"]) not in (int, float) or not claims["exp"] < _END_OF_TIME:
                 raise Unauthorized
+            if not all(claim.isprintable() for claim in claims.values() if isinstance(claim, str)):
+                raise Unauthorized  # Postgres cannot be asked about every text
             return claims
         raise Unauthorized
 
