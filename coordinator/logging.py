@@ -16,7 +16,7 @@ import re
 import select
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -117,26 +117,26 @@ def configure(*, form: str, level: str, node: str) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+RARE_SECONDS = 10.0
+
+
 class RareWarning:
-    """A warning that strangers can cause as often as they like: written at most every few seconds.
+    """A warning that strangers can cause as often as they like: written every 10 s at most.
 
     The next line that is written says how often it happened since the last one (`times`).
     """
 
-    def __init__(
-        self, event: str, *, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, event: str) -> None:
         self._event = event
-        self._seconds = seconds
-        self._clock = clock
         self._times = 0
         self._quiet_until = float("-inf")
 
     def __call__(self, **members: Any) -> None:
         self._times += 1
-        if self._clock() < self._quiet_until:
+        now = time.monotonic()
+        if now < self._quiet_until:
             return
-        self._quiet_until = self._clock() + self._seconds
+        self._quiet_until = now + RARE_SECONDS
         structlog.get_logger().warning(self._event, times=self._times, **members)
         self._times = 0
 

@@ -32,12 +32,12 @@ class ByKey:
     than to read a room.
 
     Args:
-        sql: with `{is_asked_for}` where the key is compared, after `column`.
+        sql: with `{is_asked_for}` behind the column of the key.
     """
 
-    def __init__(self, sql: str, column: str) -> None:
-        self._one = sql.replace("{is_asked_for}", f"{column} = $1::varchar")
-        self._many = sql.replace("{is_asked_for}", f"{column} = ANY($1::varchar[])")
+    def __init__(self, sql: str) -> None:
+        self._one = sql.replace("{is_asked_for}", "= $1::varchar")
+        self._many = sql.replace("{is_asked_for}", "= ANY($1::varchar[])")
 
     def of(self, keys: list[str]) -> tuple[str, str | list[str]]:
         """The statement for these, and its parameter."""
@@ -74,7 +74,7 @@ class Coalesced(Generic[K, V]):
                 self._worker = loop.create_task(self._answer_all())
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                # Shielded: one who gives up takes nobody's answer away.
+                # Shielded: a caller that gives up must not cancel what others wait for.
                 return await asyncio.shield(answer)
         except TimeoutError as error:
             raise Unavailable(retry_after=1) from error
@@ -94,7 +94,7 @@ class Coalesced(Generic[K, V]):
         except Exception as error:
             for answer in asked.values():
                 answer.set_exception(error)
-                answer.exception()  # whoever still waits raises it; nobody has to
+                answer.exception()  # callers that still wait raise it; there may be none
             return
         for key, answer in asked.items():
             answer.set_result(found.get(key))

@@ -61,9 +61,8 @@ _SMALL_ROOMS = ByKey(
     SELECT {_ROOM}, r.present AS count,
         CASE WHEN r.status = 'active' AND r.present <= {FEW}
             THEN ({_PEOPLE.format(limit=FEW, offset=0)}) END AS people
-    FROM interview_rooms r WHERE {{is_asked_for}}
+    FROM interview_rooms r WHERE r.room_id {{is_asked_for}}
     """,
-    "r.room_id",
 )
 
 _ONE_ROOM = f"""

@@ -31,9 +31,8 @@ _ROW = ByKey(
     """
     SELECT r.room_id, r.room_name, r.host_id, r.host_name, r.status, r.created_at, r.ended_at,
         r.last_seq, r.last_at, r.present, r.guests, r.online, r.host_absent_since, r.empty_since
-    FROM interview_rooms r WHERE {is_asked_for}
+    FROM interview_rooms r WHERE r.room_id {is_asked_for}
     """,
-    "r.room_id",
 )
 
 # One statement sees one moment: the roster and the event that it reflects belong together.
@@ -49,10 +48,9 @@ _LOAD = ByKey(
         SELECT * FROM interview_participants p WHERE p.room_id = r.room_id AND p.left_at IS NULL
         OFFSET 0
     ) p ON true
-    WHERE {is_asked_for}
+    WHERE r.room_id {is_asked_for}
     ORDER BY r.room_id, p.joined_seq
     """,
-    "r.room_id",
 )
 
 # A room that has not moved costs its own row. `stands`: the event told last is still there.

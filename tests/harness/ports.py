@@ -29,13 +29,13 @@ def free_port() -> int:
     raise OSError(f"no port from {block} to {block + _BLOCK} is free")
 
 
-def wait_open(port: int, *, within: float = 20.0) -> None:
+def wait_open(port: int) -> None:
     """Returns when somebody listens on a loopback port.
 
     Raises:
-        TimeoutError: nobody does, after so many seconds of a quiet machine.
+        TimeoutError: nobody does, after 20 s of a quiet machine.
     """
-    deadline = time.monotonic() + patient(within)
+    deadline = time.monotonic() + patient(20)
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
