@@ -42,6 +42,7 @@ from coordinator.settings import Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
 from coordinator.store.room_pages import RoomPages
+from coordinator.store.tables import DeploymentTable
 from coordinator.store.unconnected_seats import UnconnectedSeats
 from coordinator.web.app import rest_app
 from coordinator.web.console_pages import ConsolePages
@@ -260,8 +261,8 @@ class Node:
         """Sends the clients elsewhere and writes that they are away; nobody has left by it.
 
         The node goes on serving meanwhile. First it waits until a proxy has seen that it is not
-        ready: who is sent away before would be sent here again. Webhooks are another node's from
-        now on.
+        ready: a client that was sent away before that would be sent here again. From now on
+        another node sends to webhooks.
         """
         self.is_draining = True
         handing_over = asyncio.create_task(self.live.webhooks.stop())
@@ -295,7 +296,7 @@ class Node:
 
 
 def _essential_tasks(live: LiveParts, reporter: Reporter) -> list[EssentialTask]:
-    """What may simply be started again, and what has promised something."""
+    """The node's tasks; those that have promised something are not started again."""
 
     async def bus() -> None:
         await live.bus.run(live.hub, live.registry, live.webhooks)
@@ -341,6 +342,7 @@ async def deployment_id(settings: Settings) -> str:
         fitness.require_kind(await fitness.look(database))
         if not await migrations.is_current(database):
             raise migrations.SchemaMissing
-        return f"coordinator:{await database.fetchval('SELECT id FROM deployment')}"
+        (row,) = await database.run(DeploymentTable.select(DeploymentTable.id))
+        return f"coordinator:{row['id']}"
     finally:
         await database.close()
