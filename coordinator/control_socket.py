@@ -74,7 +74,7 @@ class ControlSocket:
         writer.close()
 
     async def ask_siblings(self, word: str) -> dict[str, bytes]:
-        """What the other processes of this server answer, by process id; who is silent is absent.
+        """What the other processes of this server answer, by process id; a silent one is absent.
         """
         paths = [path for path in sockets() if path.name.startswith(f"{self._group}-")]
         others = [path for path in paths if path != self._path]
@@ -87,7 +87,7 @@ class ControlSocket:
 
 
 def sockets() -> list[Path]:
-    """Those of all processes of this user, also of such as were killed."""
+    """The sockets of all processes of this user; those of killed ones may still be there."""
     with contextlib.suppress(OSError):
         return sorted(folder().glob("*-*.sock"))
     return []

@@ -69,8 +69,8 @@ class EssentialTasks:
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
-                # The process ends without having been stopped (a second signal): who started
-                # anything anew now would keep it for ever.
+                # The process ends without having been stopped (a second signal): a task that is
+                # started anew now would keep it for ever.
                 task.cancel()
                 raise
             _say(part, task)

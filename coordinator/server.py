@@ -84,10 +84,12 @@ class Server(uvicorn.Server):
         while not draining.done() and not self.force_exit:
             await asyncio.wait([draining], timeout=0.1)
         draining.cancel()
-        for _ in range(ACCEPTING_TURNS):  # who waits to be accepted is reset with the listener
+        # A connection that is not accepted yet is reset when the listener closes.
+        for _ in range(ACCEPTING_TURNS):
             await asyncio.sleep(0)
         await super().shutdown(sockets)
-        if self.force_exit:  # nobody waits for the node to stop: its tasks would begin anew
+        # A second signal skips `Node.stop`: the node would start its cancelled tasks anew.
+        if self.force_exit:
             await self.node.tasks.end()
 
 

@@ -147,12 +147,12 @@ async def member(people: People, public_id: str) -> Staff:
 
 
 def unknown(public_id: str) -> CommandFailed:
-    """There is no such member of staff."""
+    """The failure of a command that names a member of staff who is not there."""
     return CommandFailed(f"there is no {public_id} (see `coordinator users list`)")
 
 
 def as_json(told: Any, **how: Any) -> str:
-    """JSON for stdout; letters that its encoding does not have are escaped as JSON has it.
+    """JSON for stdout; characters that stdout's encoding lacks are escaped (`\\u5f20`).
 
     Args:
         how: `indent`, `separators` of `json.dumps`.

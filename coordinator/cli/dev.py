@@ -73,8 +73,8 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
     """Serves until Ctrl-C or SIGTERM; stops everything that it started.
 
     Raises:
-        SettingsError, CommandFailed: it cannot; known before a server is started, but for what that
-            server says itself.
+        SettingsError, CommandFailed: it cannot serve. Raised before a server is started, except for
+            what a server itself refuses.
     """
     _make_folder(data)
     values = _given(environ, port)

@@ -89,7 +89,7 @@ def _print_what_can_be_printed() -> None:
 
 
 def _print_no_more() -> None:
-    """What waits for stdout would fail again at the interpreter's end."""
+    """Drops what stdout has buffered: flushing it would fail again as the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

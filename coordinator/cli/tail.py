@@ -56,7 +56,7 @@ async def _tail(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _token(settings: Settings, room_id: str) -> str:
-    """A token for whom the room shows itself to: its host, looking on as an observer.
+    """A token of somebody who may watch the room as an observer: an admin, else its host.
 
     Raises:
         CommandFailed: there is no such room.

@@ -15,8 +15,8 @@ from coordinator.cli.command import CommandFailed
 
 RESTART_SECONDS = 1.0
 START_SECONDS = 5.0
-"""A worker that fails so soon after the start fails for a reason that trying again does not mend;
-later it may be that Postgres is away, and the others live on meanwhile."""
+"""A worker that fails within this time of the server's start is not replaced: the settings or the
+port are wrong. One that fails later is: Postgres may be away, and the other workers live on."""
 
 
 def serve_with_workers(listener: socket.socket, workers: int, drain_seconds: float) -> int:
@@ -62,7 +62,7 @@ class _Supervisor:
         self.is_ending = True
 
     def hand_on(self, number: int, _frame: FrameType | None) -> None:
-        """What a node is asked (SIGUSR1: to log what it does), each worker is."""
+        """Sends each worker the signal that the supervisor was sent (SIGUSR1: log what you do)."""
         for process in self.processes:
             process.send_signal(number)
 

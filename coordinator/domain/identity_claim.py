@@ -1,4 +1,4 @@
-"""What a request shows that claims to come from a participant, whose id is public."""
+"""How a request proves that it comes from the participant whose public id it gives."""
 
 from __future__ import annotations
 

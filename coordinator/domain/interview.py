@@ -261,7 +261,7 @@ class InterviewState:
         return cls(shown_live(record), erasures=erasures)
 
     def apply(self, event: Event) -> None:
-        """Takes the next event in; nobody has to go by it."""
+        """Takes the next event in; no event of an interview ends a connection."""
         shown_by_event = ("status", "currentIndex", "totalScore", "grade")
         told = {name: event.data[name] for name in shown_by_event if name in event.data}
         self.members = {**self.members, **told, "updatedAt": event.at}

@@ -33,9 +33,9 @@ class Broadcast:
     def __init__(self, feeds: OpenFeeds) -> None:
         self._feeds = feeds
         self._due: dict[FeedKey, float] = {}
-        """Feeds with something to send that no broadcast has begun for, and since when."""
+        """Feeds with frames to send and no broadcast yet: the time of the oldest event."""
         self._under_way: dict[FeedKey, tuple[float, int]] = {}
-        """Broadcasts that go on: since when there was something to send, deliveries so far."""
+        """Broadcasts that go on: the time of the oldest event, and the deliveries so far."""
         self._is_scheduled = False
 
     def soon(self, feed: Feed, committed: float) -> None:

@@ -197,14 +197,14 @@ class Feed:
         return True
 
     def _put(self, state: FeedState) -> None:
-        """Takes up another state; recent events may name whom it does not."""
+        """Takes up another state; after an erasure the history goes, since it names the erased."""
         assert self.seq is not None
         if self.state is not None and self.state.erasures != state.erasures:
             self.history.start_at(self.seq)
         self.state, self._counts, self._snapshot = state, state.counts(), None
 
     def doubt_state(self) -> None:
-        """Somebody was erased: what is held here of the feed is to be read anew."""
+        """Somebody was erased from the log: the state of this feed has to be read anew."""
         if not self.is_stale and self.seq is not None:
             self.is_stale, self._doubtful, self._doubted_from = True, [], self.seq
 

@@ -1,8 +1,8 @@
 """The recent events of a feed, kept for those who resume, and the bound on all of a node.
 
 Histories are bounded twice: each by `HISTORY` events, and all of a node together by
-`HISTORIES_BYTES`. Past that the largest are halved; who resumes beyond what is left is served from
-the log.
+`HISTORIES_BYTES`. Past that the largest are halved; a client that missed more is served from the
+log.
 """
 
 from __future__ import annotations

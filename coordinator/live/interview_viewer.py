@@ -49,7 +49,7 @@ class InterviewViewer(Observer):
         return self.connect_seq
 
     def starts_after(self, since: int | None) -> int:
-        """A snapshot is what has been read, and events follow it."""
+        """The seq of the record that `open` has read, where a snapshot tells that record."""
         if since is not None and 0 <= self.connect_seq - since <= HISTORY:
             self._read_state = None
             return since
@@ -64,7 +64,7 @@ class InterviewViewer(Observer):
             self.greet(feed, since=since, counts=counts, resumed=False, snapshot=snapshot)
 
     async def _resume(self, since: int | None, epoch: str | None) -> None:
-        """A snapshot may be due: the feed's state is made whole first."""
+        """The reply may be a snapshot, so the feed's state is read whole first."""
         for _ in range(TRIES):
             loaded = await self._load(self.interview_id)
             if loaded is None or self.feed is None:

@@ -44,7 +44,7 @@ class KnownNodes:
         return False
 
     def ask(self) -> None:
-        """Somebody spoke who may be of an older version: looks soon."""
+        """A message came that a node of an older version may have sent: looks soon."""
         self._asked.set()
 
     async def look(self) -> bool:

@@ -35,11 +35,11 @@ REACHED_SECONDS = 3.0
 """How fresh an answer to a renewal must be for this node to say that it reaches Postgres."""
 HEARD_SECONDS = 2.0
 """How fresh another node's word that it reaches Postgres must be. This and `REACHED_SECONDS`
-together are less than what is left of a lease when an outage begins (8 - 2.5 s): no node takes an
-outage of all for its own."""
+together are less than what is left of a lease when an outage begins (8 - 2.5 s), so that no node
+takes an outage that all nodes have for one of its own."""
 ALONE_SECONDS = 4.0
 """How long other nodes must reach Postgres, and this one not, before it counts as cut off. When an
-outage of all ends, no node reaches Postgres so much earlier than the others."""
+outage that all nodes had ends, no node reaches Postgres so much earlier than the others."""
 
 
 class Sockets(Protocol):

@@ -1,7 +1,8 @@
 """What nodes of version 1.0 say and understand: JSON without a signature, on one channel.
 
 While one of them holds a lease its messages make this node look into the log, never deliver, and it
-is told what this version's nodes are told. This module goes when no such node can be met any more.
+is told what this version's nodes are told. This module can be deleted when no deployment runs
+version 1.0 any more.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Loop:
         self._is_wanted.set()
 
     async def pass_once(self) -> None:
-        """One pass now. A failure is said once, until the next pass that ends otherwise."""
+        """One pass now. A failure is logged once, until a pass succeeds or fails otherwise."""
         try:
             await self._work()
         except Unavailable as error:

@@ -73,6 +73,6 @@ class OpenFeeds:
             subscriber.close(code)
 
     def give_up(self, feed: Feed, error: Exception) -> None:
-        """Something of this feed failed: its clients come back to a new one, the others go on."""
+        """Closes a feed whose handling raised: its clients return to a new one."""
         log.error("feed_failed", feed=feed.key.id, exc_info=error)
         self.drop(feed, CloseCode.CANNOT_CONTINUE)

@@ -100,7 +100,7 @@ class ParticipantConnection(Connection):
         The rule of the room counts rows. Connections that are marked away have none, and are
         connections all the same.
         """
-        # Who has a user's id in a room's feed is a participant.
+        # In a room's feed only participants' connections have a user id.
         mine = cast("list[ParticipantConnection]", feed.subscribers.of_user(self.user_id))
         for oldest in sorted(mine, key=lambda each: each.opened_at)[:-MAX_CONNECTIONS]:
             oldest.give_up_row()

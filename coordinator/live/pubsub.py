@@ -218,7 +218,9 @@ class Bus:
         await self.links.listen(self._channels.of(feed))
 
     def _nodes_changed(self) -> None:
-        """A node has come. Where it spreads feeds otherwise, both ways are used from now on."""
+        """A node has come. Where it spreads feeds over another number of channels, this node tells
+        and hears feeds in both ways from now on.
+        """
         if self._channels.spread(self._lease.channels, self._known.spreads):
             log.info("bus_spreads", channels=list(self._channels.spreads))
             self._widened.set()
@@ -238,7 +240,7 @@ class Bus:
 
     def _take(self, channel: bytes, data: bytes) -> None:
         if self._signer.is_own(data):
-            return  # the hub has had it since the commit
+            return  # this node's hub got these events at the commit
         try:
             if channel == self._legacy:
                 self._take_unsigned(legacy_bus.sender(data))
@@ -329,7 +331,7 @@ class Bus:
             await asyncio.sleep(BEACON_SECONDS / 4)
 
     def _send_beacons(self, verdict: bool | None) -> None:
-        """One on each server; this node hears its own as it hears everybody's."""
+        """One on each server; the judge hears its own beacon as other nodes do."""
         for link in self.links.all():
             message = Beacon(self._epochs.current, self._me, next(self._counter), verdict)
             link.publish(link.beacon, self._signer.seal(link.beacon, message, is_for_me=True))

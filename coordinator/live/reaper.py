@@ -188,11 +188,12 @@ class Reconciler:
             lost = {s: who for s, who in lost.items() if s in still}
         crowded = await self._nodes.crowded(list(lost.values()), MAX_CONNECTIONS) if lost else set()
         for session_id, who in lost.items():
-            # Its participant has MAX_CONNECTIONS others: newer connections pushed it out. A client
-            # that returned at once would push out the next. (Mostly their node has closed it.)
+            # Where its participant has MAX_CONNECTIONS others, newer connections pushed it out: a
+            # client that returned at once would push out the next. (Mostly the node of the newer
+            # connection has closed this one already.)
             code = CloseCode.REPLACED if who in crowded else CloseCode.CANNOT_CONTINUE
             self._sessions.close_session(session_id, code)
-        # One that was confirmed and has closed since writes its own disconnect.
+        # A confirmed connection that has closed since then writes its own disconnect.
         if unknown := [row for row in rows if row.session_id not in confirmed]:
             claimed = self._sessions.claimed()
             await drop(self._writer, [row for row in unknown if row.session_id not in claimed])

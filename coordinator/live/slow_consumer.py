@@ -3,8 +3,8 @@
 Nobody waits for it: its connection ends once more than `LIVE_BUFFER` bytes are unsent, and its
 client comes back and resumes by `since`. The kernel keeps some more (`websocket.SEND_BUFFER`).
 
-A large snapshot is no slowness of its client's: it may be unsent beside the buffer, until all of it
-has been sent.
+A large snapshot does not make its client slow: its bytes do not count against the buffer until all
+of it has been sent.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ def allow_welcome(socket: LiveSocket, buffer_bytes: int, size: int) -> None:
 
 
 def allow_what_is_unsent(socket: LiveSocket, buffer_bytes: int) -> None:
-    """After the greeting: as much again as is unsent of it may be unsent, and the buffer at least.
-    """
+    """After the greeting: the limit is twice what is unsent of it, at least the buffer."""
     socket.limit_unsent(max(buffer_bytes, socket.unsent_bytes * 2))
 
 
 def allow_buffer_alone(socket: LiveSocket, buffer_bytes: int) -> None:
-    """From when everything has been sent once: the buffer, and no more."""
+    """Once everything has been sent, the limit is the buffer; until then it stays as it is."""
     if not socket.unsent_bytes:
         socket.limit_unsent(buffer_bytes)
 
 
 def note_slow_consumer(session_id: str, socket: LiveSocket) -> None:
-    """Counts and logs one that is hung up on."""
+    """Counts and logs a connection that is closed as too slow."""
     SLOW_CONSUMERS.inc()
     log.info("too_slow", sessionId=session_id, unsent=socket.unsent_bytes)

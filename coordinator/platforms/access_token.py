@@ -30,11 +30,11 @@ log = structlog.get_logger()
 
 RENEW_EARLY = 300
 """Seconds before its end at which a token is renewed. WeChat itself switches at that point and not
-earlier: who asks sooner is given the old one again. So the jitter below delays, never hastens."""
+earlier: an earlier request gets the old token again. So the jitter below delays, never hastens."""
 
 JITTER = 2.0
 FETCH_SECONDS = 4.0
-"""How long fetching may take; what fetches keeps to it."""
+"""How long a `Fetch` may take; each implementation keeps to it."""
 
 LOCK_SECONDS = FETCH_SECONDS + 0.5
 """The lock outlives any fetch, and a node that died with it holds the others up no longer."""
@@ -63,7 +63,9 @@ class AccessToken(msgspec.Struct, frozen=True):
         return now < self.expires_at
 
     def is_fresh(self, now: float, jitter: float) -> bool:
-        """False from 5 minutes before the end on; but nobody renews what is a second old."""
+        """True until 5 minutes before the token's end; a token younger than a second always is, so
+        that a short-lived one is not renewed at each use.
+        """
         return self.is_good(now) and now < max(
             self.expires_at - RENEW_EARLY + jitter, self.fetched_at + 1
         )
@@ -243,6 +245,8 @@ def _decoded(raw: bytes | str | None) -> AccessToken | None:
 
 
 def _look_at_its_error(task: asyncio.Task[AccessToken]) -> None:
-    """Who waited has been told; where nobody waits any more, asyncio need not complain."""
+    """Marks the task's error as seen: its callers have raised it, and where none is left, asyncio
+    would log it as never retrieved.
+    """
     if not task.cancelled():
         task.exception()

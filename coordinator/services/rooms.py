@@ -39,7 +39,7 @@ from coordinator.store.room_writer.queue import OnCommit, Writer
 from coordinator.store.rooms import Rooms, StoredRoom
 
 Enter = Callable[[type[Return], str], asyncio.Future[Joined]]
-"""Has a guest of an id join, or return."""
+"""Submits a `Join` or a `Return` of the guest with this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class RoomService:
         if known is not None:
             return enter(Return, known)
         if join_key is None and not self._seat_limit.is_on:
-            return enter(Join, new_guest_id())  # most go this way, and nothing need be asked first
+            return enter(Join, new_guest_id())  # most joins: Postgres is asked nothing first
         return asyncio.create_task(self._join_after_asking(room_id, join_key, address(), enter))
 
     def _enter(

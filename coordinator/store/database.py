@@ -157,7 +157,7 @@ class Database(Queries):
         await self.epochs.prove(connection)
 
     def _leave_history(self, epoch: str) -> None:
-        """Another history: what was connected to the one before is ended."""
+        """Ends the connections that were made to another history."""
         for line in self._lines:
             line.close()
         if self._pool is not None:

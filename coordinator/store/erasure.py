@@ -237,7 +237,7 @@ async def _rooms(connection: Any, user_id: str, number: int) -> list[str]:
 
 
 def _quoted(user_id: str) -> str:
-    """The id as it stands in a payload: `user_100` alone would be found in `user_1000`, too."""
+    """The id in quotes, as payloads have it: `user_100` alone is found in `user_1000`, too."""
     return json.dumps(user_id)
 
 
@@ -251,7 +251,7 @@ async def _names(connection: Any, user_id: str, number: int) -> set[str]:
 
 
 async def _forget_answers(connection: Any, kind: str, feed_ids: list[str]) -> None:
-    """What webhooks answered to events of these logs may name somebody."""
+    """Deletes what webhooks answered to events of these logs: an answer may name the person."""
     feeds = WebhookFeedsTable
     forgetting = feeds.update({feeds.last_answer: None}).where(feeds.kind == kind)
     await run_on(connection, forgetting.where(WhereRaw("feed_id = ANY({})", feed_ids)))

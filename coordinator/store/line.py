@@ -42,7 +42,7 @@ class Queries(ABC):
             return await connection.fetchval(sql, *values)
 
     async def execute(self, sql: str, *values: Any) -> str:
-        """Its command tag (`UPDATE 1`)."""
+        """Runs a statement; its command tag (`UPDATE 1`)."""
         async with self.connection() as connection:
             tag: str = await connection.execute(sql, *values)
             return tag

@@ -176,7 +176,7 @@ class Nodes:
         return [row["boot"] for row in rows]
 
     async def orphans(self, limit: int) -> list[StoredConnection]:
-        """Connections whose node is gone."""
+        """Connections whose node holds no lease any more: its row is gone."""
         return _connections(await self._judge.fetch(ORPHANS, limit))
 
     async def connections(self, node_epoch: str) -> list[StoredConnection]:

@@ -19,7 +19,7 @@ class EarlyFrames:
         self._is_over = False
 
     async def first(self) -> bytes | None:
-        """The first message; None where it was not text, or the socket went."""
+        """The first message; None where it was not text, or the socket closed before."""
         await self._arrived.wait()
         return None if self._is_over or not self.frames else self.frames.popleft()
 

@@ -33,7 +33,7 @@ class JoinedWrites:
             self.plain.write(held)
 
     def write_at_once(self, data: bytes) -> None:
-        """What nothing will be joined to."""
+        """Writes bytes to which nothing will be joined."""
         if self._held:
             self.flush()
         if not self.plain.is_closing():

@@ -233,7 +233,7 @@ class Handshake:
         """From the decision to the greeting; what the client says meanwhile waits."""
         if socket.is_lost:
             return
-        if self.is_moving():  # since the handshake began; the drain has not seen this one
+        if self.is_moving():  # the drain began after this handshake, and does not know its socket
             raise Refusal(CloseCode.DRAINING)
         socket.receiver = connection
         connection.hold(early.frames)

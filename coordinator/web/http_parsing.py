@@ -72,7 +72,7 @@ class LimitedParsing(HttpToolsProtocol, ABC):
             held.hold(self.unparsed != b"")
 
     def _feed(self, part: memoryview, rest: memoryview = _NOTHING) -> bool:
-        """False where nothing after it is for this parser.
+        """Parses a part; False where the parser is to be given nothing after it.
 
         Args:
             rest: what has come after it.

@@ -208,7 +208,7 @@ class CoordinatorProtocol(LimitedParsing):
             self._parse(self.unparsed)
 
     def answer(self, scope: Any, status: int, headers: Headers, body: bytes) -> bool:
-        """Sends a whole answer by one write; False where `send` has to do it by and by."""
+        """Sends a whole answer by one write; False where that is left to uvicorn's `send`."""
         cycle = self.cycle
         if cycle.scope is not scope or self.flow.write_paused:
             return False
@@ -257,7 +257,7 @@ class CoordinatorProtocol(LimitedParsing):
 
     def _is_wrong_upgrade(self) -> bool:
         is_good = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
-        # The answer of a request before it would come among the frames, and a body as frames.
+        # The answer of an earlier request would come among the frames, and a body as frames.
         is_first = self.cycle is None or self.cycle.response_complete
         is_bare = not self.has_unread_body()
         return not (is_good and is_first and is_bare) and self._should_upgrade()

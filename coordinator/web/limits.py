@@ -169,7 +169,8 @@ class Limits:
             return True
         if self._clock() < self._try_again_at:
             return False
-        self._try_again_at = self._clock() + PAUSE_SECONDS  # this one tries; others do not wait
+        # This request tries Redis; the others are counted locally meanwhile.
+        self._try_again_at = self._clock() + PAUSE_SECONDS
         return True
 
     def _redis_failed(self, error: Exception) -> None:

@@ -45,7 +45,7 @@ class _Unheard:
 
 
 class PromptRequest(msgspec.Struct, eq=False):
-    """A request under way; it has what uvicorn looks at in a cycle.
+    """A request under way, with the attributes that uvicorn reads of a cycle.
 
     Attributes:
         scope: as much of ASGI's as endpoints look at.
@@ -111,7 +111,7 @@ class Prompts:
 
 
 def _nothing(result: Any) -> Any:
-    """Of what has failed at once."""
+    """The view of a request that failed before anything was waited for: never called."""
 
 
 def _outcome(done: asyncio.Future[Any], view: Callable[[Any], Any], scope: Any) -> Outcome:

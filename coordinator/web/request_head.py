@@ -148,9 +148,10 @@ class RequestHead:
         return None
 
     def foreign(self, own_names: frozenset[str]) -> RefusedHead | None:
-        """A name that is not ours: some page's, that its DNS now says is this machine (rebinding).
+        """The refusal of a `Host` that is not ours: a page whose DNS name now points to this
+        machine (rebinding) sends its own name.
 
-        No name at all is none of a page's: browsers always send one.
+        A request without `Host` passes: browsers always send one, so it is no page's.
         """
         if not self._hosts:
             return None

@@ -177,7 +177,7 @@ class SharedWindows:
         window = self._window(name, who, limit, seconds)
         came_at = self._clock()
         async with window.asking:
-            # Whoever asked meanwhile has heard, or waited in vain, for everybody who waits here.
+            # A request that asked meanwhile got an answer, or none, that serves this one, too.
             self._raise_if_away(came_at)
             decided = self.admit(name, who, limit, seconds)
             if decided is not False:

@@ -58,6 +58,8 @@ class StaticFile:
 
 
 def names(if_none_match: str | None, etag: str) -> bool:
-    """True where a list of ETags (weak ones too: proxies weaken what they compress) has this."""
+    """True where `If-None-Match` names this file; a weak ETag counts: proxies weaken what they
+    compress.
+    """
     offered = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
     return etag in offered or "*" in offered

@@ -231,7 +231,7 @@ def moment_of(text: str, member: str) -> datetime:
         raise InvalidParams.wrong(member, "缺少时区")
     try:
         return moment.astimezone(UTC)
-    except OverflowError:  # `0001-01-01T00:00:00+14:00` is in no year that there is
+    except OverflowError:  # `0001-01-01T00:00:00+14:00` is before the year 1
         raise InvalidParams.wrong(member, "超出范围") from None
 
 

@@ -1,9 +1,9 @@
 """Which addresses a webhook may call: none of ours.
 
-Whoever may add a webhook could else make this server call what only this server reaches: metadata
-services, databases, admin pages. So the name is resolved anew for each connection, every address is
-looked at, and the connection goes to the very address that was found good: a name that changes its
-address in between (DNS rebinding) gains nothing.
+Otherwise anybody who may add a webhook could make this server call what only this server reaches:
+metadata services, databases, admin pages. So the name is resolved anew for each connection, every
+address is looked at, and the connection goes to the very address that was found good: a name that
+changes its address in between (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations

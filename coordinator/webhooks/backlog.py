@@ -137,7 +137,7 @@ class Backlog:
             known.stored_head = behind.head
             self.hear(known.key, behind.head, now)
         elif behind.head < known.position and not known.is_busy and not known.is_dirty:
-            # Set back, or an answer older than what has happened since: the next look tells.
+            # The log was set back, or this answer is older than what is known: look again.
             del self._feeds[known.key]
 
     def _has_room(self) -> bool:

@@ -39,7 +39,7 @@ class Lanes:
             self._all.add(Lane(self, feed))
 
     def rest(self, lane: Lane) -> None:
-        """A lane has nothing to do."""
+        """Keeps a lane that has nothing to do for the next log."""
         self._idle.append(lane)
 
     def retire(self, lane: Lane) -> bool:

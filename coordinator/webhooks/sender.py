@@ -61,7 +61,7 @@ class WebhookSender:
         self.is_wanted = False
         """There are webhooks: commits are to be told of."""
         self._others_send = True
-        """To one of them another node sends, or nobody yet."""
+        """Another node, or none yet, sends to at least one of the webhooks."""
 
     def note(self, events: Sequence[Event]) -> None:
         """This node has committed these. Never blocks; nothing where there are no webhooks."""

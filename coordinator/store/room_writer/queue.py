@@ -128,7 +128,7 @@ class Writer:
         self._queue.append(PendingCommand(command, answer, loop.time() + patience))
         idle, self._idle = self._idle, None
         if idle is not None and not idle.done():
-            idle.set_result(None)  # what else arrives in this turn of the loop joins it
+            idle.set_result(None)  # the commands of this turn of the loop share a transaction
         return answer
 
     async def run(self) -> None:

@@ -156,7 +156,7 @@ class Transaction:
                 room.now = max(self._decided_at, room.last_at)
                 room.epoch = self.epoch
             if command.node_epoch is not None:
-                self._alive.add(command.node_epoch)  # `write_optimistically` asks
+                self._alive.add(command.node_epoch)  # the statement checks it
 
     async def lock_and_load(self) -> None:
         """Locks the rooms that nobody else holds, then reads the people whom the commands name.
