@@ -17,7 +17,7 @@ from coordinator.live import websocket
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.hub import Hub
 from coordinator.live.websocket import LiveSocket, Refused
-from coordinator.store.heads import Moved
+from coordinator.store.logs import Moved
 from tests.harness.http_server import CLOSE, answered, get, serving, upgraded
 from tests.harness.patience import patient
 

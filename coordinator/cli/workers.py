@@ -15,8 +15,8 @@ from coordinator.cli.command import CommandFailed
 
 RESTART_SECONDS = 1.0
 START_SECONDS = 5.0
-"""A worker that fails within this time of the server's start is not replaced: the settings or the
-port are wrong. One that fails later is: Postgres may be away, and the other workers live on."""
+"""A worker that ends with status 1 so soon after the start ends the server: trying again would not
+help. One that ends later is replaced: Postgres may be away, and the other workers live on."""
 
 
 def serve_with_workers(listener: socket.socket, workers: int, drain_seconds: float) -> int:

@@ -26,7 +26,7 @@ from coordinator.live.feed import Feed, FeedSource
 from coordinator.live.loop import waited
 from coordinator.live.open_feeds import OpenFeeds
 from coordinator.metrics import GAPS_REPAIRED
-from coordinator.store.heads import Moved
+from coordinator.store.logs import Moved
 
 log = structlog.get_logger()
 

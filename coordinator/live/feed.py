@@ -23,7 +23,7 @@ from coordinator.live.frames import EventFrame
 from coordinator.live.history import History
 from coordinator.live.snapshot import Snapshot
 from coordinator.live.subscribers import Subscribers
-from coordinator.store.heads import Moved
+from coordinator.store.logs import Moved
 
 log = structlog.get_logger()
 

@@ -8,7 +8,6 @@ on. SQL by hand: what writes is a CTE (row and event in one statement), its read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,7 @@ from coordinator.domain.interview import (
 from coordinator.domain.interview import progress as progress_of
 from coordinator.domain.job import Enterprise
 from coordinator.store.database import Database
-from coordinator.store.heads import Moved, heads_columns
+from coordinator.store.logs import LogTables, StoredLogs
 
 _COLUMNS = """
     i.id, i.external_user_id, i.job_id, i.status, i.outline, i.current_index, i.answers, i.report,
@@ -81,36 +80,10 @@ _LOAD = f"""
     WHERE i.id = $1
 """
 
-# As in `store/rooms.py`.
-_MOVED = """
-    SELECT known.id, i.last_seq, e.seq IS NOT NULL AS stands, i.erasures
-    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[], $5::integer[])
-        AS known (id, seq, epoch, at, erasures)
-    LEFT JOIN LATERAL (
-        SELECT last_seq, updated_at, erasures FROM interviews i WHERE i.id = known.id OFFSET 0
-    ) i ON true
-    LEFT JOIN LATERAL (
-        SELECT seq FROM interview_events e
-        WHERE e.interview_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
-            AND date_trunc('milliseconds', e.at) = known.at
-        OFFSET 0
-    ) e ON true
-    WHERE i.last_seq IS DISTINCT FROM known.seq
-        OR date_trunc('milliseconds', i.updated_at) IS DISTINCT FROM known.at
-        OR i.erasures <> known.erasures
-"""
-
-_STANDING = """
-    SELECT known.id
-    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
-        AS known (id, seq, epoch, at)
-    CROSS JOIN LATERAL (
-        SELECT FROM interview_events e
-        WHERE e.interview_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
-            AND date_trunc('milliseconds', e.at) = known.at
-        OFFSET 0
-    ) e
-"""
+_LOGS = LogTables(
+    rows="interviews", id="id", last_at="updated_at", events="interview_events",
+    event_id="interview_id",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +103,15 @@ class Call:
     body_digest: str
 
 
-class StoredInterviews:
+class StoredInterviews(StoredLogs):
     """Reads and writes interviews. Raises `Unavailable` where Postgres is away.
 
     It is also the hub's source of the feeds of kind `interview`. `enterprise` is the tenant that
     asks: it sees the interviews of its own jobs alone; None sees all.
     """
 
-    kind = INTERVIEW
-
     def __init__(self, database: Database) -> None:
-        self.database = database
+        super().__init__(database, INTERVIEW, _LOGS)
 
     async def record(self, interview_id: str, *, enterprise: str | None) -> Record | None:
         """The interview, or None where there is none that the tenant may see."""
@@ -271,51 +242,9 @@ class StoredInterviews:
         head = Head(record.seq, rows[0]["last_epoch"] or "", timestamp(record.updated_at))
         return head, InterviewState.of(record, erasures=rows[0]["erasures"])
 
-    async def events_after(self, interview_id: str, seq: int, limit: int) -> list[Event]:
-        """The log after `seq`, oldest first, at most `limit` events."""
-        rows = await self.database.fetch_told(
-            """
-            SELECT seq, type, at, payload, epoch FROM interview_events
-            WHERE interview_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
-            """,
-            interview_id, seq, limit, key="seq",
-        )  # fmt: skip
-        return [
-            _event(interview_id, r, r["type"], msgspec.json.decode(r["payload"])) for r in rows
-        ]
-
-    async def moved(
-        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int] = ()
-    ) -> list[Moved]:
-        """The poll, as `Rooms.moved`."""
-        columns = (*heads_columns(known), list(erasures))
-        rows = await self.database.fetch_told(_MOVED, *columns, key="id")
-        return [
-            Moved(row["id"], row["last_seq"], row["stands"], row["erasures"] or 0) for row in rows
-        ]
-
-    async def vanished(self, known: Sequence[tuple[str, Head]]) -> set[str]:
-        """After a change of epoch, as `Rooms.vanished`."""
-        rows = await self.database.fetch_told(_STANDING, *heads_columns(known), key="id")
-        return {interview_id for interview_id, _ in known} - {row["id"] for row in rows}
-
-    async def epoch_at(self, interview_id: str, seq: int) -> str | None:
-        """The epoch of the event `seq`; None where the log does not have it."""
-        rows = await self.database.fetch_told(
-            "SELECT seq, epoch FROM interview_events WHERE interview_id = $1 AND seq = $2",
-            interview_id, seq, key="seq",
-        )  # fmt: skip
-        return rows[0]["epoch"] if rows else None
-
     async def connections_at(self, interview_id: str, seq: int) -> dict[str, str]:
         """Nobody is in an interview."""
         return {}
-
-    async def head(self, interview_id: str) -> int | None:
-        """The log's last seq; None = no such interview."""
-        select = "SELECT last_seq FROM interviews WHERE id = $1"
-        seq: int | None = await self.database.fetchval(select, interview_id)
-        return seq
 
 
 def _json(value: Any) -> str:

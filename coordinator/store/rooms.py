@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import RoomExists, Unavailable
-from coordinator.domain.events import ROOM, Event, FeedKey, Head, timestamp
+from coordinator.domain.events import ROOM, Head, timestamp
 from coordinator.domain.ids import staff_id
 from coordinator.domain.people import Staff
 from coordinator.domain.room import Participant, Room
 from coordinator.domain.roster import Roster
 from coordinator.store.coalesce import ByKey, Coalesced
 from coordinator.store.database import Database
-from coordinator.store.heads import Moved, heads_columns
+from coordinator.store.logs import LogTables, StoredLogs
 from coordinator.store.room_writer.sql import payload
 
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
+
+_LOGS = LogTables(
+    rows="interview_rooms", id="room_id", last_at="last_at", events="room_events",
+    event_id="room_id",
+)  # fmt: skip
 
 _ROW = ByKey(
     """
@@ -52,39 +54,6 @@ _LOAD = ByKey(
     ORDER BY r.room_id, p.joined_seq
     """,
 )
-
-# A room that has not moved costs its own row. `stands`: the event told last is still there.
-# OFFSET 0 keeps each look one step of an index: joined, a large table is read from end to end.
-_MOVED = """
-    SELECT known.id, r.last_seq, e.seq IS NOT NULL AS stands, r.erasures
-    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[], $5::integer[])
-        AS known (id, seq, epoch, at, erasures)
-    LEFT JOIN LATERAL (
-        SELECT last_seq, last_at, erasures FROM interview_rooms r
-        WHERE r.room_id = known.id OFFSET 0
-    ) r ON true
-    LEFT JOIN LATERAL (
-        SELECT seq FROM room_events e
-        WHERE e.room_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
-            AND date_trunc('milliseconds', e.at) = known.at
-        OFFSET 0
-    ) e ON true
-    WHERE r.last_seq IS DISTINCT FROM known.seq
-        OR date_trunc('milliseconds', r.last_at) IS DISTINCT FROM known.at
-        OR r.erasures <> known.erasures
-"""
-
-_STANDING = """
-    SELECT known.id
-    FROM unnest($1::varchar[], $2::bigint[], $3::varchar[], $4::timestamptz[])
-        AS known (id, seq, epoch, at)
-    CROSS JOIN LATERAL (
-        SELECT FROM room_events e
-        WHERE e.room_id = known.id AND e.seq = known.seq AND e.epoch = known.epoch
-            AND date_trunc('milliseconds', e.at) = known.at
-        OFFSET 0
-    ) e
-"""
 
 # The last event of each person tells how it is connected: the counts of a seq that has passed.
 _CONNECTIONS_AT = """
@@ -165,16 +134,14 @@ class Attendance:
     connection: str
 
 
-class Rooms:
+class Rooms(StoredLogs):
     """Reads rooms, and makes them. Raises `Unavailable` where Postgres is away.
 
     It is also the hub's source of the feeds of kind `room`.
     """
 
-    kind = ROOM
-
     def __init__(self, database: Database) -> None:
-        self.database = database
+        super().__init__(database, ROOM, _LOGS)
         self._rooms = Coalesced(self._read_rooms)
         self._loads = Coalesced(self._read_loads)
 
@@ -253,60 +220,6 @@ class Rooms:
             rows_of.setdefault(row["room_id"], []).append(row)
         return {room_id: _loaded(rows) for room_id, rows in rows_of.items()}
 
-    async def events_after(self, room_id: str, seq: int, limit: int) -> list[Event]:
-        """The log after `seq`, oldest first, at most `limit` events."""
-        rows = await self.database.fetch_told(
-            """
-            SELECT seq, type, at, payload, epoch FROM room_events
-            WHERE room_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
-            """,
-            room_id, seq, limit, key="seq",
-        )  # fmt: skip
-        feed = FeedKey(ROOM, room_id)
-        return [
-            Event(
-                feed, r["seq"], r["type"], timestamp(r["at"]), msgspec.json.decode(r["payload"]),
-                r["epoch"],
-            )
-            for r in rows
-        ]  # fmt: skip
-
-    async def moved(
-        self, known: Sequence[tuple[str, Head]], erasures: Sequence[int] = ()
-    ) -> list[Moved]:
-        """The poll: of rooms given with the last event that was told, those whose end is another,
-        and those from which somebody was erased since.
-
-        Args:
-            erasures: how many each of them is known to have had; () = they are not asked for.
-
-        Up to 1,000 at once; each that has not moved costs the reading of its row.
-        """
-        columns = (*heads_columns(known), list(erasures))
-        rows = await self.database.fetch_told(_MOVED, *columns, key="id")
-        return [
-            Moved(row["id"], row["last_seq"], row["stands"], row["erasures"] or 0) for row in rows
-        ]
-
-    async def vanished(self, known: Sequence[tuple[str, Head]]) -> set[str]:
-        """After a change of epoch: the rooms whose event that was told last is not in the log.
-
-        Compared by seq, epoch and time; up to 1,000 at once.
-        """
-        rows = await self.database.fetch_told(_STANDING, *heads_columns(known), key="id")
-        return {room_id for room_id, _ in known} - {row["id"] for row in rows}
-
-    async def epoch_at(self, room_id: str, seq: int) -> str | None:
-        """The epoch of the event `seq`; None where the log does not have it.
-
-        A client that resumes without an epoch is good only where this is the current one.
-        """
-        rows = await self.database.fetch_told(
-            "SELECT seq, epoch FROM room_events WHERE room_id = $1 AND seq = $2",
-            room_id, seq, key="seq",
-        )  # fmt: skip
-        return rows[0]["epoch"] if rows else None
-
     async def connections_at(self, room_id: str, seq: int) -> dict[str, str]:
         """Who was in the room as of `seq`, and with which `connection`; reads the log up to it."""
         rows = await self.database.fetch_told(_CONNECTIONS_AT, room_id, seq, key="user_id")
@@ -314,14 +227,6 @@ class Rooms:
             row["user_id"]: _CONNECTION_AFTER.get(row["type"]) or row["connection"] or "none"
             for row in rows
         }
-
-    async def head(self, room_id: str) -> int | None:
-        """The log's last seq; None = no such room."""
-        seq: int | None = await self.database.fetchval(
-            "SELECT last_seq FROM interview_rooms WHERE room_id = $1", room_id
-        )
-        return seq
-
 
 
 def _loaded(rows: list[Any]) -> tuple[Head, Roster]:

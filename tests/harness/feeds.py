@@ -17,7 +17,7 @@ from coordinator.live.feed import Feed
 from coordinator.live.history import Histories
 from coordinator.live.hub import Hub
 from coordinator.live.resume import admit_pending
-from coordinator.store.heads import Moved
+from coordinator.store.logs import Moved
 from tests.harness.patience import patient
 
 KEY = FeedKey("room", "r")

@@ -15,7 +15,7 @@ from coordinator.domain.errors import RoomNotFound, Unavailable
 from coordinator.domain.events import ROOM, Event, Head
 from coordinator.domain.room import Policy, Room
 from coordinator.domain.roster import Roster
-from coordinator.store.heads import Moved
+from coordinator.store.logs import Moved
 from coordinator.store.room_writer.commands import Command
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
