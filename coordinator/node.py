@@ -31,7 +31,7 @@ from coordinator.redis import fail_fast_redis
 from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.services.console import ConsoleSignIn
-from coordinator.services.deployment import Deployment
+from coordinator.services.deployment import DeploymentStatus
 from coordinator.services.interviews import Interviews
 from coordinator.services.qr_codes import Codes
 from coordinator.services.rooms import RoomService
@@ -180,7 +180,7 @@ class Node:
             "console_sign_in": ConsoleSignIn(
                 store.console_sessions, store.people, access, self.wechat, settings.wx_console_page
             ),
-            "deployment": Deployment(store.node_reports),
+            "deployment": DeploymentStatus(store.node_reports),
             "epochs": store.database.epochs,
             "console_pages": ConsolePages(
                 base_url=settings.public_base_url,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from loadtest.deployment import Deployment
+from loadtest.deployment import MeasuredDeployment
 from loadtest.fanout import Shape, scaled
 from loadtest.figures import Result, median
 from loadtest.measure import Bench, Run, Window, refusals, window
@@ -43,7 +43,7 @@ class Contender:
     name: str
     dialect: str
     path: str
-    deployment: Callable[[], AbstractContextManager[Deployment]]
+    deployment: Callable[[], AbstractContextManager[MeasuredDeployment]]
 
 
 def contenders(bench: Bench, only: list[str]) -> list[Contender]:
@@ -51,14 +51,14 @@ def contenders(bench: Bench, only: list[str]) -> list[Contender]:
     cores = bench.cores
 
     @contextmanager
-    def ours() -> Iterator[Deployment]:
+    def ours() -> Iterator[MeasuredDeployment]:
         with bench.run() as run:
             yield run.deployment
 
     socketio = "/socket.io/?EIO=4&transport=websocket&room={room}"
     ws = "/live/{room}"
 
-    def node(file: str, *, keeps: bool) -> Callable[[], AbstractContextManager[Deployment]]:
+    def node(file: str, *, keeps: bool) -> Callable[[], AbstractContextManager[MeasuredDeployment]]:
         return lambda: node_peer(cores, file, keeps=keeps)
 
     found = [

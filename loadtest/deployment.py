@@ -47,7 +47,7 @@ class NotStarted(Exception):
 
 
 @dataclass(slots=True)
-class Deployment:
+class MeasuredDeployment:
     """Where to send requests, as whom, and which processes serve them.
 
     Attributes:
@@ -122,7 +122,7 @@ def address(url: str) -> Address:
 
 
 @contextmanager
-def started_here(*, count: int, cores: Cores, **settings: str) -> Iterator[Deployment]:
+def started_here(*, count: int, cores: Cores, **settings: str) -> Iterator[MeasuredDeployment]:
     """A deployment of our own, of `count` nodes; `settings`: of the nodes, beside `SETTINGS`."""
     with contextlib.ExitStack() as undo:
         folder = Path(tempfile.mkdtemp(prefix="coordinator-load-"))
@@ -153,11 +153,13 @@ def started_here(*, count: int, cores: Cores, **settings: str) -> Iterator[Deplo
         )
         urls = [node.url for node in nodes]
         grace = float(settings.get("PRESENCE_GRACE", "30"))
-        yield Deployment(urls, token, watch_token, cores, parties, nodes, grace)
+        yield MeasuredDeployment(urls, token, watch_token, cores, parties, nodes, grace)
 
 
 @contextmanager
-def given(urls: Sequence[str], token: str, watch_token: str, cores: Cores) -> Iterator[Deployment]:
+def given(
+    urls: Sequence[str], token: str, watch_token: str, cores: Cores
+) -> Iterator[MeasuredDeployment]:
     """A deployment that runs already, and goes on.
 
     Raises:
@@ -169,4 +171,4 @@ def given(urls: Sequence[str], token: str, watch_token: str, cores: Cores) -> It
             httpx.get(f"{url}/health/live", timeout=5)
         except httpx.HTTPError as error:
             raise NotStarted(f"nobody answers at {url}: {error}") from error
-    yield Deployment([url.rstrip("/") for url in urls], token, watch_token, cores)
+    yield MeasuredDeployment([url.rstrip("/") for url in urls], token, watch_token, cores)

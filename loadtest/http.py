@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tests.harness.histogram import Histogram
-from tests.harness.http_lines import Answered, Line, Lines
+from tests.harness.http_lines import Answered, HttpLine, Lines
 from tests.harness.watch import SLOT_NS
 
 
@@ -66,7 +66,9 @@ class Drive:
         self._finished: asyncio.Future[None] | None = None
         self._until_ns = 0
 
-    async def closed(self, lines: list[Line], *, seconds: float, at_most: float = 120) -> Driven:
+    async def closed(
+        self, lines: list[HttpLine], *, seconds: float, at_most: float = 120
+    ) -> Driven:
         """One request after the other on each line, for `seconds` or until there are no more.
 
         Raises:
@@ -81,7 +83,7 @@ class Drive:
         await asyncio.wait_for(self._finished, at_most)
         return self.driven
 
-    def _next(self, line: Line) -> None:
+    def _next(self, line: HttpLine) -> None:
         now = time.monotonic_ns()
         request = self._requests(now) if now < self._until_ns and line.is_open else None
         if request is None:
@@ -114,7 +116,7 @@ class Drive:
             if joined.seq > driven.last_seq.get(joined.room_id, 0):
                 driven.last_seq[joined.room_id] = joined.seq
 
-    async def open(self, lines: list[Line], *, per_second: float, seconds: float) -> Driven:
+    async def open(self, lines: list[HttpLine], *, per_second: float, seconds: float) -> Driven:
         """Sends `per_second` requests, evenly; latency counts from when each was due.
 
         A request that finds no idle line waits for one, and that wait is part of its latency.
@@ -135,7 +137,7 @@ class Drive:
             self._under_way += 1
             line.send(request, lambda status, body: answered(line, due, status, body))
 
-        def answered(line: Line, due: int, status: int, body: bytes) -> None:
+        def answered(line: HttpLine, due: int, status: int, body: bytes) -> None:
             self._under_way -= 1
             self._take(status, body, due)
             idle.append(line)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from loadtest.deployment import Deployment, given, started_here
+from loadtest.deployment import MeasuredDeployment, given, started_here
 from loadtest.figures import Result, rates
 from loadtest.http import Drive, Driven, joins
 from loadtest.usage import Cores, Usage, machine
 from tests.harness.held import Heard, Opened, Place
-from tests.harness.http_lines import Answered, Line, Lines, exchange
+from tests.harness.http_lines import Answered, HttpLine, Lines, exchange
 from tests.harness.node import pin
 from tests.harness.screen import Screen
 from tests.harness.watch import SLOT_NS
@@ -67,7 +67,7 @@ class Bench:
 class Run:
     """One deployment that a scenario measures."""
 
-    deployment: Deployment
+    deployment: MeasuredDeployment
     screen: Screen
     seed: int
     processes: int
@@ -179,7 +179,7 @@ async def guests(run: Run, lines: Lines, rooms: list[str], per_room: int) -> lis
     found: list[tuple[str, str]] = []
     todo = iter(wanted)
 
-    async def one_after_the_other(line: Line) -> None:
+    async def one_after_the_other(line: HttpLine) -> None:
         for room in todo:
             body = {"roomId": room, "userName": f"watcher-{next(run.numbers)}"}
             status, raw = await exchange(

@@ -20,7 +20,7 @@ from loadtest.http import Drive, Driven
 from loadtest.measure import Bench, Run, describe, not_let_in
 from loadtest.peers.start import node_peer
 from loadtest.usage import Usage
-from tests.harness.http_lines import Answered, Line, Lines, exchange
+from tests.harness.http_lines import Answered, HttpLine, Lines, exchange
 
 Requests = Callable[[int], bytes | None]
 
@@ -36,7 +36,7 @@ HOT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class MeasuredEndpoint:
     """A line of the table: what is asked, and how each request is made.
 
     Attributes:
@@ -93,7 +93,7 @@ async def _measure(
 
 
 async def _one(
-    run: Run, result: Result, lines: Lines, endpoint: Endpoint, count: int, seconds: float
+    run: Run, result: Result, lines: Lines, endpoint: MeasuredEndpoint, count: int, seconds: float
 ) -> None:
     parties = run.deployment.parties
     parties.clients = [os.getpid()]
@@ -151,7 +151,7 @@ class Work:
         found: list[dict[str, str]] = []
         todo = iter(requests)
 
-        async def one_after_the_other(line: Line) -> None:
+        async def one_after_the_other(line: HttpLine) -> None:
             for request in todo:
                 status, raw = await exchange(line, request)
                 if status != 200:
@@ -188,20 +188,22 @@ class Work:
     def _post(self, path: str, body: object, token: str | None = None) -> bytes:
         return self.lines.request("POST", f"/api{path}", body, token)
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self) -> list[MeasuredEndpoint]:
         """In the order of the document; what needs a running deployment's secrets is left out."""
         found = [
-            Endpoint("GET room", self._in_turn(self._read("/interview/room/{room}"))),
-            Endpoint("POST guest/join", self._join_one),
-            Endpoint("POST guest/leave", self._leave_one, self._fill_leavers),
-            Endpoint("POST create-room", self._create_one),
-            Endpoint("POST room/end", self._end_one, self._fill_to_end),
-            Endpoint("GET rooms", self._in_turn([self._get("/interview/rooms")])),
-            Endpoint("GET room/events", self._in_turn(self._read("/interview/room/{room}/events"))),
+            MeasuredEndpoint("GET room", self._in_turn(self._read("/interview/room/{room}"))),
+            MeasuredEndpoint("POST guest/join", self._join_one),
+            MeasuredEndpoint("POST guest/leave", self._leave_one, self._fill_leavers),
+            MeasuredEndpoint("POST create-room", self._create_one),
+            MeasuredEndpoint("POST room/end", self._end_one, self._fill_to_end),
+            MeasuredEndpoint("GET rooms", self._in_turn([self._get("/interview/rooms")])),
+            MeasuredEndpoint(
+                "GET room/events", self._in_turn(self._read("/interview/room/{room}/events"))
+            ),
         ]
         if self.run.deployment.is_started_here:
-            found.append(Endpoint("POST zego/generate-token", self._in_turn(self._zego())))
-            found.append(Endpoint("GET open/jobs", self._in_turn([_open_request("/jobs")])))
+            found.append(MeasuredEndpoint("POST zego/generate-token", self._in_turn(self._zego())))
+            found.append(MeasuredEndpoint("GET open/jobs", self._in_turn([_open_request("/jobs")])))
         return found
 
     @staticmethod

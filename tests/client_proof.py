@@ -38,7 +38,7 @@ _LINE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class Proof:
+class ClientProof:
     """What came of a run; `broken` is empty where the client kept its promises."""
 
     seed: int
@@ -54,14 +54,14 @@ class Proof:
 async def prove(
     *, seed: int, seconds: float, clients: int, rooms: int, screen: Screen, nodes: int = 3,
     faults: list[Fault] | None = None,
-) -> Proof:  # fmt: skip
+) -> ClientProof:  # fmt: skip
     """One run: chaos, calm, and every client compared with the log.
 
     Args:
         faults: what happens, in place of the plan of the seed.
     """
     faults = plan(seed, seconds, nodes) if faults is None else faults
-    proof = Proof(seed, Counter(fault.kind for fault in faults), clients)
+    proof = ClientProof(seed, Counter(fault.kind for fault in faults), clients)
     async with Site(nodes=nodes, grace=GRACE) as cluster:
         host = _Host(cluster)
         room_ids = [await host.creates(number) for number in range(rooms)]
@@ -167,7 +167,7 @@ class _Followers:
 
 
 def _judge(
-    proof: Proof,
+    proof: ClientProof,
     reports: list[dict[str, Any]],
     logs: dict[str, list[dict[str, Any]]],
     rosters: dict[str, list[dict[str, Any]]],

@@ -84,7 +84,7 @@ class CountedNode(Node):
         await command.wait()
 
 
-class People:
+class Callers:
     """Who makes rooms, joins and watches."""
 
     def __init__(self, url: str, token: str) -> None:
@@ -135,7 +135,7 @@ class Counting:
 
     def __init__(self, node: CountedNode, token: str, valkey: redis.Redis) -> None:
         self.node = node
-        self.people = People(node.url, token)
+        self.people = Callers(node.url, token)
         self.valkey = valkey
 
     async def warm_up(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.chaos.client import History, Join, Observations, Stay
+from tests.chaos.client import AnsweredJoin, Observations, Stay, ToldHistory
 from tests.chaos.plan import Past, plan
 from tests.chaos.run import chaos, outages, unserved
 from tests.chaos.starvation import Starvation
@@ -97,7 +97,8 @@ def judged(
 def test_a_whole_history_is_not_complained_about() -> None:
     log = log_of_a_return()
     observed = Observations(
-        histories={"r": [History(2, None, log[2:])]}, joins=[Join("r", "guest_1", "李明", 2)]
+        histories={"r": [ToldHistory(2, None, log[2:])]},
+        joins=[AnsweredJoin("r", "guest_1", "李明", 2)],
     )
     assert judged(end_of(log), observed) == []
 
@@ -112,13 +113,13 @@ def test_a_hole_in_the_log_is_seen(missing: int) -> None:
 def test_a_client_that_was_told_something_else_is_seen() -> None:
     log = log_of_a_return()
     for told in (log[3:], [log[2], log[2]], [*log[2:], event(6, "participant_away", GUEST, 5)]):
-        observed = Observations(histories={"r": [History(2, None, told)]})
+        observed = Observations(histories={"r": [ToldHistory(2, None, told)]})
         assert any("was told" in sentence for sentence in judged(end_of(log), observed))
 
 
 def test_a_snapshot_that_is_not_its_log_is_seen() -> None:
     snapshot = {"room": ROOM, "participants": [{**HOST, "connection": "online"}]}
-    observed = Observations(histories={"r": [History(1, snapshot, [])]})
+    observed = Observations(histories={"r": [ToldHistory(1, snapshot, [])]})
     assert any("the snapshot of seq 1" in s for s in judged(end_of(log_of_a_return()), observed))
 
 
@@ -181,7 +182,7 @@ def test_what_a_failover_took_is_withdrawn_by_an_epoch_alone(
 ) -> None:
     """It may be gone only where it was written right before, and nobody went on from it."""
     lost = event(6, "participant_away", GUEST, second)
-    told = History(2, None, [*log_of_a_return()[2:], lost], epoch=epoch)
+    told = ToldHistory(2, None, [*log_of_a_return()[2:], lost], epoch=epoch)
     observed = Observations(histories={"r": [told]})
     found = judged(end_of(log_of_a_return()), observed, withdrawn=FAILOVER)
     assert any("was told" in sentence for sentence in found) is is_seen
@@ -190,7 +191,7 @@ def test_what_a_failover_took_is_withdrawn_by_an_epoch_alone(
 @pytest.mark.parametrize(("second", "is_seen"), [(6, False), (8, True)])
 def test_an_answer_may_be_lost_by_a_failover_alone(second: float, is_seen: bool) -> None:
     observed = Observations(
-        joins=[Join("r", "guest_2", "王", 6, MIDNIGHT + second)],
+        joins=[AnsweredJoin("r", "guest_2", "王", 6, MIDNIGHT + second)],
         made={"r": MIDNIGHT, "gone": MIDNIGHT + second},
     )
     found = judged(end_of(log_of_a_return()), observed, withdrawn=FAILOVER)
@@ -248,7 +249,7 @@ def test_an_outage_is_over_with_the_promotion_though_a_new_standby_takes_longer(
 
 
 def test_an_answered_join_that_is_not_in_the_log_is_seen() -> None:
-    observed = Observations(joins=[Join("r", "guest_2", "王", 3)])
+    observed = Observations(joins=[AnsweredJoin("r", "guest_2", "王", 3)])
     assert any("guest_2" in sentence for sentence in judged(end_of(log_of_a_return()), observed))
 
 

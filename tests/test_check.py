@@ -25,7 +25,7 @@ from tests.harness.node import Deployment
 from tests.harness.observing import comes_true
 from tests.harness.patience import patient
 from tests.harness.ports import free_port, wait_open
-from tests.harness.valkeys import Cluster, Sentinels, ended
+from tests.harness.valkeys import Sentinels, ValkeyCluster, ended
 from tests.test_commands import answers, at, made
 
 
@@ -311,7 +311,7 @@ async def test_a_wrong_password_of_redis_is_said_in_words(
 async def test_a_cluster_under_a_plain_url_is_told_which_url_it_needs(
     deployment: Deployment, tmp_path: Path
 ) -> None:
-    cluster = Cluster(tmp_path)
+    cluster = ValkeyCluster(tmp_path)
     with ended(cluster.servers):
         await cluster.ready()
         port = cluster.servers[0].port

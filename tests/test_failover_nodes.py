@@ -39,7 +39,7 @@ NOTICED_SECONDS = 5.0
 CLOSED = {4103, 4200, 4201, 1006}
 
 
-class Follower:
+class LogFollower:
     """A client of the contract: where its connection ends it resumes, and what it believes is its
     last snapshot and all that it was told since.
     """
@@ -105,7 +105,7 @@ class Follower:
         assert self.events == log[self.base :]
 
 
-class Site:
+class ReplicatedSite:
     """A primary behind a proxy, its standby, and two nodes that know both."""
 
     def __init__(self, folder: Path) -> None:
@@ -159,8 +159,8 @@ class Site:
         await asyncio.gather(writing, return_exceptions=True)
         await database.close()
 
-    async def follower(self, room: str, node: int) -> Follower:
-        return await Follower(self.host, room, self.apis[node]).connects()
+    async def follower(self, room: str, node: int) -> LogFollower:
+        return await LogFollower(self.host, room, self.apis[node]).connects()
 
     async def serves(self, room: str) -> Guest:
         """A guest who tries until it is in the room."""
@@ -187,9 +187,9 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(redis_url: str) -> AsyncIterator[Site]:
+async def site(redis_url: str) -> AsyncIterator[ReplicatedSite]:
     folder = Path(tempfile.mkdtemp(prefix="coordinator-failover-"))
-    made = Site(folder)
+    made = ReplicatedSite(folder)
     await made.starts(redis_url)
     yield made
     await made.ends()
@@ -198,7 +198,7 @@ async def site(redis_url: str) -> AsyncIterator[Site]:
 
 @pytest.mark.parametrize(("behind", "is_regrown"), [(2, False), (50, True)], ids=str)
 async def test_everybody_ends_with_the_log_of_the_standby(
-    site: Site, behind: int, is_regrown: bool
+    site: ReplicatedSite, behind: int, is_regrown: bool
 ) -> None:
     """Those who stay connected to either node, and who resumes after it with the old epoch."""
     room = await site.host.creates()
@@ -238,7 +238,7 @@ async def test_everybody_ends_with_the_log_of_the_standby(
 
 @pytest.mark.parametrize("fault", ["frozen", "cut off"])
 async def test_nothing_told_or_answered_is_missing_where_the_standby_is_synchronous(
-    site: Site, fault: str
+    site: ReplicatedSite, fault: str
 ) -> None:
     await site.standby.is_synchronous()
     room = await site.host.creates()
@@ -282,7 +282,7 @@ async def test_nothing_told_or_answered_is_missing_where_the_standby_is_synchron
     assert set(answered) <= joined
 
 
-async def test_an_old_primary_that_comes_back_changes_nothing(site: Site) -> None:
+async def test_an_old_primary_that_comes_back_changes_nothing(site: ReplicatedSite) -> None:
     """It stands first in DATABASE_URL and takes writes: its time line says that it is old."""
     room = await site.host.creates()
     follower = await site.follower(room, 0)

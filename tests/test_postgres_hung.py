@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.cluster import Cluster, ClusterNode
-from tests.harness.http_lines import Line, Lines, exchange
+from tests.harness.http_lines import HttpLine, Lines, exchange
 from tests.harness.patience import patient
 from tests.harness.people import new_room_id
 
@@ -59,7 +59,7 @@ def calls(node: ClusterNode, room: str, token: str) -> Iterator[bytes]:
 
 async def status_of(node: ClusterNode, request: bytes) -> int:
     """What a caller with a connection of its own hears; 0: it was hung up on."""
-    line = await Line.open(node.address)
+    line = await HttpLine.open(node.address)
     try:
         status, _ = await exchange(line, request, within=patient(60))
     finally:

@@ -30,7 +30,7 @@ from tests.harness.observing import becomes, joins_are_seen
 from tests.harness.people import Api, Guest, Host, Live
 from tests.harness.ports import free_port
 from tests.harness.promises import deliveries_within, logged
-from tests.harness.valkeys import Cluster, Sentinels, Valkey, asked, ended
+from tests.harness.valkeys import Sentinels, Valkey, ValkeyCluster, asked, ended
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -114,7 +114,7 @@ async def test_a_sentinels_master_is_killed_and_nothing_is_lost(
 async def test_a_clusters_nodes_carry_events_and_one_shards_death_loses_nothing(
     database: Database, folder: Path
 ) -> None:
-    site = Cluster(folder)
+    site = ValkeyCluster(folder)
     with ended(site.servers):
         await site.ready()
         async with pair(database, site.url) as nodes:
@@ -130,7 +130,7 @@ async def test_limits_count_together_on_a_cluster(
 ) -> None:
     for module in (limits_module, redis_module):  # a busy machine is not a dead Redis
         monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
-    site = Cluster(folder)
+    site = ValkeyCluster(folder)
     with ended(site.servers):
         await site.ready()
         clients = [fail_fast_redis(site.url) for _ in range(2)]

@@ -18,7 +18,7 @@ from coordinator.store.node_reports import NodeReport, NodeReports
 FRESH_SECONDS = 1.0
 
 
-class Deployment:
+class DeploymentStatus:
     """Answers, from memory where it is fresh."""
 
     def __init__(self, reports: NodeReports) -> None:

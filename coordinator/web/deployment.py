@@ -6,7 +6,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from coordinator.domain.errors import Forbidden, TokenExpired, Unauthorized
-from coordinator.services.deployment import Deployment
+from coordinator.services.deployment import DeploymentStatus
 from coordinator.store.epochs import Epochs
 from coordinator.web import guards
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
@@ -80,7 +80,7 @@ GET_DEPLOYMENT = Documentation(
     operation_class=documented(GET_DEPLOYMENT),
 )
 async def get_deployment(
-    deployment: NamedDependency[Deployment], epochs: NamedDependency[Epochs]
+    deployment: NamedDependency[DeploymentStatus], epochs: NamedDependency[Epochs]
 ) -> Response[bytes]:
     shown = await deployment.shown(epochs.current)
     head = '{"success":true,"message":"操作成功","data":'.encode()

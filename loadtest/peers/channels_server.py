@@ -19,7 +19,7 @@ from litestar.channels.backends.redis import RedisChannelsPubSubBackend
 from redis.asyncio import Redis
 
 
-class Join(msgspec.Struct, rename="camel"):
+class PeerJoin(msgspec.Struct, rename="camel"):
     """The body of guest/join."""
 
     room_id: str
@@ -37,7 +37,7 @@ def application(redis_url: str) -> Litestar:
 
     @post("/api/interview/guest/join", status_code=200)
     async def join(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        body = msgspec.json.decode(await request.body(), type=Join)
+        body = msgspec.json.decode(await request.body(), type=PeerJoin)
         seqs[body.room_id] += 1
         seq, at = seqs[body.room_id], datetime.now(UTC).isoformat()
         participant = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
-from loadtest.deployment import Deployment, NotStarted
+from loadtest.deployment import MeasuredDeployment, NotStarted
 from loadtest.usage import Cores, Parties
 from tests.harness.node import pin
 
@@ -61,7 +61,7 @@ def node_modules() -> Path:
 
 
 @contextmanager
-def node_peer(cores: Cores, file: str, *, keeps: bool) -> Iterator[Deployment]:
+def node_peer(cores: Cores, file: str, *, keeps: bool) -> Iterator[MeasuredDeployment]:
     """A peer of Node; `keeps`: joins are kept in a PostgreSQL."""
     env = {"NODE_PATH": str(node_modules()), "NODE_ENV": "production"}
     with _peer(cores, ["node", str(PEERS / file)], env, keeps=keeps) as deployment:
@@ -69,7 +69,7 @@ def node_peer(cores: Cores, file: str, *, keeps: bool) -> Iterator[Deployment]:
 
 
 @contextmanager
-def channels_peer(cores: Cores) -> Iterator[Deployment]:
+def channels_peer(cores: Cores) -> Iterator[MeasuredDeployment]:
     """Litestar's ChannelsPlugin."""
     command = [sys.executable, "-m", "loadtest.peers.channels_server"]
     env = {"PYTHONPATH": str(PEERS.parent.parent)}
@@ -80,7 +80,7 @@ def channels_peer(cores: Cores) -> Iterator[Deployment]:
 @contextmanager
 def _peer(
     cores: Cores, command: list[str], env: dict[str, str], *, keeps: bool
-) -> Iterator[Deployment]:
+) -> Iterator[MeasuredDeployment]:
     """A peer's process, which is given its port and the URL of a Redis for it."""
     with contextlib.ExitStack() as undo:
         folder = Path(tempfile.mkdtemp(prefix="coordinator-peer-"))
@@ -110,7 +110,7 @@ def _peer(
                 raise NotStarted(f"{command[-1]} did not start:\n{text}")
             time.sleep(0.05)
         parties.servers = [process.pid]
-        yield Deployment([f"http://127.0.0.1:{port}"], "none", "none", cores, parties)
+        yield MeasuredDeployment([f"http://127.0.0.1:{port}"], "none", "none", cores, parties)
 
 
 def _libpq(url: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ LEFT_OUT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SchemathesisRun:
     """What came of it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Run:
 async def run_against(
     node: Node, database: Database, *, path: str, per_operation: int, folder: Path,
     phases: Sequence[str] = PHASES, seconds: int | None = None, seed: int = SEED,
-) -> Run:  # fmt: skip
+) -> SchemathesisRun:  # fmt: skip
     """One run as an admin of the node's.
 
     Args:
@@ -104,7 +104,7 @@ async def run_against(
             run.kill()
     after = await _answers(node)
     lines = [line for line in node.logs().splitlines() if "request_failed" in line]
-    return Run(
+    return SchemathesisRun(
         is_clean=run.returncode == 0, told=told.decode(errors="replace"),
         calls=sum(after.values()) - sum(before.values()),
         server_errors=after.get("500", 0) - before.get("500", 0), unforeseen=lines,

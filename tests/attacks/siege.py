@@ -21,7 +21,7 @@ import msgspec
 
 from coordinator.store.database import Database
 from loadtest.usage import memory_kib
-from tests.attacks.strangers import Target
+from tests.attacks.strangers import AttackTarget
 from tests.harness.node import Node
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live
@@ -123,7 +123,7 @@ async def _calmed(node: Node, enough: float) -> tuple[float, float]:
 
 
 @contextlib.asynccontextmanager
-async def _attackers(target: Target) -> AsyncIterator[None]:
+async def _attackers(target: AttackTarget) -> AsyncIterator[None]:
     """They are at work, in a process of their own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.attacks.strangers", msgspec.json.encode(target).decode(),
@@ -140,7 +140,7 @@ async def _attackers(target: Target) -> AsyncIterator[None]:
             await process.wait()
 
 
-async def _prepared(api: Api, host: Host, database: Database, redis_url: str) -> Target:
+async def _prepared(api: Api, host: Host, database: Database, redis_url: str) -> AttackTarget:
     """A crowded room, and an interview as large as it may be."""
     room = await host.creates()
     guest = await Guest(api).joins(room)
@@ -168,7 +168,7 @@ async def _prepared(api: Api, host: Host, database: Database, redis_url: str) ->
             f"{INTERVIEWS}/{interview}", json={"answers": texts, "suggestions": "*" * 60_000}
         )
         assert changed.status_code == 200, changed.text
-    return Target(
+    return AttackTarget(
         port=api.node.port, room=room, guest=guest.token, key=KEY["X-API-Key"],
         interview=interview, redis_url=redis_url,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from tests.harness.wire import BINARY, PING, TEXT, frame, upgrade
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class AttackTarget(msgspec.Struct, frozen=True, kw_only=True):
     """What the strangers know.
 
     Attributes:
@@ -39,11 +39,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
 
 
-Attack = Callable[[Target], Awaitable[None]]
+Attack = Callable[[AttackTarget], Awaitable[None]]
 PACE = 0.05
 
 
-async def _connection(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connection(target: AttackTarget) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", target.port)
 
 
@@ -51,7 +51,7 @@ def _get(path: str, *headers: str) -> bytes:
     return "\r\n".join((f"GET {path} HTTP/1.1", "host: x", *headers, "", "")).encode()
 
 
-async def slow_heads(target: Target) -> None:
+async def slow_heads(target: AttackTarget) -> None:
     """A head that never ends, a few bytes at a time."""
     _, writer = await _connection(target)
     writer.write(b"POST /api/interview/guest/join HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n")
@@ -61,7 +61,7 @@ async def slow_heads(target: Target) -> None:
         await asyncio.sleep(0.1)
 
 
-async def slow_bodies(target: Target) -> None:
+async def slow_bodies(target: AttackTarget) -> None:
     """A body that never ends."""
     _, writer = await _connection(target)
     writer.write(
@@ -73,7 +73,7 @@ async def slow_bodies(target: Target) -> None:
         await asyncio.sleep(0.1)
 
 
-async def idlers(target: Target) -> None:
+async def idlers(target: AttackTarget) -> None:
     """One request, and then only line ends, which used to keep a connection for ever."""
     _, writer = await _connection(target)
     writer.write(_get("/health/live"))
@@ -83,7 +83,7 @@ async def idlers(target: Target) -> None:
         await asyncio.sleep(0.1)
 
 
-async def large_heads(target: Target) -> None:
+async def large_heads(target: AttackTarget) -> None:
     """Headers by the megabyte, large and small ones."""
     for line in (b"x: " + b"y" * 1_000_000, b"x: y\r\n" * 100_000):
         reader, writer = await _connection(target)
@@ -93,7 +93,7 @@ async def large_heads(target: Target) -> None:
         await asyncio.sleep(PACE)
 
 
-async def flood(target: Target) -> None:
+async def flood(target: AttackTarget) -> None:
     """Connections that come, ask many things at once, and go."""
     reader, writer = await _connection(target)
     writer.write(_get(f"/api/interview/room/{target.room}") * 20 + b"nonsense\r\n\r\n")
@@ -102,7 +102,7 @@ async def flood(target: Target) -> None:
     await asyncio.sleep(PACE)
 
 
-async def amplification(target: Target) -> None:
+async def amplification(target: AttackTarget) -> None:
     """Small questions for large answers, which are never read."""
     _, writer = await _connection(target)
     transport = writer.transport
@@ -114,7 +114,7 @@ async def amplification(target: Target) -> None:
         await asyncio.sleep(PACE)
 
 
-async def reports(target: Target) -> None:
+async def reports(target: AttackTarget) -> None:
     """The largest report that there may be, and lists of a hundred, again and again."""
     reader, writer = await _connection(target)
     key = f"X-API-Key: {target.key}"
@@ -126,7 +126,7 @@ async def reports(target: Target) -> None:
     writer.close()
 
 
-async def wrong_keys(target: Target) -> None:
+async def wrong_keys(target: AttackTarget) -> None:
     """Guesses at a key."""
     reader, writer = await _connection(target)
     for _ in range(20):
@@ -137,7 +137,7 @@ async def wrong_keys(target: Target) -> None:
     await asyncio.sleep(PACE)
 
 
-async def joiners(target: Target) -> None:
+async def joiners(target: AttackTarget) -> None:
     """Guests who join and never connect."""
     body = msgspec.json.encode({"roomId": target.room, "userName": secrets.token_hex(8)})
     reader, writer = await _connection(target)
@@ -148,7 +148,7 @@ async def joiners(target: Target) -> None:
     await asyncio.sleep(PACE)
 
 
-async def frames(target: Target) -> None:
+async def frames(target: AttackTarget) -> None:
     """Frames of every kind as fast as they go, over a connection that is let in."""
     path = f"/api/interview/room/{target.room}/live"
     reader, writer = await _connection(target)
@@ -164,7 +164,7 @@ async def frames(target: Target) -> None:
         listening.cancel()
 
 
-async def silent_sockets(target: Target) -> None:
+async def silent_sockets(target: AttackTarget) -> None:
     """Upgrades that never say who they are."""
     reader, writer = await _connection(target)
     writer.write(upgrade("x", f"/api/interview/room/{target.room}/live"))
@@ -172,7 +172,7 @@ async def silent_sockets(target: Target) -> None:
     writer.close()
 
 
-async def forgers(target: Target) -> None:
+async def forgers(target: AttackTarget) -> None:
     """Whoever reaches Redis says what it likes on the nodes' channels."""
     redis = Redis.from_url(target.redis_url)
     while True:
@@ -188,14 +188,14 @@ ATTACKS: dict[Attack, int] = {
 """How many of each are at work at once."""
 
 
-async def _again(attack: Attack, target: Target) -> None:
+async def _again(attack: Attack, target: AttackTarget) -> None:
     while True:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await attack(target)
         await asyncio.sleep(PACE)
 
 
-async def _all(target: Target) -> None:
+async def _all(target: AttackTarget) -> None:
     attackers = [
         asyncio.create_task(_again(attack, target))
         for attack, number in ATTACKS.items()
@@ -214,4 +214,4 @@ async def _all(target: Target) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_all(msgspec.json.decode(sys.argv[1], type=Target)))
+    asyncio.run(_all(msgspec.json.decode(sys.argv[1], type=AttackTarget)))

@@ -64,7 +64,7 @@ class InReach(Protocol):
 
 
 @dataclass(slots=True)
-class History:
+class ToldHistory:
     """What a client was told from a `welcome` with a snapshot (or from seq 0) on, without a break.
 
     Attributes:
@@ -108,7 +108,7 @@ class Slow:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class AnsweredJoin:
     """A join that was answered 200, and when (wall clock)."""
 
     room: str
@@ -131,9 +131,9 @@ class Observations:
         late_refusals: (node, asked, answered) of each 503 that took too long.
     """
 
-    histories: dict[str, list[History]] = field(default_factory=dict)
+    histories: dict[str, list[ToldHistory]] = field(default_factory=dict)
     stays: dict[str, list[Stay]] = field(default_factory=dict)
-    joins: list[Join] = field(default_factory=list)
+    joins: list[AnsweredJoin] = field(default_factory=list)
     made: dict[str, float] = field(default_factory=dict)
     refused: list[tuple[str, str, int, float]] = field(default_factory=list)
     did: Counter[str] = field(default_factory=Counter)
@@ -171,7 +171,7 @@ class Client:
         self.seq: int | None = None
         self.epoch = ""
         self.ended_by: int | None = None
-        self.history: History | None = None
+        self.history: ToldHistory | None = None
         self.stay: Stay | None = None
         self.hold_off = 0.0
         """Seconds without network after the next loss of the connection."""
@@ -306,7 +306,7 @@ class Client:
             return
         self.seq, self.epoch = frame["seq"], frame.get("epoch", "")
         snapshot = {"room": frame["room"], "participants": frame["participants"]}
-        self.history = History(
+        self.history = ToldHistory(
             frame["seq"], snapshot, epoch=self.epoch, began=time.time()
         )
         self.observed.histories.setdefault(self.room, []).append(self.history)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.client import REFUSAL_SECONDS, Client, InReach, Join, Observations
+from tests.chaos.client import REFUSAL_SECONDS, AnsweredJoin, Client, InReach, Observations
 
 _NO_ANSWER = (httpx.HTTPError, AttributeError)
 """The second is what comes out of httpx (by anyio) where a connection dies as it is made."""
@@ -179,7 +179,7 @@ class Population:
         if status == 200:
             joined = answer["data"]
             self.observed.joins.append(
-                Join(room, joined["guestId"], name, joined["seq"], time.time())
+                AnsweredJoin(room, joined["guestId"], name, joined["seq"], time.time())
             )
             self.observed.did["joins"] += 1
             return joined["guestId"], joined["guestToken"]

@@ -11,8 +11,7 @@ from tests.chaos.faults import Harm
 from tests.chaos.plan import Fault, Kinds
 from tests.chaos.site import Site
 from tests.harness.cluster import ClusterNode
-from tests.harness.valkeys import Cluster as RedisCluster
-from tests.harness.valkeys import Sentinels, Valkey, asked, ended
+from tests.harness.valkeys import Sentinels, Valkey, ValkeyCluster, asked, ended
 
 SENTINEL_FAULTS: Kinds = {
     "Redis master killed": (5, 0.3, 8),
@@ -58,7 +57,7 @@ class ClusterSite(Site):
 
     def __init__(self, *, nodes: int, grace: float, **settings: str) -> None:
         super().__init__(nodes=nodes, grace=grace, **settings)
-        self.shards = RedisCluster(self.folder / "shards")
+        self.shards = ValkeyCluster(self.folder / "shards")
         self.valkeys = self.shards.servers
 
     async def start_servers(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from coordinator.domain.events import ROOM, Event, FeedKey
 from coordinator.domain.roster import Roster
-from tests.chaos.client import History, Join, Observations, Stay, seconds_of
+from tests.chaos.client import AnsweredJoin, Observations, Stay, ToldHistory, seconds_of
 from tests.harness.live_client import Frame
 
 CLOCK_SECONDS = 0.005
@@ -74,7 +74,7 @@ class Withdrawn:
         """True where everything from these times on may be gone."""
         return all(any(a <= time <= b for a, b in self.windows) for time in times)
 
-    def frees(self, run: History) -> bool:
+    def frees(self, run: ToldHistory) -> bool:
         """True where its client was told to start anew: it took no epoch after those of `run`."""
         return bool(self.windows) and run.epoch != self.epoch
 
@@ -184,14 +184,14 @@ def _rooms(
 
 
 def _histories(
-    log: list[Frame], runs: list[History], withdrawn: Withdrawn
+    log: list[Frame], runs: list[ToldHistory], withdrawn: Withdrawn
 ) -> Iterator[str]:
     """Each client's history is a piece of the log, and begins with the state of its seq.
 
     What a failover took out of the log has been withdrawn: its client was told of no later epoch
     on top of it.
     """
-    at_seq: dict[int, list[History]] = defaultdict(list)
+    at_seq: dict[int, list[ToldHistory]] = defaultdict(list)
     for run in runs:
         if run.snapshot is not None:
             at_seq[run.seq].append(run)
@@ -212,7 +212,7 @@ def _histories(
             yield f"a snapshot claims seq {seq}, the log ends at {len(log)}"
 
 
-def _is_withdrawn(run: History, withdrawn: Withdrawn) -> bool:
+def _is_withdrawn(run: ToldHistory, withdrawn: Withdrawn) -> bool:
     return withdrawn.frees(run) and withdrawn.may_hold(run.began)
 
 
@@ -294,7 +294,7 @@ def _absences(log: list[Frame], stays: list[Stay], was_well: WasWell) -> Iterato
                 yield f"participant_away {event['seq']} of {user}, who was connected"
 
 
-def _joins(log: list[Frame], joins: list[Join], withdrawn: Withdrawn) -> Iterator[str]:
+def _joins(log: list[Frame], joins: list[AnsweredJoin], withdrawn: Withdrawn) -> Iterator[str]:
     """A join that was answered stands in the log."""
     for join in joins:
         event = log[join.seq - 1] if join.seq <= len(log) else {}

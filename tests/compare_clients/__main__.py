@@ -22,7 +22,14 @@ from typing import Any
 from rich.console import Console
 
 from loadtest.peers.start import cache_folder
-from tests.compare_clients.servers import GO_PACKAGES, HERE, Coordinator, Peer, Servers, centrifuge
+from tests.compare_clients.servers import (
+    GO_PACKAGES,
+    HERE,
+    ComparedServers,
+    Coordinator,
+    Peer,
+    centrifuge,
+)
 from tests.harness.node_runtime import NODE, NPM
 
 PACKAGES = (
@@ -55,7 +62,7 @@ class Told:
     clients: list[list[tuple[int, int]]] = field(default_factory=list)
 
 
-async def measured(name: str, servers: Servers, modules: Path, clients: int) -> Told:
+async def measured(name: str, servers: ComparedServers, modules: Path, clients: int) -> Told:
     """One contender through all harms."""
     told = Told(name)
     async with servers:
@@ -76,7 +83,7 @@ async def measured(name: str, servers: Servers, modules: Path, clients: int) -> 
     return told
 
 
-async def _do(harm: str, servers: Servers, watchers: asyncio.subprocess.Process) -> None:
+async def _do(harm: str, servers: ComparedServers, watchers: asyncio.subprocess.Process) -> None:
     if harm == "node killed":
         servers.signal(0, signal.SIGKILL)
         await asyncio.sleep(3)
@@ -97,7 +104,7 @@ async def _do(harm: str, servers: Servers, watchers: asyncio.subprocess.Process)
         await _says(watchers, "cut")
 
 
-async def _publish(servers: Servers, told: Told) -> None:
+async def _publish(servers: ComparedServers, told: Told) -> None:
     """Twenty events a second, each asked for once; slow answers hold nothing up."""
 
     async def publish(number: int) -> None:
@@ -113,7 +120,7 @@ async def _publish(servers: Servers, told: Told) -> None:
 
 
 async def _watchers(
-    name: str, servers: Servers, modules: Path, clients: int
+    name: str, servers: ComparedServers, modules: Path, clients: int
 ) -> asyncio.subprocess.Process:
     about = {"kind": name, "ports": servers.ports, "clients": clients, "modules": str(modules),
              "room": servers.room, "token": servers.token}  # fmt: skip
@@ -228,7 +235,7 @@ def main() -> int:
     chosen = options.parse_args()
     modules = install()
     console = Console(highlight=False)
-    contenders: dict[str, Servers] = {}
+    contenders: dict[str, ComparedServers] = {}
     for name in chosen.only.split(","):
         if name == "coordinator":
             contenders[name] = Coordinator()

@@ -29,7 +29,7 @@ GO_PACKAGES = (
 )
 
 
-class Servers(Protocol):
+class ComparedServers(Protocol):
     """Two nodes and their Redis."""
 
     ports: list[int]

@@ -136,7 +136,7 @@ class ForkServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class _Server:
+class _ForkServer:
     """Runs in the process that forks; one thread, or forking would not be safe."""
 
     def __init__(self, path: str) -> None:
@@ -244,7 +244,7 @@ def _import_all() -> None:
 if __name__ == "__main__":
     _import_all()
     gc.freeze()
-    server = _Server(sys.argv[1])
+    server = _ForkServer(sys.argv[1])
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     server.run()

@@ -1,7 +1,8 @@
 """Keep-alive HTTP/1.1 connections, cheap enough to drive a server to its limit.
 
-`Line` is one connection with one request at a time; its answers go to a callback, since a future
-per request would cost as much as the request. `Lines.ask` is the comfortable way for the rest.
+`HttpLine` is one connection with one request at a time; its answers go to a callback, since a
+future per request would cost as much as the request. `Lines.ask` is the comfortable way for the
+rest.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Then = Callable[[int, bytes], None]
 """Gets the status and the body; status 0: the connection was lost."""
 
 
-class Line(asyncio.Protocol):
+class HttpLine(asyncio.Protocol):
     """One connection. It is `idle` until `send`, and again when its callback is called."""
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class Line(asyncio.Protocol):
         self.buffer = b""
 
     @classmethod
-    async def open(cls, address: Address) -> Line:
+    async def open(cls, address: Address) -> HttpLine:
         context = ssl.create_default_context() if address.tls else None
         _, line = await asyncio.get_running_loop().create_connection(
             cls, address.host, address.port, ssl=context
@@ -108,15 +109,15 @@ class Lines:
 
     def __init__(self, addresses: list[Address]) -> None:
         self.addresses = addresses
-        self.all: list[Line] = []
+        self.all: list[HttpLine] = []
         self._asking: asyncio.Lock = asyncio.Lock()
 
-    async def grow(self, count: int) -> list[Line]:
+    async def grow(self, count: int) -> list[HttpLine]:
         """At least `count` open connections, the nodes in turn; returns that many."""
         self.all = [line for line in self.all if line.is_open]
         while len(self.all) < count:
             address = self.addresses[len(self.all) % len(self.addresses)]
-            self.all.append(await Line.open(address))
+            self.all.append(await HttpLine.open(address))
         return self.all[:count]
 
     def request(self, method: str, path: str, body: Any = None, token: str | None = None) -> bytes:
@@ -152,7 +153,7 @@ class Lines:
         self.all = []
 
 
-async def exchange(line: Line, request: bytes, *, within: float = 30.0) -> tuple[int, bytes]:
+async def exchange(line: HttpLine, request: bytes, *, within: float = 30.0) -> tuple[int, bytes]:
     """One request and its answer, status 0 where the connection was lost."""
     done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 

@@ -142,7 +142,7 @@ class Sentinels:
         raise AssertionError("nobody was promoted")
 
 
-class Cluster:
+class ValkeyCluster:
     """Three masters, each with a replica."""
 
     def __init__(self, folder: Path) -> None:

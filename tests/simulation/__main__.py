@@ -17,7 +17,7 @@ from functools import partial
 from rich.console import Console
 
 from tests.simulation import scale
-from tests.simulation.world import History, history_of, quietly
+from tests.simulation.world import WorldHistory, history_of, quietly
 
 PART = 100
 """Histories that a process lives through before it says what came of them."""
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     return one
 
 
-def histories_of(seeds: range, *, is_traced: bool) -> list[History]:
+def histories_of(seeds: range, *, is_traced: bool) -> list[WorldHistory]:
     """One after the other. What they leave behind is looked through once, at the end."""
     gc.disable()
     with quietly():
@@ -51,7 +51,7 @@ def parts(first: int, count: int) -> Iterator[range]:
         yield range(start, min(start + PART, first + count))
 
 
-def show(console: Console, history: History) -> None:
+def show(console: Console, history: WorldHistory) -> None:
     if history.trace:
         console.print("\n".join(history.trace), highlight=False, markup=False)
     for sentence in history.broken:

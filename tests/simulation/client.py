@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.domain.close_codes import CloseCode
-from tests.simulation.node import Connection, Node
+from tests.simulation.node import SimulatedConnection, SimulatedNode
 from tests.simulation.virtual_time import begin
 
 SOON = (0.02, 1.5)
@@ -18,15 +18,15 @@ STOPS = {CloseCode.LEFT, CloseCode.REMOVED, CloseCode.ENDED, CloseCode.NOT_ALLOW
 
 
 @dataclass(slots=True)
-class Stay:
+class SimulatedStay:
     """One connection from its welcome to its end, in the loop's time."""
 
-    node: Node
+    node: SimulatedNode
     welcomed: float
     ended: float | None = None
 
 
-class Client:
+class SimulatedClient:
     """One person in one room, connected as long as it can be.
 
     Attributes:
@@ -37,8 +37,9 @@ class Client:
     """
 
     def __init__(
-        self, room_id: str, user_id: str, nodes: Callable[[], list[Node]], chance: random.Random
-    ) -> None:
+        self, room_id: str, user_id: str, nodes: Callable[[], list[SimulatedNode]],
+        chance: random.Random,
+    ) -> None:  # fmt: skip
         self.room_id = room_id
         self.user_id = user_id
         self.nodes = nodes
@@ -48,10 +49,10 @@ class Client:
         self.snapshot: dict[str, Any] | None = None
         self.snapshot_seq = 0
         self.events: list[dict[str, Any]] = []
-        self.stays: list[Stay] = []
+        self.stays: list[SimulatedStay] = []
         self.broken: list[str] = []
         self.stopped_by: int | None = None
-        self.connection: Connection | None = None
+        self.connection: SimulatedConnection | None = None
         self.is_welcomed = False
         self._asked: int | None = None
         self._sessions = 0
@@ -68,13 +69,13 @@ class Client:
             stays_away = self.chance.random() < 0.2
             await asyncio.sleep(self.chance.uniform(*(ABOUT_THE_GRACE if stays_away else SOON)))
 
-    def _open(self, node: Node) -> None:
+    def _open(self, node: SimulatedNode) -> None:
         self._sessions += 1
         self._lost.clear()
         self.is_welcomed = self._bye = False
         session = f"{self.room_id}:{self.user_id}:{self._sessions}"
-        connection: Connection
-        connection = Connection(
+        connection: SimulatedConnection
+        connection = SimulatedConnection(
             node, self.room_id, self.user_id, session, lambda frame: self._hear(connection, frame)
         )
         self.connection = connection
@@ -85,13 +86,13 @@ class Client:
         begin(node.connect(connection, since=since, epoch=epoch))
         connection.on_end = lambda: self._notice_the_end(connection)
 
-    def _notice_the_end(self, connection: Connection) -> None:
+    def _notice_the_end(self, connection: SimulatedConnection) -> None:
         """The network tells it when what was under way has arrived."""
         if connection is self.connection:
             self._end_stay()
         asyncio.get_running_loop().call_later(0.05, self._lose, connection)
 
-    def _lose(self, connection: Connection) -> None:
+    def _lose(self, connection: SimulatedConnection) -> None:
         if connection is self.connection:
             self._lost.set()
 
@@ -109,7 +110,7 @@ class Client:
 
     # -- what it is told
 
-    def _hear(self, connection: Connection, frame: dict[str, Any]) -> None:
+    def _hear(self, connection: SimulatedConnection, frame: dict[str, Any]) -> None:
         if connection is not self.connection:
             return  # of a connection that it has given up
         if self._bye:
@@ -131,7 +132,8 @@ class Client:
     def _hear_welcome(self, frame: dict[str, Any]) -> None:
         if not self.is_welcomed:
             assert self.connection is not None
-            self.stays.append(Stay(self.connection.node, asyncio.get_running_loop().time()))
+            now = asyncio.get_running_loop().time()
+            self.stays.append(SimulatedStay(self.connection.node, now))
         self.is_welcomed = True
         self.epoch = frame["epoch"]
         if frame["resumed"]:

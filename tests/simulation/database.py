@@ -24,7 +24,7 @@ SLOWEST_READ, SLOWEST_COMMIT = 0.03, 0.02
 
 
 @dataclass
-class StoredRoom:
+class SimulatedRoom:
     """A room's row with its people, its connections, its log, and all of it as it was before."""
 
     room: Room
@@ -47,12 +47,12 @@ class StoredRoom:
         del self.log[length:]
 
 
-class Database:
+class SimulatedDatabase:
     """One primary. `epoch` names its history; `is_away` refuses everything."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
-        self.rooms: dict[str, StoredRoom] = {}
+        self.rooms: dict[str, SimulatedRoom] = {}
         self.epoch = "e1"
         self.is_away = False
         self.policy = Policy(capacity=50, grace=GRACE)
@@ -73,7 +73,7 @@ class Database:
         )  # fmt: skip
         events = list(room.events)
         room.forget_changes()
-        self.rooms[room_id] = StoredRoom(room, events)
+        self.rooms[room_id] = SimulatedRoom(room, events)
         self.rooms[room_id].keep()
         return events
 
@@ -130,8 +130,9 @@ class RoomLogs:
     kind = ROOM
 
     def __init__(
-        self, database: Database, notices: Callable[[str], None], is_cut_off: Callable[[], bool]
-    ) -> None:
+        self, database: SimulatedDatabase, notices: Callable[[str], None],
+        is_cut_off: Callable[[], bool],
+    ) -> None:  # fmt: skip
         self._database = database
         self._notices = notices
         self._is_cut_off = is_cut_off

@@ -16,11 +16,11 @@ from coordinator.store.duties import Duties
 from coordinator.store.nodes import Nodes, StoredConnection
 from coordinator.store.room_writer.commands import Command
 from coordinator.store.room_writer.queue import Writer
-from tests.simulation.database import SLOWEST_READ, Database
+from tests.simulation.database import SLOWEST_READ, SimulatedDatabase
 
 
 @dataclass(slots=True)
-class Held:
+class HeldLease:
     """A row of `nodes`, in the loop's time."""
 
     until: float
@@ -40,7 +40,7 @@ class Duty:
 class LeaseTable:
     """Both tables."""
 
-    nodes: dict[str, Held] = field(default_factory=dict)
+    nodes: dict[str, HeldLease] = field(default_factory=dict)
     duties: dict[str, Duty] = field(default_factory=dict)
 
     def is_watching(self, node_epoch: str, seconds: timedelta) -> bool:
@@ -57,7 +57,7 @@ def _now() -> float:
 class Road:
     """A node's way to the database: it may be away for this node alone."""
 
-    def __init__(self, database: Database, leases: LeaseTable) -> None:
+    def __init__(self, database: SimulatedDatabase, leases: LeaseTable) -> None:
         self.database = database
         self.leases = leases
         self.is_cut = False
@@ -81,14 +81,14 @@ class SimulatedNodes(Nodes):
         self._notices = notices
 
     @property
-    def _held(self) -> dict[str, Held]:
+    def _held(self) -> dict[str, HeldLease]:
         return self._road.leases.nodes
 
     async def enter(
         self, node_epoch: str, name: str, lease: timedelta, *, channels: int = 1
     ) -> None:
         await self._road.travel()
-        self._held[node_epoch] = Held(_now() + lease.total_seconds(), _now())
+        self._held[node_epoch] = HeldLease(_now() + lease.total_seconds(), _now())
 
     async def renew(
         self, node_epoch: str, lease: timedelta, deaf_for: timedelta | None = None

@@ -22,7 +22,7 @@ from coordinator.live.reaper import Reaper, Reconciler
 from coordinator.live.shifts import Shifts
 from coordinator.store.room_writer.commands import Command, Connect, Disconnect
 from tests.harness.wire import frames
-from tests.simulation.database import GRACE, Database, RoomLogs
+from tests.simulation.database import GRACE, RoomLogs, SimulatedDatabase
 from tests.simulation.leases import (
     LeaseTable,
     Road,
@@ -39,11 +39,11 @@ NOTICES_HISTORY_WITHIN = 4.0
 Hears = Callable[[dict[str, Any]], None]
 
 
-class Connection:
+class SimulatedConnection:
     """A live connection: the node's end of it, and the wire to its client, which keeps order."""
 
     def __init__(
-        self, node: Node, room_id: str, user_id: str | None, session_id: str, hears: Hears
+        self, node: SimulatedNode, room_id: str, user_id: str | None, session_id: str, hears: Hears
     ) -> None:
         self.node = node
         self.room_id = room_id
@@ -107,7 +107,7 @@ class Connection:
         loop.call_at(self._arrives_at, self._hears, frame)
 
 
-class Node:
+class SimulatedNode:
     """One node: the real lease, shifts, reaper and reconciler around a real hub.
 
     Attributes:
@@ -115,7 +115,7 @@ class Node:
         was_cut_off: it alone could not reach the database for a while.
     """
 
-    def __init__(self, name: str, database: Database, leases: LeaseTable) -> None:
+    def __init__(self, name: str, database: SimulatedDatabase, leases: LeaseTable) -> None:
         self.name = name
         self.database = database
         self.chance = database.chance
@@ -125,7 +125,7 @@ class Node:
         self.was_cut_off = False
         self.road = Road(database, leases)
         self.publish: Callable[[str, Sequence[Event]], None] = lambda epoch, events: None
-        self.connections: dict[Connection, None] = {}  # in order: a seed is one history
+        self.connections: dict[SimulatedConnection, None] = {}  # in order: a seed is one history
         self.hub = Hub(
             [RoomLogs(database, self._notice, lambda: self.road.is_cut)],
             epoch=lambda: self.epoch,
@@ -210,7 +210,7 @@ class Node:
     # -- connections
 
     async def connect(
-        self, connection: Connection, *, since: int | None, epoch: str | None
+        self, connection: SimulatedConnection, *, since: int | None, epoch: str | None
     ) -> None:
         """Writes the connection's row, then lets it into the stream."""
         self.connections[connection] = None
@@ -242,14 +242,14 @@ class Node:
         except CoordinatorError:
             connection.close(CloseCode.NOT_ALLOWED)
 
-    def on_ended(self, connection: Connection) -> None:
+    def on_ended(self, connection: SimulatedConnection) -> None:
         self.connections.pop(connection, None)
         if connection.feed is not None:
             self.hub.resume.detach(connection.feed, connection)
         if connection.has_row and self.is_up:
             begin(self._drop(connection))
 
-    async def _drop(self, connection: Connection) -> None:
+    async def _drop(self, connection: SimulatedConnection) -> None:
         assert connection.user_id is not None
         with contextlib.suppress(CoordinatorError):  # then `_reconcile` finds the row
             await self.carry_out(

@@ -136,7 +136,7 @@ def asked_per_second(layout: Layout, *, is_redis_away: bool = False) -> tuple[fl
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ScaleCounts:
     """One size of deployment, counted."""
 
     layout: Layout
@@ -202,13 +202,13 @@ class Counts:
         return lease.RENEW_SECONDS + proofs * catch_up.PROVE_CHUNK * UNIT.proof / 1e6
 
 
-def counted(nodes: int) -> Counts:
+def counted(nodes: int) -> ScaleCounts:
     """One size."""
     layout = Layout(nodes)
     hearing, needing, size = (
         sum(column) / len(column) for column in zip(*layout.sampled(), strict=True)
     )
-    return Counts(layout, hearing, needing, size)
+    return ScaleCounts(layout, hearing, needing, size)
 
 
 def show(console: Console) -> None:
@@ -217,7 +217,7 @@ def show(console: Console) -> None:
     console.print(_each_second(sizes), _after_faults(sizes))
 
 
-def _each_second(sizes: list[Counts]) -> Table:
+def _each_second(sizes: list[ScaleCounts]) -> Table:
     table = Table(
         "nodes", "connections", "open rooms a node", "events/s", "nodes that hear an event",
         "that need it", "bytes an event", "statements/s", "of a node", "pushes/s",
@@ -237,7 +237,7 @@ def _each_second(sizes: list[Counts]) -> Table:
     return table
 
 
-def _after_faults(sizes: list[Counts]) -> Table:
+def _after_faults(sizes: list[ScaleCounts]) -> Table:
     table = Table(
         "nodes", "node dies: people are back", "those who are not are away",
         "Redis dies: an event is everywhere", "Redis is back: all subscribed",

@@ -20,10 +20,10 @@ from coordinator.domain.events import Event
 from coordinator.live import broadcast
 from coordinator.store.room_writer.commands import Command, End, Join, Leave, Remove
 from tests.simulation import virtual_time
-from tests.simulation.client import Client
-from tests.simulation.database import START, Database, StoredRoom, replayed
+from tests.simulation.client import SimulatedClient
+from tests.simulation.database import START, SimulatedDatabase, SimulatedRoom, replayed
 from tests.simulation.leases import LeaseTable
-from tests.simulation.node import Node
+from tests.simulation.node import SimulatedNode
 from tests.simulation.virtual_time import begin
 
 BUSY_SECONDS = 8.0
@@ -37,7 +37,7 @@ BEACON_SECONDS = 1.0
 
 
 @dataclass
-class History:
+class WorldHistory:
     """What came of a seed: a line for each thing that happened, and each promise not kept."""
 
     seed: int
@@ -52,15 +52,15 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.database = Database(self.chance)
-        self.history = History(seed)
+        self.database = SimulatedDatabase(self.chance)
+        self.history = WorldHistory(seed)
         self.leases = LeaseTable()
-        self.nodes: list[Node] = []
-        self.clients: list[Client] = []
+        self.nodes: list[SimulatedNode] = []
+        self.clients: list[SimulatedClient] = []
         self.loses = self.chance.choice((0.0, 0.1, 0.5, 1.0))
         self._names = 0
 
-    async def live(self) -> History:
+    async def live(self) -> WorldHistory:
         for _ in range(self.chance.randint(2, 3)):
             await self._start_node().start()
         rooms = [f"room{n}" for n in range(self.chance.randint(1, 2))]
@@ -103,14 +103,14 @@ class World:
 
     # -- nodes and the bus
 
-    def _start_node(self) -> Node:
+    def _start_node(self) -> SimulatedNode:
         self._names += 1
-        node = Node(f"node{self._names}", self.database, self.leases)
+        node = SimulatedNode(f"node{self._names}", self.database, self.leases)
         node.publish = lambda epoch, events: self._carry(node, epoch, events)
         self.nodes.append(node)
         return node
 
-    def _carry(self, sender: Node, epoch: str, events: Sequence[Event]) -> None:
+    def _carry(self, sender: SimulatedNode, epoch: str, events: Sequence[Event]) -> None:
         """The bus: each other node hears a message never, once or twice, sooner or later."""
         loop = asyncio.get_running_loop()
         for node in self.nodes:
@@ -122,7 +122,7 @@ class World:
                     late = self.chance.choice((0.0, 0.002, 0.05, 0.4))
                     loop.call_later(late, node.hear, epoch, events)
 
-    def _living(self) -> list[Node]:
+    def _living(self) -> list[SimulatedNode]:
         return [node for node in self.nodes if node.is_up]
 
     async def _beacons(self) -> None:
@@ -133,14 +133,14 @@ class World:
                 if judge.judge.is_me and judge.bus_is_up and judge.lease.reaches_postgres:
                     self._hear_judge(judge)
 
-    def _hear_judge(self, judge: Node) -> None:
+    def _hear_judge(self, judge: SimulatedNode) -> None:
         for node in self._living():
             if node is not judge and node.bus_is_up:
                 node.judge.heard_at = asyncio.get_running_loop().time()
                 node.judge.is_me &= node.lease.reaches_postgres
                 node.lease.note_that_others_reach_postgres()
 
-    async def _try(self, node: Node, command: Command[Any]) -> Any:
+    async def _try(self, node: SimulatedNode, command: Command[Any]) -> Any:
         try:
             return await node.carry_out(command)
         except CoordinatorError:
@@ -148,8 +148,8 @@ class World:
 
     # -- people
 
-    def _add_client(self, room_id: str, user_id: str) -> Client:
-        client = Client(room_id, user_id, self._living, self.chance)
+    def _add_client(self, room_id: str, user_id: str) -> SimulatedClient:
+        client = SimulatedClient(room_id, user_id, self._living, self.chance)
         self.clients.append(client)
         begin(client.run())
         return client
@@ -205,7 +205,7 @@ class World:
         """One node alone does not reach the database."""
         begin(self._cut_for_a_while(self.chance.choice(self._living())))
 
-    async def _cut_for_a_while(self, node: Node) -> None:
+    async def _cut_for_a_while(self, node: SimulatedNode) -> None:
         node.road.is_cut = node.was_cut_off = True
         await asyncio.sleep(self.chance.uniform(0.5, LONGEST_CUT))
         node.road.is_cut = False
@@ -263,7 +263,7 @@ class World:
             broken += [f"{room_id}: {what}" for what in self._judge_room(room_id, stored)]
         return broken
 
-    def _judge_room(self, room_id: str, stored: StoredRoom) -> list[str]:
+    def _judge_room(self, room_id: str, stored: SimulatedRoom) -> list[str]:
         log = stored.log
         found = [f"seq {e.seq} at place {n}" for n, e in enumerate(log, 1) if e.seq != n]
         found += hasty_departures(log)
@@ -284,7 +284,7 @@ class World:
                 found.append(f"{user_id} is away for longer than the grace")
         return found
 
-    def _judge_client(self, client: Client, log: list[Event]) -> list[str]:
+    def _judge_client(self, client: SimulatedClient, log: list[Event]) -> list[str]:
         """It is connected, stands at the log's end, and was told just that log."""
         who, connection = client.user_id, client.connection
         if connection is None or not connection.is_open or not client.is_welcomed:
@@ -321,7 +321,7 @@ def hasty_departures(log: Sequence[Event]) -> list[str]:
     return found
 
 
-def absences_in_spite_of_a_connection(log: Sequence[Event], client: Client) -> list[str]:
+def absences_in_spite_of_a_connection(log: Sequence[Event], client: SimulatedClient) -> list[str]:
     """Nobody is away whose connection, on a node that lives, had long stood and goes on to."""
     found = []
     for event in log:
@@ -347,10 +347,10 @@ def quietly() -> Iterator[None]:
         structlog.configure(wrapper_class=before)
 
 
-def history_of(seed: int) -> History:
+def history_of(seed: int) -> WorldHistory:
     """The history of a seed, the same at every run."""
 
-    async def story() -> History:
+    async def story() -> WorldHistory:
         patch.setattr(time, "monotonic", asyncio.get_running_loop().time)
         random.seed(seed)
         world = World(seed)
