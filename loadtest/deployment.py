@@ -24,7 +24,7 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.usage import Cores, Parties
 from tests.harness.held import Place
 from tests.harness.http_lines import Answered, Lines
-from tests.harness.node import Node, environment, hired, pin, printed
+from tests.harness.node import NodeProcess, environment, hired, pin, printed
 from tests.harness.wire import Address
 
 OPEN_API_KEY = "loadtest-key-loadtest-key"
@@ -63,7 +63,7 @@ class MeasuredDeployment:
     watch_token: str
     cores: Cores
     parties: Parties = field(default_factory=Parties)
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[NodeProcess] = field(default_factory=list)
     grace: float = 30.0
 
     @property
@@ -137,7 +137,7 @@ def started_here(*, count: int, cores: Cores, **settings: str) -> Iterator[Measu
         own = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, **SETTINGS}
         env = environment(**{**own, **settings})
         printed(env, "migrate")
-        nodes = [Node(folder / f"node-{number}.log") for number in range(count)]
+        nodes = [NodeProcess(folder / f"node-{number}.log") for number in range(count)]
         for node in nodes:
             undo.callback(node.start(env).stop)
             pin(cores.server, node.process.pid)  # what it starts from here on stays there, too

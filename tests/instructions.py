@@ -42,7 +42,7 @@ import websockets
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.deployment import RAISED_LIMITS
 from tests.harness.eager_receiver import EagerReceiver
-from tests.harness.node import Node, environment, hired, printed
+from tests.harness.node import NodeProcess, environment, hired, printed
 
 WEBHOOK_SETTINGS = {
     "DATA_KEYS": b64encode(bytes(32)).decode(),
@@ -60,7 +60,7 @@ CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--quiet")
 JOIN = "/api/interview/guest/join"
 
 
-class CountedNode(Node):
+class CountedNode(NodeProcess):
     """A node under callgrind. Counting begins when it is told to."""
 
     def __init__(self, folder: Path) -> None:
@@ -168,7 +168,7 @@ class Counting:
             print(f"Redis was told of counted requests {share:.2f} times for each join")
             print(f"{statistics.median(parts) / 1000:,.0f} thousand instructions per join")
 
-    async def beside_webhook(self, joins: int, sender: Node) -> None:
+    async def beside_webhook(self, joins: int, sender: NodeProcess) -> None:
         """Prints what a join costs without a webhook, and with one that `sender` sends to."""
         receiver = EagerReceiver()
         body = {"url": await receiver.listen(), "name": "instructions"}
@@ -219,7 +219,7 @@ def main() -> int:
         token = hired(env, "watch", "admin")
         sender = None
         if arguments.webhook:  # started first, it is the one that sends
-            sender = Node(folder / "sender.log").start(env)
+            sender = NodeProcess(folder / "sender.log").start(env)
             stack.callback(sender.stop)
             sender.wait_ready()
         node = CountedNode(arguments.keep or folder).start(env)

@@ -28,7 +28,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
-from tests.harness.node import Node, environment, hired, printed
+from tests.harness.node import NodeProcess, environment, hired, printed
 from tests.harness.patience import patient
 from tests.harness.ports import free_port, wait_open
 
@@ -89,7 +89,7 @@ class RollingNodes:
         self.folder = folder
         self.postgres = EmbeddedPostgres(folder / "postgres", options=("fsync=off",))
         self.redis = EmbeddedRedis(folder / "redis")
-        self.all = [Node(folder / f"node-{number}.log") for number in range(NODES)]
+        self.all = [NodeProcess(folder / f"node-{number}.log") for number in range(NODES)]
 
     def __enter__(self) -> Self:
         self.postgres.start()

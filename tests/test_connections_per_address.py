@@ -11,7 +11,7 @@ import pytest_asyncio
 from websockets.asyncio.client import ClientConnection, connect
 
 from coordinator.web.addresses import is_loopback
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, bearer
 
@@ -34,7 +34,7 @@ ADDRESS = own_address()
 pytestmark = pytest.mark.skipif(not ADDRESS, reason="this machine has no address but loopback")
 
 
-def listening(deployment: Deployment, **settings: str) -> Node:
+def listening(deployment: Deployment, **settings: str) -> NodeProcess:
     """A node that listens on all addresses, with limits, of connections too."""
     return deployment.node(
         "--host", "0.0.0.0", CONNECTIONS_PER_ADDRESS=str(MOST), RATE_LIMITS="join=1000/minute",

@@ -20,7 +20,7 @@ import pytest
 from jsonschema import Draft4Validator
 
 from coordinator.standins.seed import EXAMPLE_ID, JOBS
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.patience import patient
 from tests.open_api import KEY, KEYS, refused, shown
 
@@ -36,16 +36,16 @@ def seeded(deployment: Deployment) -> Deployment:
 
 
 @pytest.fixture(scope="module")
-def node(seeded: Deployment) -> Node:
+def node(seeded: Deployment) -> NodeProcess:
     return seeded.node(OPEN_API_KEYS=KEYS, PUBLIC_BASE_URL=BASE_URL)
 
 
 @pytest.fixture(scope="module")
-def other_node(seeded: Deployment) -> Node:
+def other_node(seeded: Deployment) -> NodeProcess:
     return seeded.node(OPEN_API_KEYS=KEYS, PUBLIC_BASE_URL=BASE_URL)
 
 
-def calling(node: Node) -> httpx.AsyncClient:
+def calling(node: NodeProcess) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=node.url, headers=KEY, timeout=patient(20))
 
 
@@ -57,7 +57,7 @@ def printed_commands() -> list[str]:
     return [command.strip() for command in re.split(r"# \d\. .*\n", block) if command.strip()]
 
 
-def run_command(command: str, node: Node, interview_id: str) -> tuple[int, Any]:
+def run_command(command: str, node: NodeProcess, interview_id: str) -> tuple[int, Any]:
     """Runs a printed curl command; only the host and the interview's id are filled in."""
     filled = command.replace("http://111.231.51.9", node.url)
     filled = filled.replace("{interview_id}", interview_id).replace("\\\n", "")
@@ -69,7 +69,7 @@ def run_command(command: str, node: Node, interview_id: str) -> tuple[int, Any]:
     return int(status), json.loads(body)
 
 
-def test_the_printed_commands_work_in_their_order(node: Node) -> None:
+def test_the_printed_commands_work_in_their_order(node: NodeProcess) -> None:
     get_job, create, get_interview, update = printed_commands()
 
     status, body = run_command(get_job, node, "")
@@ -92,7 +92,7 @@ def test_the_printed_commands_work_in_their_order(node: Node) -> None:
     assert body["data"]["updatedAt"] > created["updatedAt"]
 
 
-async def test_the_printed_test_data_is_there(node: Node) -> None:
+async def test_the_printed_test_data_is_there(node: NodeProcess) -> None:
     async with calling(node) as client:
         for title, identity in re.findall(r"# (.+) - .+\njob_id: (\w+)", DOCUMENT):
             job = shown(await client.get(f"/api/open/jobs/{identity}"))
@@ -106,7 +106,7 @@ async def test_the_printed_test_data_is_there(node: Node) -> None:
     assert interview["userId"] == "test_user_c_001"
 
 
-async def test_seeding_again_changes_nothing(seeded: Deployment, node: Node) -> None:
+async def test_seeding_again_changes_nothing(seeded: Deployment, node: NodeProcess) -> None:
     async with calling(node) as client:
         before = shown(await client.get(f"/api/open/interviews/{EXAMPLE_ID}"))
         jobs = shown(await client.get("/api/open/jobs?pageSize=100"))
@@ -118,7 +118,9 @@ async def test_seeding_again_changes_nothing(seeded: Deployment, node: Node) -> 
 # -- the workflows ------------------------------------------------------------------------------
 
 
-async def test_three_workflows_end_with_a_report(node: Node, other_node: Node) -> None:
+async def test_three_workflows_end_with_a_report(
+    node: NodeProcess, other_node: NodeProcess
+) -> None:
     """Start, answer each question, report: as the document's three workflows call us."""
     async with calling(node) as one, calling(other_node) as two:
         job = shown(await one.get(f"/api/open/jobs/{JOBS[1].id}"))
@@ -147,7 +149,7 @@ async def test_three_workflows_end_with_a_report(node: Node, other_node: Node) -
 
 
 async def test_thirty_calls_at_once_on_two_nodes_lose_no_answer(
-    node: Node, other_node: Node
+    node: NodeProcess, other_node: NodeProcess
 ) -> None:
     async with calling(node) as one, calling(other_node) as two:
         body = {"userId": "thirty at once", "jobId": JOBS[0].id}
@@ -168,7 +170,7 @@ async def test_thirty_calls_at_once_on_two_nodes_lose_no_answer(
     assert [a["answer"] for a in answers] == [str(n) for n in range(30)]
 
 
-async def test_a_request_as_coze_sends_it(node: Node) -> None:
+async def test_a_request_as_coze_sends_it(node: NodeProcess) -> None:
     """Chunked, with two Content-Type lines, its own headers, and the key as a header."""
     body = json.dumps({"userId": "chunked", "jobId": JOBS[0].id}).encode()
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:]))
@@ -185,7 +187,7 @@ async def test_a_request_as_coze_sends_it(node: Node) -> None:
     assert response.startswith(b"HTTP/1.1 200 "), response
 
 
-async def test_a_chunked_body_over_a_mebibyte_is_413(node: Node) -> None:
+async def test_a_chunked_body_over_a_mebibyte_is_413(node: NodeProcess) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b" " * 65536
@@ -197,7 +199,7 @@ async def test_a_chunked_body_over_a_mebibyte_is_413(node: Node) -> None:
 
 
 @pytest.mark.parametrize("value", ["x" * 256, "a\tb"])
-async def test_an_idempotency_key_of_a_strange_form_is_400(node: Node, value: str) -> None:
+async def test_an_idempotency_key_of_a_strange_form_is_400(node: NodeProcess, value: str) -> None:
     headers = [(b"Idempotency-Key", value.encode("latin-1"))]
     async with calling(node) as client:
         body = {"userId": "strange key", "jobId": JOBS[0].id}
@@ -205,7 +207,7 @@ async def test_an_idempotency_key_of_a_strange_form_is_400(node: Node, value: st
     refused(response, 400, "INVALID_PARAMS")
 
 
-async def test_the_key_stands_in_no_log(node: Node) -> None:
+async def test_the_key_stands_in_no_log(node: NodeProcess) -> None:
     assert '"caller":"coze"' in node.logs().replace(" ", "")
     assert "wehan_open_api_key_2026" not in node.logs()
 
@@ -226,7 +228,7 @@ def printed_request(member: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def coze(node: Node) -> Any:
+def coze(node: NodeProcess) -> Any:
     """What Coze imports."""
     response = node.get("/openapi/coze.json")
     assert response.status_code == 200
@@ -286,7 +288,7 @@ def test_each_printed_response_fits_what_coze_imports(
     assert_valid(responses[place], response_schema(coze, path, method))
 
 
-async def test_real_answers_hold_nothing_that_coze_would_drop(node: Node, coze: Any) -> None:
+async def test_real_answers_hold_nothing_that_coze_would_drop(node: NodeProcess, coze: Any) -> None:
     async with calling(node) as client:
         body = {**printed_request("userId"), "userId": "declared", "resumeId": "r1"}
         created = await client.post("/api/open/interviews", json=body)

@@ -11,17 +11,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.patience import patient
 
 
 @pytest.fixture(scope="module")
-def node(deployment: Deployment) -> Node:
+def node(deployment: Deployment) -> NodeProcess:
     return deployment.shared_node("a")
 
 
 @pytest.fixture(scope="module")
-def document(node: Node) -> Any:
+def document(node: NodeProcess) -> Any:
     response = node.get("/schema/openapi.json")
     assert response.status_code == 200
     return response.json()
@@ -103,7 +103,7 @@ def test_failures_have_the_shape_of_their_api(document: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/schema", "/schema/live"])
-def test_a_page_loads_only_files_that_are_served_from_here(node: Node, path: str) -> None:
+def test_a_page_loads_only_files_that_are_served_from_here(node: NodeProcess, path: str) -> None:
     page = node.get(path)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -117,14 +117,14 @@ def test_a_page_loads_only_files_that_are_served_from_here(node: Node, path: str
 
 
 @pytest.mark.parametrize("path", ["/schema", "/schema/live", "/schema/assets/swagger-ui.css"])
-def test_head_is_answered_without_the_page(node: Node, path: str) -> None:
+def test_head_is_answered_without_the_page(node: NodeProcess, path: str) -> None:
     head = httpx.head(node.url + path, timeout=patient(20))
 
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == node.get(path).headers["content-type"]
 
 
-def test_swagger_ui_is_the_one_that_reads_openapi_3_1(node: Node) -> None:
+def test_swagger_ui_is_the_one_that_reads_openapi_3_1(node: NodeProcess) -> None:
     page = node.get("/schema").text
     script = node.get("/schema/assets/swagger-ui-bundle.js")
     assert "/schema/assets/swagger-ui-bundle.js" in page

@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.observing import comes_true, listens
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host
@@ -136,7 +136,7 @@ async def test_who_has_connected_before_the_end_is_answered(deployment: Deployme
     assert answers[-1].startswith(b"HTTP/1.1 200 ")
 
 
-async def _asked_after_the_end(node: Node) -> bytes:
+async def _asked_after_the_end(node: NodeProcess) -> bytes:
     """What is answered to a connection that was made before the node was told to end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     async with httpx.AsyncClient(base_url=node.url, timeout=patient(5)) as client:

@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from tests.harness.node import JWT_SECRET, Deployment, Node
+from tests.harness.node import JWT_SECRET, Deployment, NodeProcess
 from tests.harness.patience import patient
 from tests.harness.people import PATIENCE, Live, everybody_hangs_up
 from tests.open_api import KEY, KEYS, answered, change, create, read, shown
@@ -30,7 +30,7 @@ class InterviewWatcher(Live):
 
 
 async def watch(
-    node: Node, interview: str, *, since: int | None = None, protocols: tuple[str, ...] = (),
+    node: NodeProcess, interview: str, *, since: int | None = None, protocols: tuple[str, ...] = (),
     **headers: str,
 ) -> InterviewWatcher:  # fmt: skip
     """Opens a websocket; `headers` by names with `_` for `-`."""
@@ -49,18 +49,18 @@ GOOD: dict[str, Any] = {"X_API_Key": KEY["X-API-Key"]}
 
 
 @pytest.fixture(scope="module")
-def node(deployment: Deployment) -> Node:
+def node(deployment: Deployment) -> NodeProcess:
     assert deployment.run("seed").returncode == 0
     return deployment.node(OPEN_API_KEYS=KEYS)
 
 
 @pytest.fixture(scope="module")
-def other_node(deployment: Deployment) -> Node:
+def other_node(deployment: Deployment) -> NodeProcess:
     return deployment.node(OPEN_API_KEYS=KEYS)
 
 
 @pytest_asyncio.fixture
-async def coze(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+async def coze(node: NodeProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=node.url, headers=KEY, timeout=patient(20)) as client:
         yield client
     await everybody_hangs_up()
@@ -78,7 +78,7 @@ async def staff_token(database: Database, role: str) -> str:
 
 
 async def test_a_watcher_sees_the_record_and_then_every_change(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     watcher = await watch(node, interview["id"], **GOOD)
     welcome = await watcher.sees("welcome")
@@ -103,7 +103,7 @@ async def test_a_watcher_sees_the_record_and_then_every_change(
 
 
 async def test_changes_on_another_node_arrive_without_a_gap(
-    node: Node, other_node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, other_node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     watcher = await watch(other_node, interview["id"], **GOOD)
     await watcher.sees("welcome")
@@ -114,7 +114,7 @@ async def test_changes_on_another_node_arrive_without_a_gap(
 
 
 async def test_who_resumes_is_sent_what_it_missed(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     for index in (1, 2):
         shown(await change(coze, interview, currentIndex=index))
@@ -131,7 +131,7 @@ async def test_who_resumes_is_sent_what_it_missed(
 
 
 async def test_a_late_watcher_is_shown_all_members_without_what_was_said(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     """The feed is open already and has only seen events, which do not tell all members."""
     first = await watch(node, interview["id"], **GOOD)
@@ -159,7 +159,7 @@ async def test_a_late_watcher_is_shown_all_members_without_what_was_said(
 
 
 async def test_watchers_that_come_during_changes_lose_and_double_nothing(
-    node: Node, other_node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, other_node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     async def change_often() -> None:
         for number in range(30):
@@ -180,7 +180,7 @@ async def test_watchers_that_come_during_changes_lose_and_double_nothing(
 
 @pytest.mark.parametrize("by", ["subprotocol", "frame"])
 async def test_a_key_may_come_as_subprotocol_or_first_frame(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], by: str
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any], by: str
 ) -> None:
     key = KEY["X-API-Key"]
     if by == "subprotocol":
@@ -194,8 +194,9 @@ async def test_a_key_may_come_as_subprotocol_or_first_frame(
 
 @pytest.mark.parametrize("by", ["header", "subprotocol", "frame"])
 async def test_an_admin_may_watch(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], database: Database, by: str
-) -> None:
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any], database: Database,
+    by: str,
+) -> None:  # fmt: skip
     token = await staff_token(database, "admin")
     if by == "header":
         watcher = await watch(node, interview["id"], Authorization=f"Bearer {token}")
@@ -210,7 +211,7 @@ async def test_an_admin_may_watch(
 
 
 async def test_staff_who_are_no_admins_may_not_watch(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], database: Database
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any], database: Database
 ) -> None:
     token = await staff_token(database, "hr")
     watcher = await watch(node, interview["id"], Authorization=f"Bearer {token}")
@@ -218,7 +219,7 @@ async def test_staff_who_are_no_admins_may_not_watch(
 
 
 async def test_a_key_that_is_offered_alone_is_told_what_is_missing(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     watcher = await watch(node, interview["id"], protocols=("key.whatever",))
     assert await watcher.is_put_out() == 4001
@@ -226,7 +227,7 @@ async def test_a_key_that_is_offered_alone_is_told_what_is_missing(
 
 
 async def test_a_reading_key_may_watch(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     watcher = await watch(node, interview["id"], X_API_Key="read-only-key-of-the-tests")
     await watcher.sees("welcome")
@@ -234,13 +235,13 @@ async def test_a_reading_key_may_watch(
 
 @pytest.mark.parametrize("identity", ["unknown", "%00", "{{id}}"])
 async def test_no_such_interview_is_4004(
-    node: Node, coze: httpx.AsyncClient, identity: str
+    node: NodeProcess, coze: httpx.AsyncClient, identity: str
 ) -> None:
     assert await (await watch(node, identity, **GOOD)).is_put_out() == 4004
 
 
 async def test_another_tenants_interview_is_4004(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     watcher = await watch(node, interview["id"], X_API_Key="tenant-key-of-the-tests")
     assert await watcher.is_put_out() == 4004
@@ -248,13 +249,13 @@ async def test_another_tenants_interview_is_4004(
 
 @pytest.mark.parametrize("headers", [{"X_API_Key": "wrong"}, {"Authorization": "Bearer wrong"}])
 async def test_a_wrong_key_or_token_is_4301(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any], headers: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any], headers: dict[str, Any]
 ) -> None:
     assert await (await watch(node, interview["id"], **headers)).is_put_out() == 4301
 
 
 async def test_a_guest_of_a_room_may_not_watch(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     claims = {"room": "room_1", "guest": "guest_1", "exp": 2**31}
     token = jwt.encode(claims, JWT_SECRET, algorithm="HS256")
@@ -263,7 +264,7 @@ async def test_a_guest_of_a_room_may_not_watch(
 
 
 async def test_a_watcher_has_no_presence(
-    node: Node, coze: httpx.AsyncClient, interview: dict[str, Any]
+    node: NodeProcess, coze: httpx.AsyncClient, interview: dict[str, Any]
 ) -> None:
     watcher = await watch(node, interview["id"], **GOOD)
     await watcher.sees("welcome")

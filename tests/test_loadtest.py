@@ -21,7 +21,7 @@ from loadtest.report import page
 from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
 from tests.harness.held import Held, Place
 from tests.harness.histogram import Histogram
-from tests.harness.node import Deployment, Node, hired
+from tests.harness.node import Deployment, NodeProcess, hired
 from tests.harness.patience import patient
 from tests.harness.watch import Watcher
 from tests.harness.wire import (
@@ -261,7 +261,7 @@ def test_a_smaller_shape_keeps_its_meaning() -> None:
 
 
 @pytest.fixture(scope="module")
-def node(deployment: Deployment) -> Node:
+def node(deployment: Deployment) -> NodeProcess:
     return deployment.node(ROOM_CAPACITY="100000", PRESENCE_GRACE="2")
 
 
@@ -287,7 +287,7 @@ class TestRuns:
         found: dict[str, object] = json.loads(file.read_text())
         return found
 
-    def test_presence_checks_everybody(self, node: Node, token: str, tmp_path: Path) -> None:
+    def test_presence_checks_everybody(self, node: NodeProcess, token: str, tmp_path: Path) -> None:
         found = self.run(
             tmp_path, "presence", "--url", node.url, "--token", token, "--rooms", "2",
             "--people", "4", "--seconds", "3", "--grace", "2",
@@ -295,7 +295,9 @@ class TestRuns:
         assert found["broken"] == []
         assert len(found["checked"]) == 3  # type: ignore[arg-type]
 
-    def test_fanout_counts_every_delivery(self, node: Node, token: str, tmp_path: Path) -> None:
+    def test_fanout_counts_every_delivery(
+        self, node: NodeProcess, token: str, tmp_path: Path
+    ) -> None:
         found = self.run(
             tmp_path, "fanout", "--url", node.url, "--token", token, "--seconds", "0.5",
             "--scale", "0.05",
@@ -306,7 +308,7 @@ class TestRuns:
         ]
         assert all(value["whose"] != "server" for value in found["figures"])  # type: ignore[attr-defined]
 
-    def test_a_run_leaves_no_room_open(self, node: Node, token: str, tmp_path: Path) -> None:
+    def test_a_run_leaves_no_room_open(self, node: NodeProcess, token: str, tmp_path: Path) -> None:
         self.run(
             tmp_path, "fanout", "--url", node.url, "--token", token, "--seconds", "0.2",
             "--scale", "0.02",
@@ -335,7 +337,7 @@ class TestRuns:
         names = {figure["name"] for figure in found["figures"]}  # type: ignore[attr-defined]
         assert {"connects", "memory", "CPU with 200 idle connections"} <= names
 
-    def test_rest_asks_every_endpoint(self, node: Node, token: str, tmp_path: Path) -> None:
+    def test_rest_asks_every_endpoint(self, node: NodeProcess, token: str, tmp_path: Path) -> None:
         found = self.run(
             tmp_path, "rest", "--url", node.url, "--token", token, "--seconds", "0.1",
             "--in-flight", "4",

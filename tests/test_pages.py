@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.store.database import Database
 from tests.harness.limited import limited_nodes
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.people import Api, Host, new_room_id, refusal
 
 # -- health and metrics --------------------------------------------------------------------------
@@ -40,7 +40,7 @@ async def test_a_proxy_on_this_machine_reads_no_metrics(a: Api) -> None:
 
 
 @pytest.fixture(scope="module")
-def proxied(deployment: Deployment) -> Node:
+def proxied(deployment: Deployment) -> NodeProcess:
     """A node behind a proxy on this machine, whose metrics one network may read."""
     return deployment.node(TRUSTED_PROXIES="127.0.0.1", METRICS_ALLOW="10.1.0.0/16,2001:db8::/32")
 
@@ -59,7 +59,7 @@ def proxied(deployment: Deployment) -> Node:
     ],
 )
 def test_metrics_are_for_the_networks_that_are_allowed(
-    proxied: Node, forwarded: str | None, status: int
+    proxied: NodeProcess, forwarded: str | None, status: int
 ) -> None:
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     assert proxied.get("/metrics", headers=headers).status_code == status

@@ -20,7 +20,7 @@ from coordinator.standins import mini_program
 from coordinator.standins.wechat import JPEG, WechatStandin
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from tests.harness.node import JWT_SECRET, Deployment, Node, data
+from tests.harness.node import JWT_SECRET, Deployment, NodeProcess, data
 from tests.harness.patience import patient
 from tests.harness.people import Api
 
@@ -37,7 +37,7 @@ def running_standin() -> Iterator[WechatStandin]:
 @pytest.fixture(scope="module")
 def nodes(
     running_standin: WechatStandin, database_url: str, redis_url: str
-) -> Iterator[tuple[Node, Node]]:
+) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     settings = {
         "WX_APPID": running_standin.appid,
         "WX_SECRET": running_standin.secret,
@@ -77,7 +77,7 @@ class Caller:
 
 
 @pytest_asyncio.fixture
-async def api(nodes: tuple[Node, Node]) -> AsyncIterator[httpx.AsyncClient]:
+async def api(nodes: tuple[NodeProcess, NodeProcess]) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=nodes[0].url, timeout=patient(20)) as client:
         yield client
 
@@ -110,7 +110,7 @@ async def test_the_documents_example_works_as_printed(caller: Caller) -> None:
 
 
 async def test_every_node_serves_the_picture_for_ever(
-    caller: Caller, nodes: tuple[Node, Node]
+    caller: Caller, nodes: tuple[NodeProcess, NodeProcess]
 ) -> None:
     answer = data(await caller.orders())
     path = answer["qrcodeUrl"].removeprefix("https://crm.example.com")
@@ -143,7 +143,7 @@ async def test_an_unknown_picture_is_404(api: httpx.AsyncClient, name: str) -> N
 
 
 async def test_the_same_order_again_does_not_ask_wechat(
-    caller: Caller, standin: WechatStandin, nodes: tuple[Node, Node]
+    caller: Caller, standin: WechatStandin, nodes: tuple[NodeProcess, NodeProcess]
 ) -> None:
     first = data(await caller.orders(width=300))
     standin.behave()

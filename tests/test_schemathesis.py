@@ -17,7 +17,7 @@ from coordinator.standins.seed import seed
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.attacks.schemathesis import run_against, settings_of
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.patience import patient
 
 PATHS = {
@@ -38,7 +38,7 @@ def standin() -> Iterator[WechatStandin]:
 @pytest_asyncio.fixture(scope="module")
 async def node(
     deployment: Deployment, database: Database, standin: WechatStandin
-) -> AsyncIterator[Node]:
+) -> AsyncIterator[NodeProcess]:
     """A node that has everything set: a 503 would be a failure."""
     await seed(database)
     yield deployment.node(**settings_of(standin))
@@ -47,7 +47,7 @@ async def node(
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 async def test_nothing_contradicts_the_description(
-    node: Node, database: Database, tmp_path: Path, path: str
+    node: NodeProcess, database: Database, tmp_path: Path, path: str
 ) -> None:
     phases = ("examples", "coverage", "fuzzing")
     async with asyncio.timeout(patient(160)):
@@ -61,7 +61,7 @@ async def test_nothing_contradicts_the_description(
 
 @pytest.mark.timeout(170)
 async def test_walks_from_answer_to_call_meet_no_contradiction(
-    node: Node, database: Database, tmp_path: Path
+    node: NodeProcess, database: Database, tmp_path: Path
 ) -> None:
     async with asyncio.timeout(patient(160)):
         run = await run_against(

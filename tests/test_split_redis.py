@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.store.database import Database
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.observing import comes_true
 from tests.harness.people import Api, Guest, Host
 from tests.harness.promises import logged, wall_clock
@@ -38,7 +38,7 @@ async def counts_redis_as_down(api: Api) -> bool:
     return bool((await api.get("/health/ready")).json()["redis"] != "ok")
 
 
-def last_verdict_at(node: Node) -> float:
+def last_verdict_at(node: NodeProcess) -> float:
     """When the node last changed its mind about Redis; 0 where it has always taken it for down."""
     verdicts = [each for each in node.lines() if each["event"] in ("redis_up", "redis_down")]
     return wall_clock(verdicts[-1]["timestamp"]) if verdicts else 0.0

@@ -20,7 +20,7 @@ from coordinator.standins.wechat import (
 )
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from tests.harness.node import CIPHER, JWT_SECRET, Deployment, Node, data
+from tests.harness.node import CIPHER, JWT_SECRET, Deployment, NodeProcess, data
 from tests.harness.patience import patient
 from tests.harness.people import Api
 from tests.harness.promises import seconds_answering
@@ -35,7 +35,7 @@ def running_standin() -> Iterator[WechatStandin]:
 @pytest.fixture(scope="module")
 def nodes(
     running_standin: WechatStandin, database_url: str, redis_url: str
-) -> Iterator[tuple[Node, Node]]:
+) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     settings = {
         "WX_APPID": running_standin.appid,
         "WX_SECRET": running_standin.secret,
@@ -52,7 +52,7 @@ def standin(running_standin: WechatStandin) -> WechatStandin:
 
 
 @pytest_asyncio.fixture
-async def api(nodes: tuple[Node, Node]) -> AsyncIterator[httpx.AsyncClient]:
+async def api(nodes: tuple[NodeProcess, NodeProcess]) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=nodes[0].url, timeout=patient(20)) as client:
         yield client
 
@@ -189,7 +189,7 @@ async def test_a_bad_or_blocked_code_is_a_failed_login(api: httpx.AsyncClient, b
 
 
 async def test_twenty_logins_at_once_on_two_nodes_make_one_user(
-    nodes: tuple[Node, Node], database: Database
+    nodes: tuple[NodeProcess, NodeProcess], database: Database
 ) -> None:
     who = secrets.token_hex(4)
     async with httpx.AsyncClient(timeout=patient(20)) as client:
@@ -247,7 +247,7 @@ async def test_a_token_that_wechat_calls_expired_costs_one_fetch_and_one_repetit
 
 @pytest.mark.parametrize("how", [{"hang": 30.0}, {"html": 503}], ids=["hanging", "html"])
 async def test_wechat_in_trouble_is_503_within_6_s_and_the_next_call_works(
-    api: httpx.AsyncClient, nodes: list[Node], standin: WechatStandin, how: dict[str, Any]
+    api: httpx.AsyncClient, nodes: list[NodeProcess], standin: WechatStandin, how: dict[str, Any]
 ) -> None:
     """By the node's own clock."""
     node = Api(nodes[0])

@@ -15,7 +15,7 @@ from coordinator.standins.wechat import (
     number_of,
     openid_of,
 )
-from tests.harness.node import JWT_SECRET, Deployment, Node, data
+from tests.harness.node import JWT_SECRET, Deployment, NodeProcess, data
 from tests.harness.patience import patient
 from tests.test_wechat import code, refused
 
@@ -75,7 +75,7 @@ async def test_login_is_limited_by_address_for_all_nodes_together(
 
 
 async def _twelve_log_in(
-    client: httpx.AsyncClient, nodes: Sequence[Node]
+    client: httpx.AsyncClient, nodes: Sequence[NodeProcess]
 ) -> list[httpx.Response]:
     """From one address that nobody has called from, at once, on all nodes in turn."""
     address = {"X-Forwarded-For": f"10.9.{secrets.randbelow(256)}.{secrets.randbelow(256)}"}

@@ -17,7 +17,7 @@ from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from tests.harness.node import JWT_SECRET, Deployment, Node, data
+from tests.harness.node import JWT_SECRET, Deployment, NodeProcess, data
 from tests.harness.patience import patient
 from tests.test_token04 import decode
 
@@ -27,13 +27,13 @@ SETTINGS = {"ZEGO_APP_ID": str(APP_ID), "ZEGO_SERVER_SECRET": SERVER_SECRET}
 
 
 @pytest.fixture(scope="module")
-def node(database_url: str, redis_url: str) -> Iterator[Node]:
+def node(database_url: str, redis_url: str) -> Iterator[NodeProcess]:
     with Deployment(database_url, redis_url, **SETTINGS) as deployment:
         yield deployment.node()
 
 
 @pytest_asyncio.fixture
-async def api(node: Node) -> AsyncIterator[httpx.AsyncClient]:
+async def api(node: NodeProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=node.url, timeout=patient(20)) as client:
         yield client
 

@@ -32,7 +32,7 @@ class Staff:
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class ProvenGuest:
     """A guest of one room, proven by its `guestToken`."""
 
     room_id: str
@@ -46,7 +46,7 @@ class Proof:
     `session` is the `jti` of a token that can be signed out.
     """
 
-    holder: Staff | Guest
+    holder: Staff | ProvenGuest
     expires_at: datetime
     session: str | None = None
 

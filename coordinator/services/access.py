@@ -19,7 +19,7 @@ import jwt
 import msgspec
 
 from coordinator.domain.errors import TokenExpired, Unauthorized
-from coordinator.domain.people import Guest, Proof, Staff
+from coordinator.domain.people import Proof, ProvenGuest, Staff
 from coordinator.keyed_hash import KeyedHash
 from coordinator.store.people import People
 
@@ -128,7 +128,7 @@ class Access:
             raise Unauthorized
         return Proof(staff, expires_at, session)
 
-    def returning_guest(self, token: str) -> Guest | None:
+    def returning_guest(self, token: str) -> ProvenGuest | None:
         """The guest that a token lets return: also one that expired less than 7 days ago."""
         try:
             claims = self._claims(token)
@@ -168,8 +168,8 @@ def _base64(data: bytes) -> bytes:
 _HEADER = _base64(b'{"alg":"HS256","typ":"JWT"}')
 
 
-def _guest(claims: dict[str, Any]) -> Guest | None:
+def _guest(claims: dict[str, Any]) -> ProvenGuest | None:
     room, guest = claims.get("room"), claims.get("guest")
     if isinstance(room, str) and isinstance(guest, str):
-        return Guest(room, guest)
+        return ProvenGuest(room, guest)
     return None

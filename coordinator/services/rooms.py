@@ -19,7 +19,7 @@ from coordinator.domain.errors import (
 from coordinator.domain.events import Event
 from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.ids import is_room_id, new_guest_id
-from coordinator.domain.people import Guest, Proof, Staff
+from coordinator.domain.people import Proof, ProvenGuest, Staff
 from coordinator.domain.room import Room
 from coordinator.services.access import Access
 from coordinator.services.seat_limit import SeatLimit
@@ -292,7 +292,7 @@ class RoomService:
         if room.host_id != staff.user_id and not staff.is_admin:
             raise Forbidden
 
-    async def _require_reader(self, room: StoredRoom, holder: Staff | Guest) -> None:
+    async def _require_reader(self, room: StoredRoom, holder: Staff | ProvenGuest) -> None:
         if isinstance(holder, Staff):
             allowed = holder.is_admin or room.host_id == holder.user_id
         else:

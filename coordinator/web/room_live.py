@@ -9,7 +9,7 @@ from typing import Any
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import ROOM
 from coordinator.domain.ids import is_room_id, new_session_id
-from coordinator.domain.people import Guest, Proof, Staff
+from coordinator.domain.people import Proof, ProvenGuest, Staff
 from coordinator.live.connection import Connection, ConnectionContext
 from coordinator.live.observer import Observer
 from coordinator.live.participant_connection import ParticipantConnection
@@ -57,7 +57,7 @@ class RoomEndpoint:
         proof = await self._access.proof(credential)
         if not is_room_id(feed_id):
             raise Refusal(CloseCode.NOT_FOUND)
-        is_guest = isinstance(proof.holder, Guest) and proof.holder.room_id == feed_id
+        is_guest = isinstance(proof.holder, ProvenGuest) and proof.holder.room_id == feed_id
         if is_guest and not query.observes:
             # The writer checks the rest.
             return self._participant(socket, feed_id, proof, "guest", query)

@@ -27,7 +27,7 @@ import structlog
 from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.attacks.servers import deployed
-from tests.harness.node import Node
+from tests.harness.node import NodeProcess
 from tests.harness.patience import patient
 from tests.harness.people import Api, Host
 from tests.open_api import KEY, KEYS
@@ -68,7 +68,7 @@ class SchemathesisRun:
 
 
 async def run_against(
-    node: Node, database: Database, *, path: str, per_operation: int, folder: Path,
+    node: NodeProcess, database: Database, *, path: str, per_operation: int, folder: Path,
     phases: Sequence[str] = PHASES, seconds: int | None = None, seed: int = SEED,
 ) -> SchemathesisRun:  # fmt: skip
     """One run as an admin of the node's.
@@ -111,7 +111,7 @@ async def run_against(
     )  # fmt: skip
 
 
-async def _answers(node: Node) -> dict[str, int]:
+async def _answers(node: NodeProcess) -> dict[str, int]:
     """How many answers of each status the node has given."""
     async with httpx.AsyncClient(trust_env=False, timeout=patient(60)) as http:
         text = (await http.get(f"{node.url}/metrics")).text

@@ -22,7 +22,7 @@ import msgspec
 from coordinator.store.database import Database
 from loadtest.usage import memory_kib
 from tests.attacks.strangers import AttackTarget
-from tests.harness.node import Node
+from tests.harness.node import NodeProcess
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live
 from tests.open_api import INTERVIEWS, JOB_ID, KEY
@@ -80,7 +80,7 @@ class Siege:
         )
 
 
-async def besiege(node: Node, database: Database, redis_url: str, seconds: float) -> Siege:
+async def besiege(node: NodeProcess, database: Database, redis_url: str, seconds: float) -> Siege:
     """Peace, all attacks for `seconds`, and the calm after them. The node has the key `KEY`."""
     api = Api(node)
     host = await Host.hired(database, api)
@@ -105,13 +105,13 @@ async def besiege(node: Node, database: Database, redis_url: str, seconds: float
     )  # fmt: skip
 
 
-async def _watch_memory(node: Node, seen: list[float]) -> None:
+async def _watch_memory(node: NodeProcess, seen: list[float]) -> None:
     while True:
         seen.append(memory_kib(node.process.pid))
         await asyncio.sleep(0.2)
 
 
-async def _calmed(node: Node, enough: float) -> tuple[float, float]:
+async def _calmed(node: NodeProcess, enough: float) -> tuple[float, float]:
     """Memory when it is no more than `enough`, or after `CALM_SECONDS`; and how long that took."""
     began = time.monotonic()
     limit = began + (CALM_SECONDS if enough else 5.0)

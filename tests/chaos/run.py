@@ -33,7 +33,7 @@ from tests.chaos.population import Population
 from tests.chaos.starvation import Starvation
 from tests.chaos.verdict import EndState, WasWell, ghosts, judge, lateness
 from tests.harness.cluster import Cluster, ClusterNode
-from tests.harness.node import Node
+from tests.harness.node import NodeProcess
 from tests.harness.receiver import SETTINGS
 from tests.harness.screen import Screen
 
@@ -267,7 +267,7 @@ def _unready(
 
 
 def _late(
-    observed: Observations, past: list[Past], start: float, nodes: Sequence[Node],
+    observed: Observations, past: list[Past], start: float, nodes: Sequence[NodeProcess],
     starvation: Starvation,
 ) -> list[str]:  # fmt: skip
     """Events that came late though Postgres answered, and refusals (503) that did.
@@ -295,7 +295,7 @@ def _late(
     return events + refusals
 
 
-def _refusals(node: Node) -> list[tuple[float, float]]:
+def _refusals(node: NodeProcess) -> list[tuple[float, float]]:
     """(when, seconds) of each 503 by the node's own log and clock."""
     found = []
     for line in node.logs().splitlines():

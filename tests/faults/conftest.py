@@ -18,7 +18,7 @@ from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
 from tests.faults import GRACE
 from tests.harness.cluster import steady_ports
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.people import Api, Host, everybody_hangs_up
 
 
@@ -53,7 +53,7 @@ def ground(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[Deploym
 
 
 @pytest.fixture(scope="package")
-def lasting(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[list[Node]]:
+def lasting(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> Iterator[list[NodeProcess]]:
     """Two nodes that outlive what happens to their servers."""
     with deployment_of(postgres, redis) as started, ThreadPoolExecutor() as threads:
         starts = [threads.submit(started.node) for _ in range(2)]
@@ -70,11 +70,11 @@ async def own(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
 
 
 @pytest_asyncio.fixture
-async def apis() -> AsyncIterator[Callable[[Node], Api]]:
+async def apis() -> AsyncIterator[Callable[[NodeProcess], Api]]:
     """`apis(node)`: the node as clients call it."""
     made: list[Api] = []
 
-    def api(node: Node) -> Api:
+    def api(node: NodeProcess) -> Api:
         made.append(Api(node))
         return made[-1]
 
@@ -85,13 +85,13 @@ async def apis() -> AsyncIterator[Callable[[Node], Api]]:
 
 
 @pytest.fixture
-def pair(lasting: list[Node], apis: Callable[[Node], Api]) -> tuple[Api, Api]:
+def pair(lasting: list[NodeProcess], apis: Callable[[NodeProcess], Api]) -> tuple[Api, Api]:
     """The two that all tests here share: nobody kills them."""
     return apis(lasting[0]), apis(lasting[1])
 
 
 @pytest_asyncio.fixture
-async def two(ground: Deployment, apis: Callable[[Node], Api]) -> tuple[Api, Api]:
+async def two(ground: Deployment, apis: Callable[[NodeProcess], Api]) -> tuple[Api, Api]:
     """Two nodes of this test's own."""
     nodes = await asyncio.gather(*(asyncio.to_thread(ground.node) for _ in range(2)))
     return apis(nodes[0]), apis(nodes[1])

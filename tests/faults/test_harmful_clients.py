@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator.store.database import Database
 from coordinator.web.handshake import AUTH_SECONDS
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.observing import gapless, joins_are_seen, metrics
 from tests.harness.patience import patient
 from tests.harness.people import (
@@ -24,7 +24,7 @@ from tests.harness.wire import upgrade
 
 
 async def test_a_slow_reader_is_hung_up_on_and_slows_nobody(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database
 ) -> None:
     """It stops reading while the room lives on: nobody else waits, and the node does not grow."""
     a = apis(await asyncio.to_thread(ground.node, LIVE_BUFFER="16384"))
@@ -54,7 +54,7 @@ async def test_a_slow_reader_is_hung_up_on_and_slows_nobody(
 
 
 async def test_handshakes_that_never_end_are_cut_after_ten_seconds(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database
 ) -> None:
     a = apis(await asyncio.to_thread(ground.node))
     boss = await Host.hired(own, a)
@@ -84,7 +84,7 @@ async def test_handshakes_that_never_end_are_cut_after_ten_seconds(
 
 
 async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database
 ) -> None:
     a = apis(await asyncio.to_thread(ground.node))
     boss = await Host.hired(own, a)
@@ -119,7 +119,7 @@ async def test_a_thousand_sockets_wait_unauthenticated_and_no_more(
 
 
 async def test_a_client_that_hangs_up_within_its_request_is_no_error_of_ours(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database
 ) -> None:
     a = apis(await asyncio.to_thread(ground.node))
     boss = await Host.hired(own, a)
@@ -135,7 +135,7 @@ async def test_a_client_that_hangs_up_within_its_request_is_no_error_of_ours(
     assert '"error"' not in a.node.logs()
 
 
-def _memory_kib(node: Node) -> int:
+def _memory_kib(node: NodeProcess) -> int:
     """What the process holds in memory (Linux; 0 elsewhere)."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.store.database import Database
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.observing import comes_true
 from tests.harness.patience import long_enough
 from tests.harness.people import (
@@ -26,7 +26,7 @@ LATE = 2.5
     ("setting", "reason"), [("HOST_ABSENT_END", "host_absent"), ("ROOM_MAX_AGE", "expired")]
 )
 async def test_a_room_ends_when_its_time_has_passed(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database, setting: str, reason: str
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database, setting: str, reason: str
 ) -> None:
     limit = long_enough(3)  # in which everybody has to come
     a = apis(await asyncio.to_thread(ground.node, **{setting: f"{limit:.3f}"}))
@@ -50,7 +50,7 @@ async def test_a_room_ends_when_its_time_has_passed(
 
 
 async def test_a_room_ends_when_nobody_was_in_it_for_long(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database
 ) -> None:
     limit = long_enough(3)  # in which somebody has to come
     a = apis(await asyncio.to_thread(ground.node, ROOM_EMPTY_END=f"{limit:.3f}"))

@@ -12,7 +12,7 @@ from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from tests.faults import GRACE
 from tests.harness.cluster import signal_family
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.observing import becomes, gapless, joins_are_seen, kinds_of, status
 from tests.harness.patience import patient
 from tests.harness.people import (
@@ -143,7 +143,7 @@ async def test_a_node_that_is_told_to_stop_while_postgres_hangs_stops_in_time(
 
 
 async def test_a_node_that_cannot_write_to_postgres_is_unready_and_says_why_once(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database
 ) -> None:
     """A full disk: reads go on, the lease does not."""
     a = apis(await asyncio.to_thread(ground.node))

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.observing import becomes, gapless, joins_are_seen, kinds_of
 from tests.harness.people import (
     Api,
@@ -31,7 +31,7 @@ class Wired:
         self.postgres = TcpProxy(postgres.port)
         self.redis = TcpProxy(redis.port)
 
-    async def start(self) -> Node:
+    async def start(self) -> NodeProcess:
         await self.postgres.start()
         await self.redis.start()
         return await asyncio.to_thread(
@@ -53,7 +53,7 @@ async def wired(
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
 async def test_a_node_that_alone_loses_postgres_moves_its_clients(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database, wired: Wired, how: str
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database, wired: Wired, how: str
 ) -> None:
     a, b = apis(await asyncio.to_thread(ground.node)), apis(await wired.start())
     boss = await Host.hired(own, a)
@@ -79,7 +79,7 @@ async def test_a_node_that_alone_loses_postgres_moves_its_clients(
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
 async def test_a_node_that_alone_loses_redis_misses_nothing(
-    ground: Deployment, apis: Callable[[Node], Api], own: Database, wired: Wired, how: str
+    ground: Deployment, apis: Callable[[NodeProcess], Api], own: Database, wired: Wired, how: str
 ) -> None:
     a, b = apis(await asyncio.to_thread(ground.node)), apis(await wired.start())
     boss = await Host.hired(own, a)

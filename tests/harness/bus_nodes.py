@@ -52,7 +52,7 @@ class Ear:
 
 
 class BusNode:
-    """A node's bus, as `Node` builds it."""
+    """A node's bus, as `NodeProcess` builds it."""
 
     def __init__(
         self, database: Database, redis_url: str, *, prefix: str, secrets: Sequence[str],

@@ -22,13 +22,13 @@ import asyncpg
 
 from coordinator.settings import DEFAULT_LIMITS
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
-from tests.harness.node import START_SECONDS, Node, environment, printed
+from tests.harness.node import START_SECONDS, NodeProcess, environment, printed
 from tests.harness.patience import patient
 from tests.harness.tcp_proxy import TcpProxy
 from tests.harness.tokens import staff_token
 
 
-class ClusterNode(Node):
+class ClusterNode(NodeProcess):
     """A node with a proxy of its own to each server.
 
     Attributes:

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 
 from redis import Redis
 
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 
 TRIES = 10
 
 
 def limited_nodes(
-    deployment: Deployment, settings: Mapping[str, str] | None = None, *, first: Node | None = None
-) -> Iterator[Node]:
+    deployment: Deployment, settings: Mapping[str, str] | None = None, *,
+    first: NodeProcess | None = None,
+) -> Iterator[NodeProcess]:  # fmt: skip
     """A node to try limits on, then another, until one has had Redis's answer each time.
 
     What was tried last is to be judged. Every node but `first` finds its windows empty.

@@ -42,7 +42,7 @@ class NodeError(Exception):
     """A node or a command did not do what it was started for; the message holds what it said."""
 
 
-class Node:
+class NodeProcess:
     """One `coordinator serve`, at a port that stays its own when it is started again.
 
     Attributes:
@@ -236,10 +236,10 @@ class Deployment:
         self.database_url = database_url
         self.redis_url = redis_url
         self.settings = settings
-        self.nodes: list[Node] = []
+        self.nodes: list[NodeProcess] = []
         self._folder: Path | None = None
         self._lock = threading.Lock()
-        self._shared: dict[str, Node] = {}
+        self._shared: dict[str, NodeProcess] = {}
 
     def env(self, **settings: str) -> dict[str, str]:
         """The environment of a node."""
@@ -247,15 +247,17 @@ class Deployment:
                "DATA_KEYS": DATA_KEY, "RATE_LIMITS": "off"}  # fmt: skip
         return environment(**{**own, **self.settings, **settings})
 
-    def node(self, *arguments: str, program: Sequence[str] = COORDINATOR, **settings: str) -> Node:
+    def node(
+        self, *arguments: str, program: Sequence[str] = COORDINATOR, **settings: str
+    ) -> NodeProcess:
         """Starts a node and returns it when it is ready."""
         with self._lock:  # some tests start two at once, each in a thread
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix="coordinator-nodes-"))
-            node = Node(self._folder / f"node-{len(self.nodes)}.log", program=program)
+            node = NodeProcess(self._folder / f"node-{len(self.nodes)}.log", program=program)
             self.nodes.append(node.start(self.env(**settings), *arguments))
         return node.wait_ready()
 
-    def shared_node(self, name: str) -> Node:
+    def shared_node(self, name: str) -> NodeProcess:
         """A node that all tests of this worker share; nobody kills it."""
         if name not in self._shared:
             self._shared[name] = self.node()

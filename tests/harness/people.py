@@ -23,7 +23,7 @@ from websockets.typing import Origin, Subprotocol
 from coordinator.store.database import Database
 from tests.described import hold_against_the_document
 from tests.harness import wire
-from tests.harness.node import Node, data
+from tests.harness.node import NodeProcess, data
 from tests.harness.patience import patient
 from tests.harness.tokens import staff_token
 
@@ -34,7 +34,7 @@ PATIENCE = 8.0
 class Api:
     """One node as clients call it."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeProcess) -> None:
         self.node = node
         self.http = httpx.AsyncClient(base_url=node.url, timeout=patient(20), trust_env=False)
 

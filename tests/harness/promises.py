@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from tests.harness.node import Node
+from tests.harness.node import NodeProcess
 from tests.harness.observing import metrics
 from tests.harness.patience import patient
 from tests.harness.people import Api
@@ -26,7 +26,7 @@ def wall_clock(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def logged(node: Node, event: str, *, after: float) -> float:
+async def logged(node: NodeProcess, event: str, *, after: float) -> float:
     """When the node first logged `event` after a moment; waits until it has.
 
     Both are seconds of the wall clock.

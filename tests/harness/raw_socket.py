@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from tests.harness.node import Node
+from tests.harness.node import NodeProcess
 from tests.harness.wire import upgrade
 
 RawSocket = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def raw_socket(node: Node, room: str, token: str | None) -> RawSocket:
+async def raw_socket(node: NodeProcess, room: str, token: str | None) -> RawSocket:
     """A websocket as bytes, upgraded; with a small receive buffer."""
     reader, writer = await asks_for_upgrade(node, room, token)
     await reader.readuntil(b"\r\n\r\n")
     return reader, writer
 
 
-async def asks_for_upgrade(node: Node, room: str, token: str | None) -> RawSocket:
+async def asks_for_upgrade(node: NodeProcess, room: str, token: str | None) -> RawSocket:
     """The same, before the node has answered."""
     small = socket.socket()
     small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)

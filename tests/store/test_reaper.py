@@ -40,7 +40,7 @@ KEEP = Keep.days(events=30, participants=30, interviews=0, untold=30)
 
 
 class JudgingNode:
-    """One node's presence, as `Node` builds it, without its loops running."""
+    """One node's presence, as `NodeProcess` builds it, without its loops running."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

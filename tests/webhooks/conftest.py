@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from coordinator.store.database import Database
 from tests.harness.databases import own_database
-from tests.harness.node import Deployment, Node
+from tests.harness.node import Deployment, NodeProcess
 from tests.harness.people import Api, Host
 from tests.harness.receiver import SETTINGS, Receiver
 from tests.harness.webhook_admin import Admin
@@ -36,12 +36,12 @@ def sending(database_url: str, redis_url: str) -> Iterator[Deployment]:
 
 
 @pytest.fixture(scope="package")
-def node(sending: Deployment) -> Node:
+def node(sending: Deployment) -> NodeProcess:
     return sending.node()
 
 
 @pytest_asyncio.fixture
-async def api(node: Node) -> AsyncIterator[Api]:
+async def api(node: NodeProcess) -> AsyncIterator[Api]:
     opened = Api(node)
     yield opened
     await opened.aclose()

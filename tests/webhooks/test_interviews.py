@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from coordinator.standins.seed import seed
 from coordinator.store.database import Database
-from tests.harness.node import Node
+from tests.harness.node import NodeProcess
 from tests.harness.patience import patient
 from tests.harness.people import Host
 from tests.harness.receiver import (
@@ -20,7 +20,7 @@ from tests.open_api import KEY, answered, change, create
 
 
 @pytest_asyncio.fixture
-async def coze(database: Database, node: Node) -> AsyncIterator[httpx.AsyncClient]:
+async def coze(database: Database, node: NodeProcess) -> AsyncIterator[httpx.AsyncClient]:
     """A workflow on Coze, on the sending node."""
     await seed(database)
     async with httpx.AsyncClient(
