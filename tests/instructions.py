@@ -61,7 +61,7 @@ JOIN = "/api/interview/guest/join"
 
 
 class CountedNode(NodeProcess):
-    """A node under callgrind. Counting begins when it is told to."""
+    """A node under callgrind. InstructionCount begins when it is told to."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "node.log", under=CALLGRIND)
@@ -130,7 +130,7 @@ async def _read(live: Any) -> None:
         pass
 
 
-class Counting:
+class InstructionCount:
     """A node under callgrind, the people who join there, and the Redis that it tells of them."""
 
     def __init__(self, node: CountedNode, token: str, valkey: redis.Redis) -> None:
@@ -225,7 +225,7 @@ def main() -> int:
         node = CountedNode(arguments.keep or folder).start(env)
         stack.callback(node.stop)
         node.wait_ready(within=START_SECONDS)
-        counting = Counting(node, token, redis.Redis.from_url(server.url))
+        counting = InstructionCount(node, token, redis.Redis.from_url(server.url))
         if sender is not None:
             asyncio.run(counting.beside_webhook(arguments.joins, sender))
         else:

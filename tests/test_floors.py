@@ -1,10 +1,12 @@
-"""The floors of the house: what may import what, read from the imports themselves."""
+"""The floors of the house: what may import what, read from the imports themselves; and its names.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import coordinator
@@ -149,3 +151,15 @@ def test_only_the_store_speaks_sql() -> None:
         for module, names in imported.items()
         if {name.split(".")[0] for name in names} & {"asyncpg", "piccolo"}
     ]
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """Neither in the product, nor in its tests and load tests."""
+    places = defaultdict(list)
+    for folder in (ROOT, ROOT.parent / "tests", ROOT.parent / "loadtest"):
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    places[node.name].append(f"{path.relative_to(ROOT.parent)}:{node.lineno}")
+
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
