@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from coordinator.store.room_writer.transaction import CommandAnswer
+from coordinator.store.room_writer.pending_command import CommandAnswer
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.http_request import Meter
 from coordinator.web.json_answer import Outcome, failure, success

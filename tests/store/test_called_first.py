@@ -10,7 +10,7 @@ import pytest_asyncio
 from coordinator.domain.errors import RoomEnded
 from coordinator.store.database import Database
 from coordinator.store.room_writer.commands import End, Join
-from coordinator.store.room_writer.transaction import CommandAnswer
+from coordinator.store.room_writer.pending_command import CommandAnswer
 from tests.store.lanes import WriterLane, created
 
 

@@ -16,7 +16,8 @@ Lock order everywhere: room rows by id, then the node's own row. Nobody touches 
 or connections of a room without its lock, and without writing its row too. (The optimistic write
 locks the node's row first: it waits for no room.)
 
-Killed before COMMIT, nothing happened; after it, who was not told looks into the log soon.
+Killed before COMMIT, nothing happened; after it, nodes that were not told look into the log soon. A
+COMMIT whose answer is lost: `lost_commit.py`.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ from coordinator.domain.events import Event
 from coordinator.domain.room import Policy, Room
 from coordinator.store import outages
 from coordinator.store.database import Database
-from coordinator.store.room_writer.commands import Command, UndoJoin
-from coordinator.store.room_writer.room_cache import RoomCache
-from coordinator.store.room_writer.transaction import (
+from coordinator.store.room_writer.commands import Command
+from coordinator.store.room_writer.lost_commit import (
     AnswerLost,
-    CommandAnswer,
-    PendingCommand,
-    Transaction,
-    is_away,
+    is_to_undo,
+    note_uncertain,
+    undo_of,
 )
+from coordinator.store.room_writer.pending_command import CommandAnswer, PendingCommand
+from coordinator.store.room_writer.room_cache import RoomCache
+from coordinator.store.room_writer.transaction import Transaction, is_away
 
 log = structlog.get_logger()
 
@@ -206,13 +208,12 @@ class Writer:
             pending = self._queue.popleft()
             if not pending.is_given_up:
                 commands.append(pending)
-            elif pending.is_uncertain and pending.is_to_undo:
+            elif pending.is_uncertain and is_to_undo(pending):
                 self._undo(pending.command)
         return commands
 
     def _undo(self, join: Command[Any]) -> None:
-        assert join.user_id is not None
-        self.post(UndoJoin(room_id=join.room_id, user_id=join.user_id))
+        self.post(undo_of(join))
 
     async def _try_later(self, commands: list[PendingCommand], error: Exception) -> None:
         """Postgres cannot serve: commands that are not overdue stay queued, in order.
@@ -348,8 +349,7 @@ class Writer:
             await step
         except Exception as error:
             if commits and outages.is_outage(error) and not outages.is_worth_repeating(error):
-                for pending, _, _ in batch.answers:
-                    pending.is_uncertain = True
+                note_uncertain(pending for pending, _, _ in batch.answers)
                 raise AnswerLost from error
             raise
 

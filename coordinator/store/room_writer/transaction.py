@@ -8,14 +8,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
-
-import msgspec
-import structlog
+from typing import Any
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound, Unavailable
 from coordinator.domain.events import Event
@@ -23,82 +19,11 @@ from coordinator.domain.room import Participant, Policy, Room
 from coordinator.store import outages
 from coordinator.store.room_writer import new_guest, sql
 from coordinator.store.room_writer.commands import Command, Join
+from coordinator.store.room_writer.lost_commit import AnswerLost, is_to_undo
+from coordinator.store.room_writer.pending_command import PendingCommand
 from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
 
-log = structlog.get_logger()
-
-A = TypeVar("A")
-
 _NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-class CommandAnswer(asyncio.Future[A]):
-    """The answer of a command; or its failure."""
-
-    _callback: Callable[[asyncio.Future[A]], None] | None = None
-
-    def call_first(self, callback: Callable[[asyncio.Future[A]], None]) -> None:
-        """As `add_done_callback`, for one callback. It is called before the events of a batch are
-        told, where this is the answer of a command that was carried out: its client goes on while
-        the node still writes to everybody else.
-
-        The callback must not block, and must not ask for what the events will change.
-        """
-        self._callback = callback
-        self.add_done_callback(callback)
-
-    def settle_first(self, result: A) -> None:
-        """Sets the result, and calls the callback of `call_first`, where there is one."""
-        callback = self._callback
-        if callback is None or self.done():
-            return
-        self.remove_done_callback(callback)
-        self.set_result(result)
-        try:
-            callback(self)
-        except Exception as error:
-            log.error("answer_not_sent", exc_info=error)
-
-
-class PendingCommand(msgspec.Struct, eq=False):
-    """A command that waits for its answer."""
-
-    command: Command[Any]
-    answer: CommandAnswer[Any]
-    deadline: float
-    is_uncertain: bool = False
-    """An earlier COMMIT of this command was never answered: it may have been carried out."""
-    needs_lock: bool = False
-    """An optimistic write of it was skipped: it is to be written under lock."""
-
-    @property
-    def is_given_up(self) -> bool:
-        """Its caller has been told that the service is unavailable, or is gone."""
-        return self.answer.done()
-
-    @property
-    def is_to_undo(self) -> bool:
-        """True for a `Join` that was answered 503: if it was committed, the writer takes it back.
-
-        No other command: nobody but this caller knows the new guest's id, whereas a return that was
-        refused may have been asked for again meanwhile, and answered.
-        """
-        answer = self.answer
-        return (
-            isinstance(self.command, Join)
-            and not answer.cancelled()
-            and bool(answer.done() and answer.exception())
-        )
-
-
-    def fail(self, error: BaseException) -> None:
-        """Tells its caller, unless it has been told something else."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-class AnswerLost(Exception):
-    """COMMIT was sent, and its answer never came."""
 
 
 class EpochChanged(Exception):
@@ -302,5 +227,5 @@ class Transaction:
                 pending.fail(refusal)
             elif not pending.is_given_up:
                 pending.answer.set_result(answer)
-            elif pending.is_to_undo:
+            elif is_to_undo(pending):
                 undo(pending.command)

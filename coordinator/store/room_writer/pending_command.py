@@ -1,0 +1,66 @@
+"""A command in the writer's queue, and the answer that its caller waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from coordinator.store.room_writer.commands import Command
+
+log = structlog.get_logger()
+
+A = TypeVar("A")
+
+
+class CommandAnswer(asyncio.Future[A]):
+    """The answer of a command; or its failure."""
+
+    _callback: Callable[[asyncio.Future[A]], None] | None = None
+
+    def call_first(self, callback: Callable[[asyncio.Future[A]], None]) -> None:
+        """As `add_done_callback`, for one callback. It is called before the events of a batch are
+        told, where this is the answer of a command that was carried out: its client goes on while
+        the node still writes to everybody else.
+
+        The callback must not block, and must not ask for what the events will change.
+        """
+        self._callback = callback
+        self.add_done_callback(callback)
+
+    def settle_first(self, result: A) -> None:
+        """Sets the result, and calls the callback of `call_first`, where there is one."""
+        callback = self._callback
+        if callback is None or self.done():
+            return
+        self.remove_done_callback(callback)
+        self.set_result(result)
+        try:
+            callback(self)
+        except Exception as error:
+            log.error("answer_not_sent", exc_info=error)
+
+
+class PendingCommand(msgspec.Struct, eq=False):
+    """A command that waits for its answer."""
+
+    command: Command[Any]
+    answer: CommandAnswer[Any]
+    deadline: float
+    is_uncertain: bool = False
+    """An earlier COMMIT of this command was never answered: it may have been carried out."""
+    needs_lock: bool = False
+    """An optimistic write of it was skipped: it is to be written under lock."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Its caller has been told that the service is unavailable, or is gone."""
+        return self.answer.done()
+
+    def fail(self, error: BaseException) -> None:
+        """Tells its caller, unless it has been told something else."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
