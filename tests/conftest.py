@@ -17,6 +17,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.harness import databases
 from tests.harness.bus_nodes import Town
@@ -116,6 +117,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="module")
+def running_standin() -> Iterator[WechatStandin]:
+    """A stand-in for WeChat's server that the tests of a module share."""
+    with WechatStandin() as started:
+        yield started
+
+
+@pytest.fixture
+def standin(running_standin: WechatStandin) -> WechatStandin:
+    """The same, well-behaved again."""
+    running_standin.behave()
+    return running_standin
 
 
 @pytest_asyncio.fixture

@@ -157,8 +157,7 @@ async def nodes(
 ) -> AsyncIterator[tuple[Api, Api]]:
     """Two nodes whose mini-program has a page that confirms sign-ins."""
     settings = {
-        "WX_API_BASE": wechat.url, "WX_APPID": wechat.appid, "WX_SECRET": wechat.secret,
-        "WX_CONSOLE_PAGE": PAGE, "RATE_LIMITS": "ticket=1000/minute",
+        **wechat.settings, "WX_CONSOLE_PAGE": PAGE, "RATE_LIMITS": "ticket=1000/minute",
     }  # fmt: skip
     apis = Api(deployment.node(**settings)), Api(deployment.node(**settings))
     yield apis
@@ -264,8 +263,7 @@ async def test_eleven_tickets_in_a_minute_are_one_too_many(
     deployment: Deployment, wechat: WechatStandin
 ) -> None:
     settings = {
-        "WX_API_BASE": wechat.url, "WX_APPID": wechat.appid, "WX_SECRET": wechat.secret,
-        "WX_CONSOLE_PAGE": PAGE, "RATE_LIMITS": "",
+        **wechat.settings, "WX_CONSOLE_PAGE": PAGE, "RATE_LIMITS": "",
     }  # fmt: skip
     for node in limited_nodes(deployment, settings):
         async with aclosing(Api(node)) as api:

@@ -230,14 +230,6 @@ def standin() -> Iterator[WechatStandin]:
         yield standin
 
 
-def wechat_settings(standin: WechatStandin) -> dict[str, str]:
-    return {
-        "WX_APPID": standin.appid,
-        "WX_SECRET": standin.secret,
-        "WX_API_BASE": standin.url,
-    }
-
-
 def logged_in(client: httpx.Client, who: str) -> dict[str, str]:
     code = f"{who}.{secrets.token_hex(4)}"
     answer = client.post("/api/wechat/login", json={"code": code}).json()
@@ -255,7 +247,7 @@ def answering(client: httpx.Client) -> float:
 def test_calls_of_staff_are_counted_per_user(
     standin: WechatStandin, database_url: str, redis_url: str, name: str, path: str
 ) -> None:
-    settings = wechat_settings(standin) | {"RATE_LIMITS": f"{name}=2/hour"}
+    settings = standin.settings | {"RATE_LIMITS": f"{name}=2/hour"}
     body = {"code": "xxx", "scene": "poster"}
     with Deployment(database_url, redis_url, **settings) as deployment:
         for node in limited_nodes(deployment):
@@ -273,7 +265,7 @@ def test_a_frozen_redis_neither_refuses_nor_admits_everybody(
     standin: WechatStandin, database_url: str, tmp_path: Path
 ) -> None:
     """Limits are kept and WeChat's calls work, while Redis accepts connections and says nothing."""
-    settings = wechat_settings(standin) | {"RATE_LIMITS": "zego=3/hour"}
+    settings = standin.settings | {"RATE_LIMITS": "zego=3/hour"}
     with (
         EmbeddedRedis(tmp_path) as redis,
         Deployment(database_url, redis.url, **settings) as deployment,

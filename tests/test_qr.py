@@ -29,30 +29,16 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module")
-def running_standin() -> Iterator[WechatStandin]:
-    with WechatStandin() as standin:
-        yield standin
-
-
-@pytest.fixture(scope="module")
 def nodes(
     running_standin: WechatStandin, database_url: str, redis_url: str
 ) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     settings = {
-        "WX_APPID": running_standin.appid,
-        "WX_SECRET": running_standin.secret,
-        "WX_API_BASE": running_standin.url,
+        **running_standin.settings,
         "WX_QR_PAGES": "pages/interview/guest/guest,pages/index/index",
         "PUBLIC_BASE_URL": "https://crm.example.com/",
     }
     with Deployment(database_url, redis_url, **settings) as deployment:
         yield deployment.node(), deployment.node()
-
-
-@pytest.fixture
-def standin(running_standin: WechatStandin) -> WechatStandin:
-    running_standin.behave()
-    return running_standin
 
 
 class Caller:

@@ -27,28 +27,11 @@ from tests.harness.promises import seconds_answering
 
 
 @pytest.fixture(scope="module")
-def running_standin() -> Iterator[WechatStandin]:
-    with WechatStandin() as standin:
-        yield standin
-
-
-@pytest.fixture(scope="module")
 def nodes(
     running_standin: WechatStandin, database_url: str, redis_url: str
 ) -> Iterator[tuple[NodeProcess, NodeProcess]]:
-    settings = {
-        "WX_APPID": running_standin.appid,
-        "WX_SECRET": running_standin.secret,
-        "WX_API_BASE": running_standin.url,
-    }
-    with Deployment(database_url, redis_url, **settings) as deployment:
+    with Deployment(database_url, redis_url, **running_standin.settings) as deployment:
         yield deployment.node(), deployment.node()
-
-
-@pytest.fixture
-def standin(running_standin: WechatStandin) -> WechatStandin:
-    running_standin.behave()
-    return running_standin
 
 
 @pytest_asyncio.fixture
@@ -209,12 +192,7 @@ async def test_twenty_phone_calls_at_once_on_two_nodes_fetch_one_access_token(
 ) -> None:
     with WechatStandin() as fresh:
         fresh.appid = "wx" + secrets.token_hex(8)  # whose token nobody has fetched yet
-        settings = {
-            "WX_APPID": fresh.appid,
-            "WX_SECRET": fresh.secret,
-            "WX_API_BASE": fresh.url,
-        }
-        with Deployment(database_url, redis_url, **settings) as deployment:
+        with Deployment(database_url, redis_url, **fresh.settings) as deployment:
             pair = deployment.node(), deployment.node()
             async with httpx.AsyncClient(base_url=pair[0].url, timeout=patient(20)) as client:
                 headers = await log_in(client, "many")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -28,12 +28,6 @@ from tests.harness.ports import free_port
 
 PAGE = "pages/interview/guest/guest"
 ORDER = CodeOrder(PAGE, "roomId=room_1", 280, (93, 191, 179), "release", False)
-
-
-@pytest.fixture(scope="module")
-def running_standin() -> Iterator[WechatStandin]:
-    with WechatStandin() as standin:
-        yield standin
 
 
 @pytest.fixture

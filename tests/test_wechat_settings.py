@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
-import pytest
 
 from coordinator.standins.wechat import (
     WechatStandin,
@@ -20,20 +19,12 @@ from tests.harness.patience import patient
 from tests.test_wechat import code, refused
 
 
-@pytest.fixture(scope="module")
-def running_standin() -> Iterator[WechatStandin]:
-    with WechatStandin() as standin:
-        yield standin
-
-
 async def test_by_invitation_only_whom_an_operator_has_added_gets_in(
     running_standin: WechatStandin, database_url: str, redis_url: str
 ) -> None:
     who = secrets.token_hex(4)
     settings = {
-        "WX_APPID": running_standin.appid,
-        "WX_SECRET": running_standin.secret,
-        "WX_API_BASE": running_standin.url,
+        **running_standin.settings,
         "SIGNUP": "invite",
     }
     with Deployment(database_url, redis_url, **settings) as deployment:
@@ -52,9 +43,7 @@ async def test_login_is_limited_by_address_for_all_nodes_together(
     running_standin: WechatStandin, database_url: str, redis_url: str
 ) -> None:
     settings = {
-        "WX_APPID": running_standin.appid,
-        "WX_SECRET": running_standin.secret,
-        "WX_API_BASE": running_standin.url,
+        **running_standin.settings,
         "RATE_LIMITS": "login=5/hour",
         "TRUSTED_PROXIES": "127.0.0.1",
     }
@@ -95,9 +84,7 @@ async def test_nothing_secret_is_logged_or_answered(
     """A run that provokes every failure, at the noisiest level; then its log is read."""
     zego_secret = secrets.token_hex(16)
     settings = {
-        "WX_APPID": running_standin.appid,
-        "WX_SECRET": running_standin.secret,
-        "WX_API_BASE": running_standin.url,
+        **running_standin.settings,
         "ZEGO_APP_ID": "123456789",
         "ZEGO_SERVER_SECRET": zego_secret,
         "LOG_LEVEL": "debug",

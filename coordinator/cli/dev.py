@@ -99,8 +99,7 @@ def run_dev(environ: Mapping[str, str], *, port: int | None, data: Path) -> int:
         standin = None
         if not values.get("WX_API_BASE") and not values.get("WX_APPID"):
             standin = started.enter_context(WechatStandin())
-            values["WX_API_BASE"] = standin.url
-            values["WX_APPID"], values["WX_SECRET"] = standin.appid, standin.secret
+            values |= standin.settings
         settings = _settings(values, data)
         values = _with_defaults(values, data)
         values["PUBLIC_BASE_URL"] = settings.base_url

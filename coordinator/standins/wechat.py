@@ -108,11 +108,16 @@ class WechatStandin:
 
     @property
     def url(self) -> str:
-        """What `WX_API_BASE` must be; known once it has started."""
+        """Where it listens; known once it has started."""
         if self._server is None:
             raise RuntimeError("the stand-in for WeChat has not been started")
         port = self._server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of a node that takes it for WeChat's server; known once it has started."""
+        return {"WX_API_BASE": self.url, "WX_APPID": self.appid, "WX_SECRET": self.secret}
 
     def start(self) -> None:
         """Returns when it listens.

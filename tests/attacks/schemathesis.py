@@ -126,8 +126,7 @@ async def _answers(node: NodeProcess) -> dict[str, int]:
 def settings_of(standin: WechatStandin) -> dict[str, str]:
     """A node that has everything set: a 503 is a failure of its own."""
     return {
-        "OPEN_API_KEYS": KEYS, "WX_APPID": standin.appid, "WX_SECRET": standin.secret,
-        "WX_API_BASE": standin.url, "WX_CONSOLE_PAGE": "pages/console/confirm",
+        **standin.settings, "OPEN_API_KEYS": KEYS, "WX_CONSOLE_PAGE": "pages/console/confirm",
         "ZEGO_APP_ID": "123456789", "ZEGO_SERVER_SECRET": "0" * 32,
     }  # fmt: skip
 

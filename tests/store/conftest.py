@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from coordinator.store.database import Database
 from tests.harness import databases
-from tests.store.lanes import WriterLane, running
+from tests.store.lanes import WriterLane, created, running
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -34,3 +34,16 @@ async def lanes(
             await stack.enter_async_context(running(database, database_url)),
             await stack.enter_async_context(running(database, database_url)),
         )
+
+
+@pytest_asyncio.fixture
+async def lane(lanes: tuple[WriterLane, WriterLane]) -> WriterLane:
+    return lanes[0]
+
+
+@pytest_asyncio.fixture
+async def room(database: Database, lane: WriterLane) -> str:
+    """A room that the first lane remembers."""
+    room_id = await created(database)
+    await lane.learns(room_id)
+    return room_id

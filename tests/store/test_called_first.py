@@ -5,26 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest_asyncio
+import pytest
 
 from coordinator.domain.errors import RoomEnded
-from coordinator.store.database import Database
 from coordinator.store.room_writer.commands import End, Join
 from coordinator.store.room_writer.pending_command import CommandAnswer
-from tests.store.lanes import WriterLane, created
+from tests.store.lanes import WriterLane
 
 
-@pytest_asyncio.fixture
-async def lane(lanes: tuple[WriterLane, WriterLane]) -> WriterLane:
-    return lanes[0]
-
-
-@pytest_asyncio.fixture
-async def room(database: Database, lane: WriterLane) -> str:
-    room_id = await created(database)
-    await lane.learns(room_id)
+@pytest.fixture(autouse=True)
+def nothing_told_yet(lane: WriterLane, room: str) -> None:
     lane.events.clear()
-    return room_id
 
 
 def asks(lane: WriterLane, room: str, name: str) -> CommandAnswer[Any]:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import pytest_asyncio
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomFull
 from coordinator.domain.identity_claim import IdentityClaim
@@ -38,19 +37,6 @@ from tests.store.lanes import CAPACITY, HOST, POLICY, WriterLane, created, is_co
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine, where a statement takes long to reach Postgres, is no clock that is off."""
     monkeypatch.setattr(room_cache, "LAG_SECONDS", 30.0)
-
-
-@pytest_asyncio.fixture
-async def lane(lanes: tuple[WriterLane, WriterLane]) -> WriterLane:
-    return lanes[0]
-
-
-@pytest_asyncio.fixture
-async def room(database: Database, lane: WriterLane) -> str:
-    """A room that the first lane remembers."""
-    room_id = await created(database)
-    await lane.learns(room_id)
-    return room_id
 
 
 # -- optimistic writing --------------------------------------------------------------------------
