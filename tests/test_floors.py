@@ -158,8 +158,7 @@ def test_no_two_classes_have_one_name() -> None:
     places = defaultdict(list)
     for folder in (ROOT, ROOT.parent / "tests", ROOT.parent / "loadtest"):
         for path in folder.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ClassDef):
-                    places[node.name].append(f"{path.relative_to(ROOT.parent)}:{node.lineno}")
+            for name in re.findall(r"^class (\w+)[(:]", path.read_text(), re.MULTILINE):
+                places[name].append(str(path.relative_to(ROOT.parent)))
 
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
