@@ -219,8 +219,10 @@ ODD: list[dict[str, Any]] = [
     {"answer": {"openid": 5, "phone_info": {"phoneNumber": 5}}},
     {"answer": {"openid": "", "phone_info": None}},
     {"answer": {"openid": "o" * 101, "phone_info": {"phoneNumber": "1" * 50}}},
+    {"answer": {"openid": "o\0", "phone_info": {"phoneNumber": "138\0", "purePhoneNumber": "1",
+                "countryCode": 86, "watermark": {"appid": WechatStandin.appid}}}},
     {"jpeg": True},
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)

@@ -141,7 +141,7 @@ class WeChat:
             self._exchange.tried(LOGIN, params=query), LOGIN, seconds=CALL_SECONDS
         )
         openid = _json(answer).get("openid")
-        if not isinstance(openid, str) or not 0 < len(openid) <= 100:
+        if not isinstance(openid, str) or not _is_good(openid, 100):
             raise _unusable(LOGIN)
         return openid
 
@@ -159,7 +159,7 @@ class WeChat:
             info = msgspec.convert(_json(answer).get("phone_info"), PhoneInfo)
         except msgspec.ValidationError:
             info = None
-        if info is None or not 0 < len(info.phone_number) <= 20:
+        if info is None or not _is_good(info.phone_number, 20):
             raise _unusable(PHONE)
         if info.watermark.appid != self.appid:
             raise bad_phone_code()
@@ -203,6 +203,11 @@ class WeChat:
                 raise
         token = await self._tokens.after_refusal(token)
         return await self._exchange.tried(call, params={"access_token": token}, json=body)
+
+
+def _is_good(text: str, most: int) -> bool:
+    """True for 1 to `most` characters that a column can hold."""
+    return 0 < len(text) <= most and text.isprintable()
 
 
 def _json(answer: WeChatAnswer) -> dict[str, Any]:
