@@ -115,6 +115,21 @@ async def test_an_endless_head_is_no_answer(receiver: Receiver) -> None:
         await connection(receiver.url).post(b"", b"{}")
 
 
+@pytest.mark.parametrize("status", [101, 200, 426])
+async def test_another_protocol_is_not_switched_to(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """Its head says how it was answered; what follows a 101 is nothing that we read."""
+    receiver.plan = lambda _: (status, {"connection": "upgrade", "upgrade": "h2c"})
+    sender = connection(receiver.url)
+
+    answers = [(await sender.post(b"", b"{}")).status for _ in range(2)]
+
+    assert answers == [status, status]
+    assert not caplog.records
+    sender.close()
+
+
 async def test_a_redirect_is_an_answer_and_is_not_followed(receiver: Receiver) -> None:
     async with Receiver() as other:
         receiver.plan = lambda _: (307, {"Location": other.url})

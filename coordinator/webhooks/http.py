@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import cast
 from urllib.parse import SplitResult
 
@@ -206,7 +207,7 @@ class _Protocol(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(error)
         else:
             if not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
@@ -237,7 +238,8 @@ class _Protocol(asyncio.Protocol):
             self._retry_after = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() < 200:
+        status = self._parser.get_status_code()
+        if status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:
             return  # 100 Continue, 103 Early Hints: the answer comes later
         self._has_head = True
         loop = asyncio.get_running_loop()
