@@ -63,6 +63,18 @@ async def test_sigterm_sends_everybody_elsewhere_and_ends_with_0_in_time(
     await leaving.aclose()
 
 
+async def test_a_node_that_ends_says_nothing_of_trouble(deployment: Deployment) -> None:
+    """An operator who is woken by `redis_down` sleeps through a rolling restart."""
+    ending = deployment.node(DRAIN_SECONDS="1").wait_ready()
+    began = await logged(ending, "redis_up", after=0)
+
+    ending.terminate()
+
+    await logged(ending, "node_stopped", after=began)
+    since = [line for line in ending.lines() if wall_clock(line["timestamp"]) > began]
+    assert [each["event"] for each in since if each["level"] in ("warning", "error")] == []
+
+
 async def _is_unready(api: Api) -> bool:
     return (await api.get("/health/ready")).status_code == 503
 

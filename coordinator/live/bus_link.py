@@ -135,18 +135,18 @@ class BusLink:
         self.wanted = new
 
     async def run(self) -> None:
-        """Makes the link again and again, until cancelled."""
-        reason = ""
+        """Makes the link again and again, until cancelled: then it is not lost, but given up."""
         while True:
             try:
                 await self._live()
+            except asyncio.CancelledError:
+                self._connection = None
+                raise
             except (OSError, TimeoutError) as error:
-                reason = str(error) or type(error).__name__
+                self._lose(str(error) or type(error).__name__)
             except Exception as error:
-                reason = type(error).__name__
                 log.error("bus_link_failed", exc_info=error)
-            finally:
-                self._lose(reason)
+                self._lose(type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS * random.uniform(0.7, 1.3))
 
     async def _live(self) -> None:
@@ -189,7 +189,7 @@ class BusLink:
             self._connection = None
             log.warning("redis_link_lost", server=_name(self.address), reason=reason)
             self._on_change()
-        elif reason and reason not in self._told:  # each try again would say the same
+        elif reason not in self._told:  # each try again would say the same
             self._told.add(reason)
             log.warning("redis_link_failed", server=_name(self.address), reason=reason)
 

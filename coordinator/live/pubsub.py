@@ -350,11 +350,13 @@ class Bus:
                 tasks.create_task(self._widen())
                 tasks.create_task(self._known.run(self._nodes_changed))
                 tasks.create_task(self.links.run())
+        except* Exception:
+            self.health.look()  # it is down until it has been started again
+            raise
         finally:
             if self._sending_later is not None:
                 self._sending_later.cancel()
                 self._sending_later = None
-            self.health.look()
 
     async def _sweep(self) -> None:
         """Hears no more of channels whose feeds have all been closed for a while."""
