@@ -67,6 +67,15 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{shown}{suffix}"
 
 
+def is_web_url(url: str) -> bool:
+    """True for an http(s) URL to which paths can be added: no query, fragment or credentials."""
+    try:
+        origin(url)
+    except ValueError:
+        return False
+    return not any(c in url for c in "?#@")
+
+
 class Environment:
     """The values by name. A blank one is not set.
 
@@ -107,8 +116,9 @@ class Environment:
 
     def number(
         self, name: str, kind: Callable[[str], T], default: T, *,
-        least: float, most: float = NO_LIMIT,
+        least: int, most: int = NO_LIMIT, or_else: str = "",
     ) -> T:  # fmt: skip
+        """What `kind` makes of a value; `or_else` says what it may be beside a number in range."""
         text = self.text(name)
         if not text:
             return default
@@ -118,15 +128,15 @@ class Environment:
         except ValueError:
             in_range, value = False, default
         if not in_range:
-            span = f"of at least {least:g}" if most == NO_LIMIT else f"from {least:g} to {most:g}"
-            self.problems.append(f"{name} must be a number {span}, not {text!r}")
+            span = f"of at least {least}" if most == NO_LIMIT else f"from {least} to {most}"
+            self.problems.append(f"{name} must be a number {span}{or_else}, not {text!r}")
         return value
 
     def limit(self, name: str, default: int, *, least: int = 1) -> int:
         """A whole number of at least `least`; 0 = off: `NO_LIMIT`."""
         if self.text(name) == "0":
             return NO_LIMIT
-        return self.number(name, int, default, least=least)
+        return self.number(name, int, default, least=least, or_else=" (0: no limit)")
 
     def duration(self, name: str, default: float) -> float:
         """Seconds; 0 = off."""
@@ -137,13 +147,11 @@ class Environment:
         return self.number(name, float, default, least=0, most=1_000_000)
 
     def web_url(self, name: str) -> str:
-        """An http(s) URL without a trailing slash, or ""."""
+        """An http(s) URL without a trailing slash, to which paths are added, or ""."""
         value = self.text(name).rstrip("/")
         if not value:
             return ""
-        try:
-            origin(value)
-        except ValueError:
+        if not is_web_url(value):
             self.problems.append(
                 f"{name} must be an http(s) URL (https://host or https://host:port)"
             )

@@ -213,3 +213,35 @@ async def test_tail_of_a_room_that_is_not_there_says_so(deployment: Deployment) 
 
     assert (status, out) == (1, "")
     assert err == "coordinator: there is no room room_nowhere\n"
+
+
+async def test_tail_prints_all_of_a_log_that_is_too_long_to_resume(
+    host: Host, room: str, deployment: Deployment
+) -> None:
+    """The live connection tells a snapshot in place of more than 300 events."""
+    guests = [await Guest(host.api).joins(room) for _ in range(30)]
+    for _ in range(6):
+        await asyncio.gather(*(guest.leaves(token=guest.token) for guest in guests))
+        await asyncio.gather(*(guest.joins(room) for guest in guests))
+    tail = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "coordinator.cli.main", "tail", room, "--since", "0",
+        env=deployment.env(PUBLIC_BASE_URL=host.api.node.url), stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert tail.stdout is not None
+
+    async with asyncio.timeout(patient(20)):
+        past = [json.loads(await tail.stdout.readline()) for _ in range(31 + 12 * 30)]
+        await host.ends(room)
+        rest = [json.loads(line) async for line in tail.stdout]
+        await tail.wait()
+
+    assert [event["seq"] for event in past + rest] == list(range(1, 31 + 12 * 30 + 2))
+    assert rest[-1]["type"] == "room_ended"
+
+
+@pytest.mark.parametrize("url", ["localhost:3000", "ftp://h", "http://", "http://h/?x", ""])
+async def test_where_no_node_can_be_is_a_mistake_in_words(deployment: Deployment, url: str) -> None:
+    status, _, err = await answers(deployment, "tail", "room_nowhere", "--url", url)
+
+    assert status == 2
+    assert f"must be a URL such as http://host:3000, not {url!r}" in err

@@ -255,7 +255,9 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
         ("PORT", "65536"), ("PORT", "3000.5"), ("ROOM_CAPACITY", "-1"), ("PRESENCE_GRACE", "soon"),
         ("PRESENCE_GRACE", "nan"), ("DRAIN_SECONDS", "-1"), ("DRAIN_SECONDS", "inf"),
         ("LIVE_BUFFER", "1"), ("REDIS_URL", "http://h"), ("DATABASE_URL", "mysql://h/d"),
-        ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"), ("SIGNUP", "closed"),
+        ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"),
+        ("PUBLIC_BASE_URL", "https://h/?x=1"), ("PUBLIC_BASE_URL", "https://u:p@h"),
+        ("SIGNUP", "closed"),
         ("JWT_SECRET", "s" * 31), ("JWT_SECRET", ","), ("ZEGO_SERVER_SECRET", "z" * 32),
         ("ZEGO_APP_ID", "5"), ("ZEGO_APP_ID", "4294967296"), ("ZEGO_TOKEN_CIPHER", "des"),
         ("LOG_LEVEL", "loud"), ("METRICS_ALLOW", "inside"),
@@ -268,6 +270,14 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
 )  # fmt: skip
 def test_a_bad_value_is_named(name: str, value: str) -> None:
     assert any(name in problem for problem in problems(**{name: value}))
+
+
+def test_what_a_number_may_be_is_said_in_full() -> None:
+    assert problems(PRESENCE_GRACE="30s", LIVE_BUFFER="1", EVENTS_KEEP_DAYS="-1") == [
+        "PRESENCE_GRACE must be a number from 0 to 316224000, not '30s'",
+        "EVENTS_KEEP_DAYS must be a number from 0 to 1000000, not '-1'",
+        "LIVE_BUFFER must be a number of at least 4096 (0: no limit), not '1'",
+    ]
 
 
 def test_no_setting_is_read_by_nobody() -> None:

@@ -12,11 +12,11 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from coordinator.domain.ids import staff_number
 from coordinator.domain.people import Staff
-from coordinator.environment import read_dotenv
+from coordinator.environment import is_web_url, read_dotenv
 from coordinator.settings import Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.database import Database
@@ -26,6 +26,7 @@ DEV_FOLDER = Path(".coordinator")
 DOTENV = Path(".env")
 
 Work = Callable[[Database], Awaitable[int]]
+N = TypeVar("N", int, float)
 
 
 class CommandFailed(Exception):
@@ -167,26 +168,41 @@ def as_json(told: Any, **how: Any) -> str:
 
 def port(text: str) -> int:
     """An argument: a port, 0 for any."""
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("must be from 0 to 65535")
-    return number
+    return _number(text, int, lambda number: 0 <= number <= 65535, "from 0 to 65535")
+
+
+def seq(text: str) -> int:
+    """An argument: a `seq`, 0 for that before the first event."""
+    return _number(text, int, lambda number: number >= 0, "of 0 or more")
 
 
 def count(text: str) -> int:
     """An argument: a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    return _number(text, int, lambda number: number >= 1, "of at least 1")
 
 
 def days(text: str) -> float:
     """An argument: days, at most ten years."""
-    number = float(text)
-    if not 0 < number <= 3650:
-        raise argparse.ArgumentTypeError("must be more than 0 and at most 3650")
-    return number
+    return _number(
+        text, float, lambda number: 0 < number <= 3650, "of more than 0 and at most 3650"
+    )
+
+
+def _number(text: str, kind: Callable[[str], N], is_good: Callable[[N], bool], which: str) -> N:
+    try:
+        number = kind(text)
+        if is_good(number):
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a number {which}, not {text!r}")
+
+
+def node_url(text: str) -> str:
+    """An argument: where a node is reached."""
+    if not is_web_url(text):
+        raise argparse.ArgumentTypeError(f"must be a URL such as http://host:3000, not {text!r}")
+    return text.rstrip("/")
 
 
 def printable(text: str) -> str:

@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from coordinator.cli.command import CommandFailed, as_json, command_settings, opened
+from coordinator.cli.command import CommandFailed, as_json, command_settings, node_url, opened, seq
 from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.settings import Settings
@@ -23,13 +24,14 @@ from coordinator.store.rooms import Rooms
 
 SECONDS = 10.0
 BACK_OFF_SECONDS = 5.0
+PAGE = 500
 
 
 def add(commands: Any) -> None:
     tail = commands.add_parser("tail", help="print a room's events as they happen")
     tail.add_argument("room")
-    tail.add_argument("--since", type=_seq, help="also the events after this seq; 0 for all")
-    tail.add_argument("--url", help="of a node; default: PUBLIC_BASE_URL")
+    tail.add_argument("--since", type=seq, help="also the events after this seq; 0 for all")
+    tail.add_argument("--url", type=node_url, help="of a node; default: PUBLIC_BASE_URL")
     tail.set_defaults(run=_run)
 
 
@@ -37,17 +39,10 @@ def _run(options: argparse.Namespace) -> int:
     return asyncio.run(_tail(command_settings("JWT_SECRET"), options))
 
 
-def _seq(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return number
-
-
 async def _tail(settings: Settings, options: argparse.Namespace) -> int:
     token = await _token(settings, options.room)
-    base = (options.url or settings.base_url).rstrip("/").replace("http", "ws", 1)
-    url = f"{base}/api/interview/room/{quote(options.room, safe='')}/live"
+    base = options.url or settings.base_url
+    url = f"{base}/api/interview/room/{quote(options.room, safe='')}"
     async for event in _events(url, token, options.since):
         print(as_json(event, separators=(",", ":")), flush=True)
         if event["type"] == "room_ended":
@@ -86,10 +81,13 @@ def _observer(everybody: list[Staff], host: str) -> Staff:
 async def _events(url: str, token: str, since: int | None) -> AsyncIterator[dict[str, Any]]:
     """The events after `since` (None: after now), over as many connections as it takes.
 
+    Args:
+        url: of the room.
+
     Raises:
         CommandFailed: the node refuses for good, or cannot be reached at the first try.
     """
-    epoch, is_first = None, True
+    epoch, is_first, bearer = None, True, {"Authorization": f"Bearer {token}"}
     while True:
         query = {"observe": "1"}
         if since is not None:
@@ -98,27 +96,52 @@ async def _events(url: str, token: str, since: int | None) -> AsyncIterator[dict
             query["epoch"] = epoch
         try:
             async with connect(
-                f"{url}?{urlencode(query)}",
-                additional_headers={"Authorization": f"Bearer {token}"},
-                open_timeout=SECONDS, proxy=None, max_size=None,
+                f"{url.replace('http', 'ws', 1)}/live?{urlencode(query)}",
+                additional_headers=bearer, open_timeout=SECONDS, proxy=None, max_size=None,
             ) as socket:  # fmt: skip
                 async for text in socket:
                     frame = json.loads(text)
-                    epoch = frame.get("epoch", epoch)
                     if frame["type"] == "bye":
                         _stop_if_refused(frame)
-                    if frame["type"] == "welcome" or "at" in frame:
-                        since, is_first = frame["seq"], False
+                    if frame["type"] == "welcome":
+                        last, is_first = frame["seq"], False
+                        if since is not None and since < last and epoch in (None, frame["epoch"]):
+                            async for event in _missed(url, bearer, since, last):
+                                since = event["seq"]
+                                yield event
+                        since = last
+                    epoch = frame.get("epoch", epoch)
                     if "at" in frame and frame["type"] != "error":
+                        since = frame["seq"]
                         yield frame
         except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
             if is_first:
                 raise CommandFailed(
                     f"no node answers at {url.split('/api/')[0]}: set PUBLIC_BASE_URL or give --url"
                 ) from error
-        except ConnectionClosed:
+        except (ConnectionClosed, httpx.HTTPError):
             pass
         await asyncio.sleep(random.uniform(0, BACK_OFF_SECONDS))
+
+
+async def _missed(
+    url: str, bearer: dict[str, str], since: int, last: int
+) -> AsyncIterator[dict[str, Any]]:
+    """The log's events after `since` up to `last`: a snapshot takes the place of more than 300.
+
+    Raises:
+        httpx.HTTPError: the node cannot be asked.
+    """
+    async with httpx.AsyncClient(headers=bearer, timeout=SECONDS, trust_env=False) as http:
+        while since < last:
+            answer = await http.get(f"{url}/events", params={"after": since, "limit": PAGE})
+            events = answer.raise_for_status().json()["data"]["events"]
+            for event in events:
+                if event["seq"] <= last:
+                    yield event
+            if not events:
+                return
+            since = events[-1]["seq"]
 
 
 def _stop_if_refused(bye: dict[str, Any]) -> None:
