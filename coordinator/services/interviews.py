@@ -148,7 +148,7 @@ class Interviews:
             raise NotFound("面试记录不存在")
         return record
 
-    async def report(self, key: ApiKey, interview_id: str) -> dict[str, Any]:
+    async def report(self, key: ApiKey, interview_id: str) -> dict[str, str]:
         """The report as Markdown and as JSON text, with its verdict.
 
         It is written in a thread, one at a time: a mebibyte of text takes a while, and the event
@@ -181,7 +181,7 @@ class Interviews:
         )  # fmt: skip
 
 
-def _report(record: Record) -> dict[str, Any]:
+def _report(record: Record) -> dict[str, str]:
     report = record.interview.report
     verdict = {name: report[name] for name in ("grade", "recommendation") if name in report}
     return {"reportMarkdown": as_markdown(record), "reportJson": as_json(record), **verdict}

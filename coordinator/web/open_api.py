@@ -57,6 +57,7 @@ from coordinator.web.openapi.operation import (
     documented,
 )
 from coordinator.web.pages import PAGES, filter_of, page_of
+from coordinator.web.report_answer import report_answer
 
 MAX_BODY_BYTES = 1024 * 1024
 TAGS = ["open api"]
@@ -293,8 +294,9 @@ async def get_report(
     interview_id: FromPath[str],
     api_key: NamedDependency[ApiKey],
     interviews: NamedDependency[Interviews],
-) -> dict[str, Any]:
-    return answer(await interviews.report(api_key, known_id("interviewId", interview_id)))
+) -> Response[Any]:
+    report = await interviews.report(api_key, known_id("interviewId", interview_id))
+    return await report_answer(report)
 
 
 INTERVIEW_LIVE = _documentation(
@@ -314,15 +316,9 @@ async def live_needs_websocket(interview_id: FromPath[str]) -> None:
 
 
 TOOLS = [
-    get_job,
-    list_jobs,
-    create_interview,
-    list_interviews,
-    get_interview,
-    patch_interview,
-    post_interview,
-    get_report,
-]
+    get_job, list_jobs, create_interview, list_interviews, get_interview, patch_interview,
+    post_interview, get_report,
+]  # fmt: skip
 """The handlers that Coze imports as tools."""
 
 
