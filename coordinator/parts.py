@@ -43,7 +43,7 @@ from coordinator.webhooks.endpoint import SenderParts
 from coordinator.webhooks.sender import WebhookSender
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreParts:
     """What is kept in Postgres."""
 
@@ -65,23 +65,23 @@ class StoreParts:
 def build_store(settings: Settings) -> StoreParts:
     database = Database(settings.database_url, pooler=settings.database_pooler)
     return StoreParts(
-        database,
-        People(database, DataCipher(settings.data_keys)),
-        Rooms(database),
-        StoredInterviews(database),
-        Jobs(database),
-        Images(database),
-        Nodes(database),
-        Duties(database),
-        ConsoleSessions(database),
-        NodeReports(database),
-        Endpoints(database),
-        WebhookFeeds(database),
-        WebhookRepairs(database),
+        database=database,
+        people=People(database, DataCipher(settings.data_keys)),
+        rooms=Rooms(database),
+        interviews=StoredInterviews(database),
+        jobs=Jobs(database),
+        images=Images(database),
+        nodes=Nodes(database),
+        duties=Duties(database),
+        console_sessions=ConsoleSessions(database),
+        node_reports=NodeReports(database),
+        endpoints=Endpoints(database),
+        webhook_feeds=WebhookFeeds(database),
+        webhook_repairs=WebhookRepairs(database),
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveParts:
     """What is kept current in this process, and whatever keeps it so."""
 
@@ -129,41 +129,47 @@ def build_live(settings: Settings, store: StoreParts, deployment: str) -> LivePa
     epochs.on_change(hub.change_history)
     shifts = Shifts(store.duties, lease, judge)
     webhooks = WebhookSender(
-        SenderParts(
-            endpoints=store.endpoints,
-            feeds=store.webhook_feeds,
-            repairs=store.webhook_repairs,
-            interviews=store.interviews,
-            guard=AddressGuard(settings.webhook_allow_private),
-            tls=ssl.create_default_context(),
-        ),
-        DataCipher(settings.data_keys),
-        bus,
-        lease,
+        _sender_parts(settings, store), DataCipher(settings.data_keys), bus, lease
     )
     publisher = Publisher(hub, bus, registry, webhooks.note)
     writer = Writer(store.database, policy, publisher.publish)
+    reaper = Reaper(
+        lease, store.nodes, writer, shifts, judge, grace=policy.grace,
+        lifespan=_lifespan(settings),
+    )  # fmt: skip
     return LiveParts(
-        registry,
-        lease,
-        known,
-        bus,
-        hub,
-        publisher,
-        writer,
-        shifts,
-        Reaper(
-            lease, store.nodes, writer, shifts, judge, grace=policy.grace,
-            lifespan=_lifespan(settings),
-        ),
-        Reconciler(lease, store.nodes, writer, registry),
-        Standing(store.people, registry),
-        Housekeeping(
-            Retention(store.database, _keep(settings)),
-            Sealing(store.database, DataCipher(settings.data_keys)),
-            store.images,
-        ),
-        webhooks,
+        registry=registry,
+        lease=lease,
+        known=known,
+        bus=bus,
+        hub=hub,
+        publisher=publisher,
+        writer=writer,
+        shifts=shifts,
+        reaper=reaper,
+        reconciler=Reconciler(lease, store.nodes, writer, registry),
+        standing=Standing(store.people, registry),
+        housekeeping=_housekeeping(settings, store),
+        webhooks=webhooks,
+    )
+
+
+def _sender_parts(settings: Settings, store: StoreParts) -> SenderParts:
+    return SenderParts(
+        endpoints=store.endpoints,
+        feeds=store.webhook_feeds,
+        repairs=store.webhook_repairs,
+        interviews=store.interviews,
+        guard=AddressGuard(settings.webhook_allow_private),
+        tls=ssl.create_default_context(),
+    )
+
+
+def _housekeeping(settings: Settings, store: StoreParts) -> Housekeeping:
+    return Housekeeping(
+        Retention(store.database, _keep(settings)),
+        Sealing(store.database, DataCipher(settings.data_keys)),
+        store.images,
     )
 
 
