@@ -11,10 +11,14 @@ Floors, each importing only downwards (a test reads the imports):
     domain      rules without I/O: who may join, what happens when a connection goes
     store       Postgres: the only folder with SQL      platforms   WeChat and ZEGO
     live        the websocket side of one node: bus, feeds, hub, connections, presence
+    webhooks    telling back ends what the logs hold
     services    what the endpoints do: decide, commit, publish
     web         Litestar: the documented endpoints, and the door of the websockets
-    node        one process: all parts built and started in order
-    cli         the command `coordinator`; standins: servers and a WeChat for development
+    node        one process: all `parts` built and started in order; `server`: uvicorn around it
+    standins    servers and a WeChat for development
+    cli         the command `coordinator`
+
+`client` is the JavaScript client and `console` the pages: nodes serve their files.
 
 To start reading: `domain/room_rules.py`, `store/room_writer/queue.py` (how decisions become
 durable), `live/hub.py` (how everybody hears of it).

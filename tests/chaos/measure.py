@@ -1,6 +1,6 @@
 """How long it takes until a fault is noticed and repaired: figures, one fault at a time.
 
-`python -m tests.chaos.run --measure` runs it. Each figure is the time that a person in the room
+`python -m tests.chaos --measure` runs it. Each figure is the time that a person in the room
 sees, on a connection to another node where the fault takes one away.
 """
 

@@ -1,6 +1,9 @@
 """What tests, chaos and load tests share: nodes that run, clients that speak the protocol, a proxy.
 
     node         one `coordinator serve`, the commands beside it; nodes on one Postgres;  ports
+    fork_server  the product's command, forked from a process that has imported it
+    limited      nodes whose rate limits count exactly;  tokens  JWTs as their nodes sign them
+    databases    copies of a database in which every migration has run
     cluster      servers, nodes and the ways between them, all of which can be hurt
     people       hosts and guests as they use the product, with what they were told
     observing    what a test asks of a node, and of what a client was told
@@ -14,6 +17,7 @@
     http_lines   keep-alive HTTP connections, cheap enough to drive a server to its limit
     histogram    distributions of latencies;  screen  the live display of a run
     tcp_proxy    a way to a server that can hang or be cut
+    bus_nodes    ends of the bus in this process, and what they hear
     http_server  a port behind the product's HTTP protocol class, in this process
     receiver     a back end that hears webhooks, and misbehaves by plan
     eager_receiver  one that takes everything at once, and counts;  webhook_admin  who manages them

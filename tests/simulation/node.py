@@ -251,7 +251,7 @@ class SimulatedNode:
 
     async def _drop(self, connection: SimulatedConnection) -> None:
         assert connection.user_id is not None
-        with contextlib.suppress(CoordinatorError):  # then `_reconcile` finds the row
+        with contextlib.suppress(CoordinatorError):  # then the reconciler finds the row
             await self.carry_out(
                 Disconnect(
                     room_id=connection.room_id, user_id=connection.user_id,
