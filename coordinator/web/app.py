@@ -41,6 +41,7 @@ from coordinator.web.openapi import asyncapi
 from coordinator.web.openapi.operation import openapi_config
 from coordinator.web.preflight import Preflights
 from coordinator.web.rooms import view_room
+from coordinator.web.whole_answers import WholeForHttp10
 
 HANDLERS = [
     *health.HANDLERS,
@@ -78,8 +79,9 @@ def rest_app(
     app = litestar_app(services, settings, lifespan=lifespan, more_handlers=more_handlers)
     parts = {name: services[name] for name in ("rooms", "access", "limits")}
     view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
+    answering = AnsweredAtTheEnd(Preflights(AnsweredLikeGet(app), app.cors_config))
     return FastPath(
-        Metered(AnsweredAtTheEnd(Preflights(AnsweredLikeGet(app), app.cors_config)), meter),
+        Metered(WholeForHttp10(answering), meter),
         meter,
         posts={guests.JOIN_PATH: partial(guests.join_room, **parts)},
         gets={"/api/interview/room/": view},

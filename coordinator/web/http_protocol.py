@@ -142,6 +142,8 @@ class CoordinatorProtocol(LimitedParsing):
             if self.host_names and (wrong := head.foreign(self.host_names)):
                 self._stop_at(wrong)
             self.head = None
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # it would not understand (RFC 9110, section 10.1.1)
         if self.parser.should_upgrade() and self._is_wrong_upgrade():
             self._stop_at(request_head.NO_UPGRADE)
         request = self._prompt_request()
