@@ -1,25 +1,20 @@
 /** `/console/interviews`: the AI interviews, by status and job. */
 
-import { Pager, segments } from "../components/pager.js";
-import { fromAddress, toAddress } from "../lib/address.js";
-import { h, KeyedList, name, setAttribute, setText } from "../lib/dom.js";
-import { problem, t } from "../lib/i18n.js";
+import { ListPage } from "../components/listpage.js";
+import { segments } from "../components/pager.js";
+import { h, name, setAttribute, setText } from "../lib/dom.js";
+import { t } from "../lib/i18n.js";
 import { call } from "../lib/session.js";
 import { staffPage } from "../lib/shell.js";
 import { dayTime } from "../lib/time.js";
 
 const PAGE_SIZE = 20;
 const KNOWN = { page: 1, status: "", jobId: "" };
-const LOOK_MS = 4000; // whoever was disabled sees nothing after 5 s
 const HEADS = ["interviews.candidate", "interviews.job", "interviews.status", "interviews.progress", "interviews.score", "interviews.grade", "interviews.created"];
 
-class InterviewsPage {
+class InterviewsPage extends ListPage {
   constructor(main) {
-    this.query = fromAddress(KNOWN);
-    this.body = h("tbody", {});
-    this.rows = new KeyedList(this.body, ({ id }) => id, row);
-    this.empty = h("p", { class: "empty", role: "status" }, t("loading"));
-    this.pages = new Pager((page) => this.ask({ page }));
+    super(KNOWN, ({ id }) => id);
     this.jobs = h("select", { "aria-label": t("interviews.job"), onchange: () => this.ask({ jobId: this.jobs.value, page: 1 }) }, h("option", { value: "" }, t("interviews.job.all")));
     this.table = h("table", { class: "list interviews" }, h("thead", {}, h("tr", {}, HEADS.map((key) => h("th", { scope: "col" }, t(key))))), this.body);
     const statuses = [["", t("rooms.all")], ...["IN_PROGRESS", "COMPLETED", "CANCELLED"].map((status) => [status, t("interviews." + status)])];
@@ -30,18 +25,7 @@ class InterviewsPage {
         segments(t("interviews.status"), statuses, this.query.status, (status) => this.ask({ status, page: 1 }))),
       h("section", { class: "card flush" }, this.table, this.empty),
       this.pages.element);
-    this.timer = setInterval(() => document.visibilityState !== "hidden" && this.load(), LOOK_MS);
-    this.load();
-  }
-
-  close() {
-    clearInterval(this.timer);
-  }
-
-  ask(changes) {
-    Object.assign(this.query, changes);
-    toAddress(KNOWN, this.query);
-    this.load();
+    this.begin();
   }
 
   async readJobs() {
@@ -55,30 +39,17 @@ class InterviewsPage {
     }
   }
 
-  async load() {
-    const { status, jobId, page } = this.query;
+  read({ status, jobId, page }) {
     if (!this.hasJobs) this.readJobs();
-    const asked = (this.asked = {});
-    try {
-      const found = await call("GET", "/open/interviews", { query: { page, pageSize: PAGE_SIZE, status: status || null, jobId: jobId || null } });
-      if (asked === this.asked) this.show(found);
-    } catch (error) {
-      if (asked === this.asked && error.status !== 401) this.tell(problem(error));
-    }
+    return call("GET", "/open/interviews", { query: { page, pageSize: PAGE_SIZE, status: status || null, jobId: jobId || null } });
   }
 
-  tell(text) {
-    this.empty.textContent = text;
-    this.empty.hidden = !text;
+  nothing() {
+    return t("interviews.none");
   }
 
-  show(found) {
-    const pages = Math.ceil(found.total / found.pageSize);
-    if (pages && found.page > pages) return this.ask({ page: pages }); // its last rows have gone
-    this.rows.show(found.list);
-    this.table.hidden = !found.list.length;
-    this.tell(found.list.length ? "" : t("interviews.none"));
-    this.pages.show(found);
+  row(interview) {
+    return row(interview);
   }
 }
 

@@ -3,9 +3,9 @@
 import { Room } from "/client/room.js";
 import { openDialog } from "../components/dialog.js";
 import { openInvitation } from "../components/invitation.js";
-import { Pager, segments } from "../components/pager.js";
-import { fromAddress, toAddress } from "../lib/address.js";
-import { h, KeyedList, name, setAttribute, setText } from "../lib/dom.js";
+import { ListPage } from "../components/listpage.js";
+import { segments } from "../components/pager.js";
+import { h, name, setAttribute, setText } from "../lib/dom.js";
 import { problem, t } from "../lib/i18n.js";
 import { api, ask, user } from "../lib/session.js";
 import { staffPage } from "../lib/shell.js";
@@ -13,18 +13,13 @@ import { dayTime } from "../lib/time.js";
 
 const PAGE_SIZE = 10;
 const KNOWN = { page: 1, status: "", q: "" };
-const LOOK_MS = 4000; // whoever was disabled sees nothing after 5 s
 const TYPING_MS = 250;
 
-class RoomsPage {
+class RoomsPage extends ListPage {
   constructor(main) {
-    this.query = fromAddress(KNOWN);
+    super(KNOWN, ({ roomId }) => roomId);
     this.watched = new Map(); // roomId -> Room, for the counts of those that are shown
     this.counts = new Map();
-    this.body = h("tbody", {});
-    this.rows = new KeyedList(this.body, (room) => room.roomId, (room) => this.row(room));
-    this.empty = h("p", { class: "empty", role: "status" }, t("loading"));
-    this.pages = new Pager((page) => this.ask({ page }));
     this.table = h("table", { class: "list" },
       h("thead", {}, h("tr", {}, ["rooms.name", "rooms.status", "rooms.people", "rooms.host", "rooms.created"].map((key) => h("th", { scope: "col" }, t(key))), h("th", { scope: "col" }, h("span", { class: "unseen" }, t("room.actions"))))),
       this.body);
@@ -36,12 +31,11 @@ class RoomsPage {
         h("button", { class: "primary", type: "button", onclick: () => createRoom() }, t("rooms.create"))),
       h("section", { class: "card flush" }, this.table, this.empty),
       this.pages.element);
-    this.timer = setInterval(() => document.visibilityState !== "hidden" && this.load(), LOOK_MS);
-    this.load();
+    this.begin();
   }
 
   close() {
-    clearInterval(this.timer);
+    super.close();
     for (const room of this.watched.values()) room.close();
   }
 
@@ -50,36 +44,17 @@ class RoomsPage {
     this.typing = setTimeout(() => this.ask({ q: text.trim(), page: 1 }), TYPING_MS);
   }
 
-  ask(changes) {
-    Object.assign(this.query, changes);
-    toAddress(KNOWN, this.query);
-    this.load();
+  read({ status, q, page }) {
+    return ask(() => api.rooms({ page, pageSize: PAGE_SIZE, status: status || null, q: q || null }));
   }
 
-  async load() {
-    const { status, q, page } = this.query;
-    const asked = (this.asked = {});
-    try {
-      const found = await ask(() => api.rooms({ page, pageSize: PAGE_SIZE, status: status || null, q: q || null }));
-      if (asked === this.asked) this.show(found);
-    } catch (error) {
-      if (asked === this.asked && error.status !== 401) this.tell(problem(error));
-    }
+  nothing() {
+    return t(this.query.q || this.query.status ? "rooms.nothing" : "rooms.none");
   }
 
-  tell(text) {
-    this.empty.textContent = text;
-    this.empty.hidden = !text;
-  }
-
-  show(found) {
-    const pages = Math.ceil(found.total / found.pageSize);
-    if (pages && found.page > pages) return this.ask({ page: pages }); // its last rows have gone
-    this.watch(found.list);
-    this.rows.show(found.list);
-    this.table.hidden = !found.list.length;
-    this.tell(found.list.length ? "" : t(this.query.q || this.query.status ? "rooms.nothing" : "rooms.none"));
-    this.pages.show(found);
+  showRows(list) {
+    this.watch(list);
+    super.showRows(list);
   }
 
   /** Each active room that is shown tells its counts as they change. */
