@@ -26,7 +26,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlencode
 
@@ -149,12 +148,7 @@ class WechatStandin:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def misbehave(self, call: str, *, times: int = 1, **how: Any) -> None:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 from typing import Any, Self
 
 from tests.harness import watch
@@ -174,12 +173,7 @@ class Watchers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for one in self._all:
             one.end()
 
