@@ -33,7 +33,7 @@ class Senders(Protocol):
     """Those who tell webhooks, as the bus needs them. Nothing here may block or raise."""
 
     def hear(self, heads: Iterable[tuple[FeedKey, int]]) -> None:
-        """Another node committed these events, at least."""
+        """Another node committed events at least up to these."""
 
     def look_now(self) -> None:
         """Another node says that a webhook was added or changed."""

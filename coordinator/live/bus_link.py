@@ -72,7 +72,7 @@ class BusLink:
         self._confirmed: set[bytes] = set()
         self._is_late = False
         self._told: set[str] = set()
-        """Why it does not come up, as the log has heard."""
+        """The reasons why the link does not come up that the log has been told."""
         self._heard_at = float("-inf")
         is_cluster = target.kind == "cluster"
         self._verbs = (
@@ -105,8 +105,8 @@ class BusLink:
     async def listen(self, channels: Iterable[bytes]) -> None:
         """Hears channels from when this returns; where the link is down, from when it is made.
 
-        Nobody waits for long for a server that hesitates: then they are heard from the next echo
-        on, and what was missed is polled for.
+        A server that hesitates is waited for for `LISTEN_SECONDS`: its channels are heard from its
+        next echo on, and polls find what was missed.
         """
         new = set(channels)
         self.wanted |= new

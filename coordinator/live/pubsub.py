@@ -213,7 +213,7 @@ class Bus:
     async def listen(self, feed: FeedKey) -> None:
         """Hears a feed's events from when this returns; polls find what was published before.
 
-        Where its server is away it is heard from when that is back.
+        Where the channel's server is away, events are heard from the server's return on.
         """
         await self.links.listen(self._channels.of(feed))
 

@@ -84,7 +84,7 @@ class Reporter:
         await self._loop.run()
 
     async def leave(self) -> None:
-        """This node ends in order: nobody will miss it.
+        """This node ends in order: its report goes, so that it is not shown as missing.
 
         Where Postgres does not answer in time, it is told to be missing for ten minutes.
         """

@@ -17,7 +17,8 @@ from coordinator.live.frames import Welcome, frame_header
 
 _encode = msgspec.json.Encoder().encode
 _NOBODY = b'"participants":[]'
-"""Stands once in a welcome: inside of a JSON string its quotes would be escaped."""
+"""Where the people go into a welcome. It stands there once: in a JSON string its quotes would be
+escaped."""
 
 
 @dataclass(frozen=True, slots=True)

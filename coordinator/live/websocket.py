@@ -65,7 +65,7 @@ class SocketReceiver(Protocol):
         """A whole text message of at most `MAX_MESSAGE_BYTES`, valid UTF-8."""
 
     def on_refused(self, why: Refused) -> None:
-        """Something came that is not heard."""
+        """A message or a control frame came, and is refused."""
 
     def on_slow(self) -> None:
         """More is unsent than the peer may leave unread."""

@@ -155,7 +155,7 @@ class RoomService:
         return room.ended_at < datetime.now(UTC) - self._events_keep
 
     async def remove(self, room_id: str, user_id: str) -> None:
-        """Puts a guest out for good, for somebody who may (`require_host`).
+        """Puts a guest out for good; whoever asks has passed `require_host`.
 
         Raises:
             NotFound, RoomEnded
@@ -181,10 +181,10 @@ class RoomService:
         self, *, room_id: str, user_name: str, identity: str | None, tokens: list[str],
         address: Callable[[], str], join_key: str | None = None,
     ) -> asyncio.Future[Joined]:  # fmt: skip
-        """A guest comes from a network address (asked for where it counts); await its future.
+        """A guest joins; await the future. `address`: whence, called only where addresses count.
 
-        With a token of this room among `tokens` it is a return; so it is with a `join_key` that it
-        has used in this room before, even while that call is still under way on another node.
+        With a token of this room among `tokens` it is a return, and so it is with a `join_key` that
+        the guest has used in this room before, even while that call is under way on another node.
 
         Raises:
             RoomEnded, RoomFull, Removed

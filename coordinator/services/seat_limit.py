@@ -44,7 +44,7 @@ class SeatLimit:
     async def admit(
         self, room_id: str, address: str, join: Callable[[], Awaitable[Joined]]
     ) -> Joined:
-        """Has a guest from this address join, where it may.
+        """Lets a guest from this address join, where the address has a seat left.
 
         Raises:
             RateLimited: the address has its seats.

@@ -30,7 +30,8 @@ _IS_WATCHING = """
             AND me.held_since < clock_timestamp() - $2::interval)
 """
 """True for a node whose lease is good and has been for so long without a break: it judges only what
-happened while it was watching. Without this, an outage of Postgres puts out who is connected."""
+happened while it was watching. Without this, an outage of Postgres puts people out who are
+connected."""
 
 # One step of an index for each node that owns connections, not one row for each connection.
 ORPHANS = """

@@ -72,7 +72,7 @@ class People:
         return [self._member(row) for row in rows]
 
     async def by_openid(self, openid: str) -> Staff | None:
-        """Who has this openid, also where it is disabled."""
+        """The staff member with this openid, disabled or not."""
         rows = await self.database.run(Users.select(*_SHOWN).where(Users.openid == openid))
         return self._member(rows[0]) if rows else None
 
@@ -95,7 +95,7 @@ class People:
         )
 
     async def add(self, openid: str, name: str | None = None, role: str | None = None) -> Staff:
-        """An operator's invitation: makes the user, or changes what is given of the one there is.
+        """An operator's invitation: makes the user, or changes what is given of an existing one.
 
         Idempotent by openid. Somebody disabled is let in again: there is no other way back.
         """

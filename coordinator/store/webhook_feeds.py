@@ -313,7 +313,7 @@ class WebhookFeeds:
         )
 
     async def oldest_failure(self, endpoint_id: str) -> datetime | None:
-        """Since when the log has failed that has failed longest and is not parked."""
+        """Since when the log has failed that has failed longest; parked logs do not count."""
         oldest: datetime | None = await self.database.fetchval(
             """
             SELECT failing_since FROM webhook_feeds

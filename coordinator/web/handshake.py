@@ -148,7 +148,7 @@ class Handshake:
         return any(endpoint.path.fullmatch(path.rstrip("/")) for endpoint in self._endpoints)
 
     def choose(self, offered: list[str]) -> str | None:
-        """`room.v1`; of a client that offers a credential alone, that: else it would hang up."""
+        """`room.v1`; where a client offers its credential alone, that: it would hang up on none."""
         return SUBPROTOCOL if SUBPROTOCOL in offered else _lone_credential(offered)
 
     def accept(self, socket: LiveSocket) -> None:

@@ -107,7 +107,7 @@ class Deliveries:
             self._answered(feed, answer)
 
     def _stumbled(self, feed: TrackedFeed, error: Exception) -> None:
-        """A fault of ours: it costs this log its turn, and the others nothing."""
+        """Notes an error of this code as a failed try of this log; other logs go on."""
         log.error("webhook_delivery_failed", endpoint=self._name, feed=feed.key.id, exc_info=error)
         self._failed(feed, "error", type(error).__name__, None)
 

@@ -74,7 +74,7 @@ class WebhookSender:
         self.hear((event.feed, event.seq) for event in events)
 
     def hear(self, heads: Iterable[tuple[FeedKey, int]]) -> None:
-        """Logs have events up to there, at least."""
+        """These logs have events at least up to these seqs."""
         if not self._senders:
             return
         for feed, seq in heads:

@@ -118,7 +118,7 @@ class Writer:
         self._queue_up(command, float("inf"), POSTED).add_done_callback(_unheard)
 
     def remember(self, room: Room) -> None:
-        """Its first change costs one round trip, too: this node has just made the room."""
+        """Remembers a room that this node has just made: its first change is one round trip."""
         self._cache.adopt(room)
 
     def _queue_up(self, command: Command[A], patience: float, most: int) -> CommandAnswer[A]:

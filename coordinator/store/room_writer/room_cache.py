@@ -106,7 +106,7 @@ class RoomCache:
         self._zero = max(self._zero, reading.zero)
 
     def take(self, room_id: str) -> Room:
-        """A room to be changed; it is known again when that has been written (`keep`)."""
+        """Hands out a room to be changed, and forgets it until the change is written (`keep`)."""
         room = self._rooms.pop(room_id)
         self._size -= 1 + len(room.participants)
         return room
