@@ -352,10 +352,11 @@ def idempotency_key(header: str | None) -> str | None:
     """The caller's own name for a call; blank is none.
 
     Raises:
-        InvalidParams: longer than 255 characters, or not printable.
+        InvalidParams: longer than 255 characters, not printable, or no UTF-8 (all of which looks
+            alike).
     """
     text = (utf8_header(header) or "").strip()
-    if len(text) > MAX_IDEMPOTENCY_KEY or not text.isprintable():
+    if len(text) > MAX_IDEMPOTENCY_KEY or not text.isprintable() or "\ufffd" in text:
         raise InvalidParams.wrong("Idempotency-Key", f"应为不超过{MAX_IDEMPOTENCY_KEY}个可见字符")
     return text or None
 

@@ -214,6 +214,16 @@ async def test_a_new_idempotency_key_makes_a_new_record(coze: httpx.AsyncClient,
     assert made[0]["id"] != made[1]["id"]
 
 
+async def test_an_idempotency_key_that_is_no_utf_8_is_refused(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    """Read as a text it would be the same as others."""
+    body = {"userId": user, "jobId": JOB_ID}
+    for name in ("é".encode("latin-1"), b"\xff"):
+        answer = await coze.post(INTERVIEWS, json=body, headers={b"Idempotency-Key": name})
+        assert "Idempotency-Key" in refused(answer, 400, "INVALID_PARAMS")
+
+
 @pytest.mark.parametrize("named", [{}, {"Idempotency-Key": "at once"}])
 async def test_equal_calls_at_once_make_one_record(
     coze: httpx.AsyncClient, user: str, named: dict[str, str]
