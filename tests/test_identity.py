@@ -216,6 +216,11 @@ async def test_only_the_origins_that_are_listed_may_read_answers(
 ) -> None:
     opened = Api(deployment.node(ALLOWED_ORIGINS="https://crm.example.com"))
     path = f"/api/interview/room/{room}"
+    asked = {
+        "Origin": "https://crm.example.com",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
 
     async def allowed(api: Api, origin: str, path: str = path) -> Any:
         answer = await api.http.get(path, headers={"Origin": origin})
@@ -225,11 +230,9 @@ async def test_only_the_origins_that_are_listed_may_read_answers(
     assert await allowed(opened, "https://crm.example.com", ROOMS) == "https://crm.example.com"
     assert await allowed(opened, "https://evil.example.com") is None
     assert await allowed(a, "https://crm.example.com") is None
-    asked = {
-        "Origin": "https://crm.example.com",
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization,content-type",
-    }
+    for headers in ({}, {"Origin": "https://evil.example.com"}, {"Origin": asked["Origin"]}):
+        kept = await opened.http.get("/client/room.js", headers=headers)
+        assert kept.headers["Vary"] == "Accept-Encoding, Origin", headers
     preflight = await opened.http.options("/api/interview/guest/join", headers=asked)
     assert preflight.status_code < 300
     assert preflight.headers["Access-Control-Allow-Origin"] == "https://crm.example.com"
