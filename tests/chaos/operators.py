@@ -77,11 +77,13 @@ async def lock_purge(operator: Operator, seconds: float) -> None:
             now() - interval '60 days', {OLD_EVENTS}, now() - interval '60 days', 0, 0, 0,
             gen_random_uuid(), n
         FROM generate_series(1, {OLD_ROOMS}) n
+        ON CONFLICT DO NOTHING
         """,
         f"""
         INSERT INTO room_events (room_id, seq, type, at, payload, epoch)
         SELECT '{name}_' || n, seq, 'participant_joined', now() - interval '60 days', '{{}}', ''
         FROM generate_series(1, {OLD_ROOMS}) n, generate_series(1, {OLD_EVENTS}) seq
+        ON CONFLICT DO NOTHING
         """,
     )
     async with _holding(

@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from coordinator.store.outages import is_outage
 from tests.chaos.plan import Past
 from tests.chaos.verdict import NOTHING_WITHDRAWN, Withdrawn
 from tests.harness.cluster import Cluster, steady_ports
@@ -76,23 +76,25 @@ class Operator:
                 await asyncio.sleep(0.2)
 
     async def does(self, *statements: str, database: str = "coordinator") -> None:
-        """Each in a transaction of its own; again where a lock was in the way."""
-        session = await self.connect(database)
-        try:
-            await session.execute("SET lock_timeout = '2s'")
-            for statement in statements:
-                await self._until_done(session, statement)
-        finally:
-            await session.close()
+        """Each in a transaction of its own; again where a lock or another fault was in the way."""
+        for statement in statements:
+            await self._until_done(statement, database)
 
-    @staticmethod
-    async def _until_done(session: Any, statement: str) -> None:
+    async def _until_done(self, statement: str, database: str) -> None:
         deadline = time.monotonic() + patient(OPERATOR_SECONDS)
-        while time.monotonic() < deadline:
-            with suppress(asyncpg.LockNotAvailableError):
+        while True:
+            session = await self.connect(database)
+            try:
+                await session.execute("SET lock_timeout = '2s'")
                 await session.execute(statement)
                 return
-        raise TimeoutError(statement)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                is_hindered = isinstance(error, asyncpg.LockNotAvailableError)
+                if not (is_hindered or is_outage(error)) or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+            finally:
+                session.terminate()
 
     async def shuts_out(self, *statements: str) -> None:
         """Changes who may log in, and ends the sessions of those who did."""
