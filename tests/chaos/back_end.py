@@ -33,7 +33,6 @@ class BackEnd:
     async def __aenter__(self) -> Self:
         await self._receiver.__aenter__()
         node = self._cluster.nodes[0]
-        self._since = time.time()
         async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
             answer = await http.post(
                 f"{node.url}/api/webhooks",
@@ -41,6 +40,7 @@ class BackEnd:
                 headers={"Authorization": f"Bearer {self._cluster.admin_token}"},
             )
         assert answer.status_code == 200, answer.text
+        self._since = time.time()  # before it is added nothing is owed, and adding takes a while
         return self
 
     async def __aexit__(self, *_: object) -> None:
