@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -91,6 +92,7 @@ class Server(uvicorn.Server):
         # A second signal skips `Node.stop`: the node would start its cancelled tasks anew.
         if self.force_exit:
             await self.node.tasks.end()
+            logging.getLogger("uvicorn.error").disabled = True  # what is cancelled now is no fault
 
 
 def server(

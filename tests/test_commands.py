@@ -215,6 +215,15 @@ async def test_tail_of_a_room_that_is_not_there_says_so(deployment: Deployment) 
     assert err == "coordinator: there is no room room_nowhere\n"
 
 
+async def test_tail_asks_for_the_migrations_as_every_command_does(
+    deployment: Deployment, empty_url: str
+) -> None:
+    status, _, err = await answers(deployment, "tail", "room_1", DATABASE_URL=empty_url)
+
+    assert status == 1
+    assert "run `coordinator migrate` first" in err
+
+
 async def test_tail_prints_all_of_a_log_that_is_too_long_to_resume(
     host: Host, room: str, deployment: Deployment
 ) -> None:

@@ -75,6 +75,17 @@ async def test_a_node_that_ends_says_nothing_of_trouble(deployment: Deployment) 
     assert [each["event"] for each in since if each["level"] in ("warning", "error")] == []
 
 
+async def test_a_second_signal_does_not_wait_and_is_no_fault(deployment: Deployment) -> None:
+    ending = deployment.node(DRAIN_SECONDS="300").wait_ready()
+
+    ending.terminate()
+    await comes_true(lambda: asyncio.to_thread(lambda: not ending.health()))
+    ending.terminate()
+
+    assert await asyncio.to_thread(ending.process.wait, patient(10)) == 0
+    assert [each for each in ending.lines() if each["level"] == "error"] == []
+
+
 async def _is_unready(api: Api) -> bool:
     return (await api.get("/health/ready")).status_code == 503
 

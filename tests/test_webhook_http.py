@@ -98,6 +98,7 @@ async def test_where_nobody_listens_it_is_unreachable() -> None:
         await connection(url).post(b"", b"{}")
 
     assert found.value.outcome == "unreachable"
+    assert str(found.value) == "Connection refused"
 
 
 async def test_an_endless_answer_is_cut_off(receiver: Receiver) -> None:

@@ -93,12 +93,24 @@ def run_with_database(settings: Settings, work: Work) -> int:
     """
 
     async def run() -> int:
-        async with opened(settings) as database:
-            if not await migrations.is_current(database):
-                raise migrations.SchemaMissing
+        async with opened_current(settings) as database:
             return await work(database)
 
     return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def opened_current(settings: Settings) -> AsyncIterator[Database]:
+    """The database, for one purpose, at this version's schema.
+
+    Raises:
+        SchemaMissing: the migrations have not run.
+        Unavailable: Postgres is away.
+    """
+    async with opened(settings) as database:
+        if not await migrations.is_current(database):
+            raise migrations.SchemaMissing
+        yield database
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,14 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 
-from coordinator.cli.command import CommandFailed, as_json, command_settings, node_url, opened, seq
+from coordinator.cli.command import (
+    CommandFailed,
+    as_json,
+    command_settings,
+    node_url,
+    opened_current,
+    seq,
+)
 from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.settings import Settings
@@ -56,7 +63,7 @@ async def _token(settings: Settings, room_id: str) -> str:
     Raises:
         CommandFailed: there is no such room.
     """
-    async with opened(settings) as database:
+    async with opened_current(settings) as database:
         people = People(database)
         room = await Rooms(database).room(room_id)
         if room is None:

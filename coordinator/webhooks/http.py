@@ -7,6 +7,7 @@ redirect, and cost a tenth of what a general one costs.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -147,6 +148,8 @@ def _reason(error: OSError) -> str:
         return f"certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or 'failed'}"
+    if error.errno is not None and error.errno > 0:  # asyncio's own words name the address
+        return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__
 
 
