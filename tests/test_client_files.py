@@ -32,6 +32,20 @@ async def test_a_file_of_the_client_is_served_as_it_is(a: Api, name: str) -> Non
     assert answer.headers["vary"] == "Accept-Encoding"
 
 
+@pytest.mark.parametrize(
+    ("asked", "coding"),
+    [("gzip", "gzip"), ("br, GZIP;q=0.1", "gzip"), ("gzip; q=0", None), ("gzip;q=0.000", None),
+     ("identity", None), ("", None)],
+)  # fmt: skip
+async def test_it_is_compressed_for_who_asks_for_it(
+    a: Api, asked: str, coding: str | None
+) -> None:
+    answer = await a.http.get("/client/room.js", headers={"Accept-Encoding": asked})
+
+    assert answer.headers.get("content-encoding") == coding
+    assert answer.content == (CLIENT / "room.js").read_bytes()
+
+
 async def test_a_client_that_is_still_the_same_is_not_sent_again(a: Api, b: Api) -> None:
     etag = (await a.get("/client/room.js")).headers["etag"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ _TYPES = {
     "html": "text/html",
     "json": "application/json",
 }
+
+_ZERO = re.compile(r"0(\.0*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,20 @@ class StaticFile:
         if names(header(scope, b"if-none-match"), self.etag):
             return Response(b"", status_code=304, headers=headers)
         body = self.plain
-        if "gzip" in (header(scope, b"accept-encoding") or ""):
+        if takes_gzip(header(scope, b"accept-encoding") or ""):
             headers["Content-Encoding"] = "gzip"
             body = self.gzipped
         return Response(body, headers=headers, media_type=self.media_type)
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """True where gzip is asked for; a weight of 0 says that it is not (RFC 9110, section 12.4.2).
+    """
+    for each in accept_encoding.lower().replace(" ", "").split(","):
+        coding, _, weight = each.partition(";q=")
+        if coding == "gzip":
+            return _ZERO.fullmatch(weight) is None
+    return False
 
 
 def names(if_none_match: str | None, etag: str) -> bool:
