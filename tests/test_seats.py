@@ -14,7 +14,7 @@ from coordinator.domain.roster import Roster
 from coordinator.domain.seats import BLOCK, Seats
 from coordinator.live.frames import Welcome
 from coordinator.live.snapshot import Snapshot, greeting
-from tests.harness.patience import slowness, untraced
+from tests.harness.patience import untraced
 
 
 def view(user_id: str, connection: str = "none") -> dict[str, str]:
@@ -97,4 +97,4 @@ def test_in_a_room_of_ten_thousand_a_connect_costs_less_than_a_millisecond() -> 
         spent_ms = (time.process_time() - began) * 1000 / connects
 
     assert sum(map(len, pieces)) > 1_500_000
-    assert spent_ms < 1 * slowness(), f"{spent_ms:.2f} ms"
+    assert spent_ms < 1, f"{spent_ms:.2f} ms of CPU"
