@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from pathlib import Path
 
 from tests.harness.cluster import Cluster
+from tests.harness.promises import starved_seconds
 
 SAMPLE_SECONDS = 0.25
 
@@ -28,7 +27,7 @@ class Starvation:
             for node in cluster.nodes:
                 if node.is_running:
                     key = (node.number, node.process.pid)
-                    seconds = run_delay_seconds(node.process.pid)
+                    seconds = starved_seconds(node.process.pid)
                     total[node.number] += seconds - waited.get(key, 0.0)
                     waited[key] = seconds
                     self.note(node.number, time.time(), total[node.number])
@@ -46,10 +45,3 @@ class Starvation:
         first = max(0, bisect_left(samples, (since, 0.0)) - 1)
         last = min(len(samples) - 1, bisect_left(samples, (until, 0.0)))
         return samples[last][1] - samples[first][1]
-
-
-def run_delay_seconds(pid: int) -> float:
-    """What the main thread of a process has waited in its life; 0 where nobody counts it."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    return 0.0

@@ -7,10 +7,12 @@ its histograms, an event's `at` and the rows of Postgres. All are on this machin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 
 from tests.harness.node import NodeProcess
 from tests.harness.observing import metrics
@@ -38,6 +40,17 @@ async def logged(node: NodeProcess, event: str, *, after: float) -> float:
                 return wall_clock(line["timestamp"])
         assert time.monotonic() < deadline, f"{event} was not logged:\n{node.logs()[-3000:]}"
         await asyncio.sleep(0.05)
+
+
+def starved_seconds(pid: int) -> float:
+    """How long the main thread of a process, in its life, was ready to run and had no core.
+
+    That is the machine's fault and not the product's, and does not count in what is promised. 0
+    where the system does not tell it (Linux does: `schedstat`).
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 @asynccontextmanager
