@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from coordinator.postgres_url import parse_postgres_url
 from coordinator.standins.server_user import server_user
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
+from coordinator.store.database import Database
 from tests.harness.node import Deployment
 from tests.harness.observing import comes_true
 from tests.harness.patience import patient
@@ -70,6 +71,28 @@ async def test_a_postgres_that_speaks_no_tls_is_told_so(
 
     assert status == 1
     assert "FAIL  postgres: it speaks no TLS, and sslmode asks for it" in out.splitlines()
+
+
+async def test_a_node_commits_durably_where_the_server_would_not(
+    deployment: Deployment, name: str
+) -> None:
+    """A pooler in transaction mode has the server's sessions: `check` says what is to be set."""
+    make = (f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET synchronous_commit = off")
+    async with made(*make, undo=(f"DROP DATABASE {name} WITH (FORCE)",)):
+        url = at(deployment.database_url, path=f"/{name}")
+        database = Database(url)
+        await database.open()
+        own = await database.fetchval("SHOW synchronous_commit")
+        await database.close()
+        _, direct, _ = await answers(deployment, "check", DATABASE_URL=url)
+        status, pooled, _ = await answers(
+            deployment, "check", DATABASE_URL=url, DATABASE_POOLER="transaction"
+        )
+
+    assert own == "on"
+    assert "ok    postgres durable: but for a power cut (fsync is off)" in direct.splitlines()
+    assert status == 1
+    assert "FAIL  postgres durable: synchronous_commit is off: a crash would lose" in pooled
 
 
 async def test_rights_that_are_missing_on_schema_public_are_named(

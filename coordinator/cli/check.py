@@ -68,7 +68,8 @@ async def _checks(settings: Settings) -> list[tuple[str, Check]]:
         pass  # told by its own line
     else:
         of_postgres += [
-            ("postgres writable", _writable), ("postgres rights", _rights),
+            ("postgres writable", _writable), ("postgres durable", _durable),
+            ("postgres rights", _rights),
             ("postgres clock", _clock), ("postgres pooler", _pooler), ("migrations", _migrations),
         ]  # fmt: skip
     return of_postgres
@@ -111,6 +112,12 @@ async def _postgres(settings: Settings) -> str:
 async def _writable(settings: Settings) -> str:
     fitness.require_writable(await _look(settings))
     return "yes"
+
+
+async def _durable(settings: Settings) -> str:
+    server = await _look(settings)
+    fitness.require_durable(server)
+    return "yes" if server.flushes else "but for a power cut (fsync is off)"
 
 
 async def _rights(settings: Settings) -> str:

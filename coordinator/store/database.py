@@ -54,8 +54,16 @@ SESSION = {
     "lock_timeout": "2s",
     "statement_timeout": "5s",
 }
+# Where the server's own is off, a crash would lose what clients were told, and tell its seq again.
+_DURABLE = """
+    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+    ELSE current_setting('synchronous_commit') END
+"""
 _SET_SESSION = "SELECT " + ", ".join(
-    f"set_config('{name}', '{value}', false)" for name, value in SESSION.items()
+    [
+        *(f"set_config('{name}', '{value}', false)" for name, value in SESSION.items()),
+        f"set_config('synchronous_commit', {_DURABLE}, false)",
+    ]
 )
 BEGIN = "BEGIN"
 BEGIN_POOLED = "; ".join(

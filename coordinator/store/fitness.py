@@ -22,6 +22,8 @@ _FACTS = """
            current_setting('server_encoding') AS encoding,
            pg_is_in_recovery() AS is_standby,
            current_setting('transaction_read_only') = 'on' AS is_read_only,
+           current_setting('synchronous_commit') <> 'off' AS waits_for_disk,
+           current_setting('fsync') = 'on' AS flushes,
            extract(epoch FROM clock_timestamp())::float8 AS clock
 """
 _WITHOUT_RIGHTS = """
@@ -48,12 +50,20 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PostgresFacts:
-    """What a server says of itself. `clock_ahead`: seconds, of its clock before ours."""
+    """What a server says of itself.
+
+    Attributes:
+        waits_for_disk: a commit to this server, in a session of ours, is answered once it is safe.
+        flushes: the server hands to the disk what it says is there.
+        clock_ahead: seconds, of its clock before ours.
+    """
 
     version: int
     encoding: str
     is_standby: bool
     is_read_only: bool
+    waits_for_disk: bool
+    flushes: bool
     clock_ahead: float
 
 
@@ -69,6 +79,8 @@ async def look(database: Database) -> PostgresFacts:
         encoding=row["encoding"],
         is_standby=row["is_standby"],
         is_read_only=row["is_read_only"],
+        waits_for_disk=row["waits_for_disk"],
+        flushes=row["flushes"],
         clock_ahead=row["clock"] - time.time(),
     )
 
@@ -97,6 +109,18 @@ def require_writable(server: PostgresFacts) -> None:
         raise Unfit("it is a standby: read-only until it is promoted")
     if server.is_read_only:
         raise Unfit("it is read-only (default_transaction_read_only)")
+
+
+def require_durable(server: PostgresFacts) -> None:
+    """
+    Raises:
+        Unfit: behind a pooler in transaction mode, where no session is ours to set.
+    """
+    if not server.waits_for_disk:
+        raise Unfit(
+            "synchronous_commit is off: a crash would lose what clients were told"
+            " (ALTER DATABASE … SET synchronous_commit = on)"
+        )
 
 
 async def require_rights(database: Database) -> None:
