@@ -107,6 +107,18 @@ class LimitedParsing(HttpToolsProtocol, ABC):
         self.parser.feed_data(_bare_head(self.headers))
         return self._feed(part)
 
+    def _get_upgrade(self) -> bytes | None:
+        """`websocket` where the request asks for it, among others too (RFC 9110, section 7.8).
+
+        Both headers are lists, and may come in several lines.
+        """
+        options: dict[bytes, set[bytes]] = {b"connection": set(), b"upgrade": set()}
+        for name, value in self.headers:
+            if name in options:
+                options[name].update(part.strip().lower() for part in value.split(b","))
+        is_asked_for = b"upgrade" in options[b"connection"] and b"websocket" in options[b"upgrade"]
+        return b"websocket" if is_asked_for else None
+
     def has_unread_body(self) -> bool:
         """True where the parser passes a body over, since its head asks for another protocol."""
         return self.parser.should_upgrade() and any(

@@ -45,6 +45,21 @@ async def test_the_handshake_of_rfc_6455_is_answered_as_printed_there(a: Api, ro
 @pytest.mark.parametrize(
     ("header", "value"),
     [
+        ("Upgrade", "h2c, WebSocket"), ("Upgrade", "websocket\r\nUpgrade: h2c"),
+        ("Connection", "Upgrade\r\nConnection: keep-alive"), ("Connection", "x,upgrade,y"),
+    ],
+)  # fmt: skip
+async def test_a_websocket_may_be_one_of_several_that_are_asked_for(
+    a: Api, room: str, header: str, value: str
+) -> None:
+    head, _ = await shake_hands(a, room, {**HANDSHAKE, header: value})
+
+    assert head.startswith("HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
         ("Sec-WebSocket-Version", "8"), ("Sec-WebSocket-Version", None),
         ("Sec-WebSocket-Key", "short"), ("Sec-WebSocket-Key", None),
         ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAAA"), ("Upgrade", "h2c"),
