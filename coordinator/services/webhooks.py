@@ -35,6 +35,7 @@ MOST_OF_A_HOST = 100
 """Webhooks of one host that get a name by themselves."""
 SHOWN_ANSWER = 1000
 
+_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"[\w.-]{1,100}")
 
 
@@ -165,7 +166,8 @@ class Webhooks:
         return found
 
     async def _known(self, endpoint_id: str) -> Endpoint:
-        endpoint = await self._endpoints.by_id(endpoint_id)
+        is_id = _ID.fullmatch(endpoint_id) is not None  # Postgres takes no NUL, for example
+        endpoint = await self._endpoints.by_id(endpoint_id) if is_id else None
         if endpoint is None:
             raise NotFound("Webhook不存在")
         return endpoint
@@ -220,6 +222,7 @@ class Webhooks:
         Raises:
             NotFound
         """
+        await self._known(endpoint_id)
         if await self._endpoints.disable(endpoint_id) is None:
             raise NotFound("Webhook不存在")
         self._on_change()
@@ -230,6 +233,7 @@ class Webhooks:
         Raises:
             NotFound
         """
+        await self._known(endpoint_id)
         if not await self._endpoints.remove(endpoint_id):
             raise NotFound("Webhook不存在")
         for kind in (ROOM, INTERVIEW):

@@ -12,7 +12,7 @@ from coordinator.store.database import Database
 from tests.harness.node import Deployment, data
 from tests.harness.observing import comes_true
 from tests.harness.patience import long_enough
-from tests.harness.people import Api, Host
+from tests.harness.people import Api, Host, refusal
 from tests.harness.receiver import (
     Receiver,
 )
@@ -66,6 +66,18 @@ async def test_after_that_day_the_new_secret_alone_signs(
         return " " not in told.headers["webhook-signature"]
 
     await comes_true(signs_once, 30)
+
+
+@pytest.mark.parametrize("webhook_id", ["nosuch", "%00", "a%00b", "%ED%A0%80", "名", "x" * 3000])
+async def test_what_no_webhook_is_called_is_not_found(admin: Admin, webhook_id: str) -> None:
+    asked = [("GET", ""), ("DELETE", ""), ("POST", "/test"), ("POST", "/rotate")]
+    changes: list[tuple[str, str, object]] = [
+        ("PATCH", "", {"enabled": False}), ("PATCH", "", {"enabled": True}), ("PATCH", "", {}),
+        ("POST", "/retry", {}), ("POST", "/replay", {"room": "room_1"}),
+    ]  # fmt: skip
+    for method, more, body in [*((*each, None) for each in asked), *changes]:
+        answer = await admin.call(method, f"/{webhook_id}{more}", body)
+        assert refusal(answer) == (404, "NOT_FOUND"), (method, more)
 
 
 async def test_what_two_admins_change_at_once_is_both_changed(
