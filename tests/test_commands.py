@@ -215,6 +215,20 @@ async def test_tail_of_a_room_that_is_not_there_says_so(deployment: Deployment) 
     assert err == "coordinator: there is no room room_nowhere\n"
 
 
+@pytest.mark.parametrize(
+    "line", ["tail", "erase", "export", "users disable", "webhooks test", "webhooks add http://h/"]
+)
+async def test_an_argument_that_is_no_text_is_a_mistake(deployment: Deployment, line: str) -> None:
+    first, *more = (*line.split(), "a\udcff")
+    if line.startswith("webhooks add"):
+        more.insert(-1, "--name")
+
+    status, _, err = await answers(deployment, first, *more)
+
+    assert status == 2
+    assert "not UTF-8 text: 'a\\udcff'" in err
+
+
 async def test_tail_asks_for_the_migrations_as_every_command_does(
     deployment: Deployment, empty_url: str
 ) -> None:

@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             wrapper_class=structlog.make_filtering_bound_logger(ERROR),
         )
         given = sys.argv[1:] if arguments is None else arguments
-        options = _parser(given).parse_args(given)
+        parser = _parser(given)
+        options = parser.parse_args(given)
+        _refuse_what_is_no_text(parser, options)
         status = options.run(options)
         if sys.stdout is not None:  # `>&-`
             sys.stdout.flush()  # here, where its failure has a message and a status
@@ -106,6 +108,13 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     for module in [asked_for] if asked_for else dict.fromkeys(COMMANDS.values()):
         import_module(f"coordinator.cli.{module}").add(commands)
     return parser
+
+
+def _refuse_what_is_no_text(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Bytes that are no UTF-8 may name a file, and nothing in the database."""
+    for value in vars(options).values():
+        if isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+            parser.error(f"not UTF-8 text: {value!r}")
 
 
 if __name__ == "__main__":
