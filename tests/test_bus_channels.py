@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 
 from coordinator.domain.events import ROOM, FeedKey
 from coordinator.live import legacy_bus
+from coordinator.webhooks.sender import HINT_SECONDS, WebhookSender
 from tests.harness.bus_nodes import BusNode, Town, event
 from tests.harness.node import JWT_SECRET
 
@@ -24,6 +30,34 @@ async def test_where_channels_are_many_hints_tell_the_heads_to_those_who_ask(tow
     await other.until(lambda: other.ear.looks == 1)
     assert other.ear.heads == {FeedKey(ROOM, "room_1"): 7}
     assert third.ear.heads == {}
+
+
+async def test_hints_are_shared_by_the_events_of_a_tenth_of_a_second(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a webhook costs a node that commits an eighth of each join."""
+    one, other = [await town.node(channels=512) for _ in range(2)]
+    await other.knows(one)
+    await other.bus.hear_hints()
+    room, hear, messages = FeedKey(ROOM, "room_1"), other.ear.hear, 0
+
+    def count(heads: Iterable[tuple[FeedKey, int]]) -> None:
+        nonlocal messages
+        messages += 1
+        hear(heads)
+
+    monkeypatch.setattr(other.ear, "hear", count)
+    nothing: Any = None  # it sends to no endpoint
+    sender = WebhookSender(nothing, nothing, one.bus, one.lease)
+    sender.is_wanted = True
+
+    began = time.monotonic()
+    for seq in range(1, 200):
+        sender.note([event(seq, room.id)])
+        await asyncio.sleep(0.002)
+    await other.until(lambda: other.ear.heads == {room: 199})
+
+    assert messages <= (time.monotonic() - began) / HINT_SECONDS + 2
 
 
 async def test_a_node_hears_the_channels_of_its_open_feeds_alone(town: Town) -> None:

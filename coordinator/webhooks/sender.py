@@ -29,7 +29,8 @@ log = structlog.get_logger()
 LOOK_SECONDS = 2.0
 DRAIN_SECONDS = 1.5
 HINT_SECONDS = 0.1
-"""A hint costs the node that commits an eighth of a join, so a busy one shares it out."""
+"""The shortest time between two hints. Each costs the node that commits an eighth of a join's
+instructions; on a busy node many events share one."""
 PER_MESSAGE = 500
 MOST_HEADS = 20_000
 """Heads that wait to be hinted at; what is beyond is found by the scans."""
