@@ -185,20 +185,28 @@ async def test_epoch_is_shown_and_a_new_one_begun(deployment: Deployment, name: 
 # -- tail ----------------------------------------------------------------------------------------
 
 
-async def test_tail_prints_the_rooms_events_until_its_end(
-    deployment: Deployment, host: Host, admin: Host, room: str
-) -> None:
-    guest = await Guest(admin.api).joins(room)
+async def tail_of(
+    deployment: Deployment, host: Host, room: str
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+    """The command at the host's node, from the room's first event on, and what it prints."""
     tail = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "coordinator.cli.main", "tail", room, "--since", "0",
         env=deployment.env(PUBLIC_BASE_URL=host.api.node.url), stdout=subprocess.PIPE,
     )  # fmt: skip
     assert tail.stdout is not None
+    return tail, tail.stdout
+
+
+async def test_tail_prints_the_rooms_events_until_its_end(
+    deployment: Deployment, host: Host, admin: Host, room: str
+) -> None:
+    guest = await Guest(admin.api).joins(room)
+    tail, lines = await tail_of(deployment, host, room)
     async with asyncio.timeout(patient(60)):
-        first = [json.loads(await tail.stdout.readline()) for _ in range(2)]
+        first = [json.loads(await lines.readline()) for _ in range(2)]
         await guest.leaves()
         await host.ends(room)
-        rest = [json.loads(line) async for line in tail.stdout]
+        rest = [json.loads(line) async for line in lines]
         status = await tail.wait()
 
     assert status == 0
@@ -246,16 +254,12 @@ async def test_tail_prints_all_of_a_log_that_is_too_long_to_resume(
     for _ in range(6):
         await asyncio.gather(*(guest.leaves(token=guest.token) for guest in guests))
         await asyncio.gather(*(guest.joins(room) for guest in guests))
-    tail = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "coordinator.cli.main", "tail", room, "--since", "0",
-        env=deployment.env(PUBLIC_BASE_URL=host.api.node.url), stdout=subprocess.PIPE,
-    )  # fmt: skip
-    assert tail.stdout is not None
+    tail, lines = await tail_of(deployment, host, room)
 
     async with asyncio.timeout(patient(20)):
-        past = [json.loads(await tail.stdout.readline()) for _ in range(31 + 12 * 30)]
+        past = [json.loads(await lines.readline()) for _ in range(31 + 12 * 30)]
         await host.ends(room)
-        rest = [json.loads(line) async for line in tail.stdout]
+        rest = [json.loads(line) async for line in lines]
         await tail.wait()
 
     assert [event["seq"] for event in past + rest] == list(range(1, 31 + 12 * 30 + 2))
