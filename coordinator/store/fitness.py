@@ -114,7 +114,8 @@ def require_writable(server: PostgresFacts) -> None:
 def require_durable(server: PostgresFacts) -> None:
     """
     Raises:
-        Unfit: behind a pooler in transaction mode, where no session is ours to set.
+        Unfit: commits do not wait for the disk. Nodes set that in their sessions, but have none of
+            their own behind a pooler in transaction mode.
     """
     if not server.waits_for_disk:
         raise Unfit(

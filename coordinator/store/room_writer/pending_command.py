@@ -17,16 +17,16 @@ A = TypeVar("A")
 
 
 class CommandAnswer(asyncio.Future[A]):
-    """The answer of a command; or its failure."""
+    """The answer of a command, or its refusal."""
 
     _callback: Callable[[asyncio.Future[A]], None] | None = None
 
     def call_first(self, callback: Callable[[asyncio.Future[A]], None]) -> None:
-        """As `add_done_callback`, for one callback. It is called before the events of a batch are
-        told, where this is the answer of a command that was carried out: its client goes on while
-        the node still writes to everybody else.
+        """Has one callback called as soon as the command is committed, before its room is told.
 
-        The callback must not block, and must not ask for what the events will change.
+        The command's client goes on while the node still writes to the room. A refusal or a failure
+        comes as to any done callback. The callback must not block, and must not rely on what the
+        hub learns from the events.
         """
         self._callback = callback
         self.add_done_callback(callback)
