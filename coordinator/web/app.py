@@ -30,7 +30,7 @@ from coordinator.web import (
 )
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.cut_short import AnsweredAtTheEnd
-from coordinator.web.dependencies import injected
+from coordinator.web.dependencies import injected, resolve_in_turn
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
@@ -114,6 +114,7 @@ def litestar_app(
         logging_config=None,
         before_send=[_allow_every_method],
     )
+    resolve_in_turn(app)
     app.state["methods"] = _methods_by_path(app)
     return app
 
