@@ -11,15 +11,17 @@ import msgspec
 from coordinator.domain.interview import JobBrief
 from coordinator.store.database import Database
 from coordinator.store.interviews import brief_of
-from coordinator.store.tables import InterviewsTable
+from coordinator.store.lists import PagedList
 
-_LISTED = (
-    InterviewsTable.id, InterviewsTable.external_user_id, InterviewsTable.job_id,
-    InterviewsTable.status, InterviewsTable.current_index, InterviewsTable.summary,
-    InterviewsTable.created_at, InterviewsTable.updated_at, InterviewsTable.enterprise_id,
-    InterviewsTable.job_id._.title.as_alias("title"),
-    InterviewsTable.enterprise_id._.name.as_alias("enterprise_name"),
-)  # fmt: skip
+_INTERVIEWS = PagedList(
+    table="interviews",
+    number="number",
+    shown="""
+        p.id, p.external_user_id, p.job_id, p.status, p.current_index, p.summary, p.created_at,
+        p.updated_at, p.enterprise_id, j.title, e.name AS enterprise_name
+    """,
+    joins="LEFT JOIN jobs j ON j.id = p.job_id LEFT JOIN enterprises e ON e.id = p.enterprise_id",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,13 @@ async def listed_interviews(
 ) -> tuple[int, list[Listed]]:
     """How many interviews match, and one page of them, newest first. None matches all."""
     filters = {
-        InterviewsTable.enterprise_id: enterprise,
-        InterviewsTable.external_user_id: user_id,
-        InterviewsTable.job_id: job_id,
-        InterviewsTable.status: status,
+        "enterprise_id = {}": enterprise,
+        "external_user_id = {}": user_id,
+        "job_id = {}": job_id,
+        "status = {}": status,
     }
-    # Only what is asked for stands in the statement, so that its index is used.
-    wanted = [column == value for column, value in filters.items() if value is not None]
-    total = await database.run(InterviewsTable.count().where(*wanted))
-    page = InterviewsTable.select(*_LISTED).where(*wanted).limit(limit).offset(offset)
-    newest = (InterviewsTable.created_at, InterviewsTable.number)
-    rows = await database.run(page.order_by(*newest, ascending=False))
+    wanted = {condition: value for condition, value in filters.items() if value is not None}
+    total, rows = await _INTERVIEWS.page(database, wanted, limit=limit, offset=offset)
     return total, [_listed(row) for row in rows]
 
 

@@ -6,18 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from piccolo.columns.combination import Where, WhereRaw
+from piccolo.columns.combination import WhereRaw
 
 from coordinator.domain.job import Enterprise, Job
 from coordinator.store.database import Database
-from coordinator.store.tables import Enterprises, JobsTable
+from coordinator.store.lists import PagedList
+from coordinator.store.tables import Enterprises
 
-_SHOWN = (
-    JobsTable.id, JobsTable.title, JobsTable.description, JobsTable.requirements, JobsTable.skills,
-    JobsTable.salary_min, JobsTable.salary_max, JobsTable.location, JobsTable.enterprise_id,
-    JobsTable.enterprise_id._.name.as_alias("enterprise_name"),
-)  # fmt: skip
-
+# SQL by hand: agents ask for jobs in each of their talks, and Piccolo costs more than PostgreSQL.
+_SHOWN = """
+    SELECT j.id, j.title, j.description, j.requirements, j.skills, j.salary_min, j.salary_max,
+        j.location, j.enterprise_id, e.name AS enterprise_name
+    FROM jobs j JOIN enterprises e ON e.id = j.enterprise_id
+"""
+_SIZES = PagedList(
+    table="jobs",
+    number="number",
+    # How long the texts are is told without reading them.
+    shown="""
+        p.id, coalesce(octet_length(p.description), 0) + coalesce(octet_length(p.requirements), 0)
+            + octet_length(p.skills::text) AS size
+    """,
+)
 
 PORTION_BYTES = 256 * 1024
 
@@ -45,9 +55,11 @@ class Jobs:
 
     async def job(self, job_id: str, *, enterprise: str | None) -> Job | None:
         """The job, or None where there is none that the tenant may see."""
-        asked = JobsTable.select(*_SHOWN).where(JobsTable.id == job_id)
-        rows = await self.database.run(asked.where(*_seen_by(enterprise)))
-        return _job(rows[0]) if rows else None
+        row = await self.database.fetchrow(
+            f"{_SHOWN} WHERE j.id = $1 AND ($2::varchar IS NULL OR j.enterprise_id = $2)",
+            job_id, enterprise,
+        )  # fmt: skip
+        return _job(row) if row is not None else None
 
     async def enterprises(self, ids: Sequence[str]) -> set[str]:
         """Which of these enterprises there are."""
@@ -63,23 +75,14 @@ class Jobs:
         They come in portions that can be read and shown at once (`some`): of at most
         `PORTION_BYTES`, or of one job that is larger.
         """
-        total = await self.database.run(JobsTable.count().where(*_seen_by(enterprise)))
-        # SQL by hand: how long the texts are is told without reading them.
-        mine = ("", ()) if enterprise is None else ("WHERE enterprise_id = $3", (enterprise,))
-        rows = await self.database.fetch(
-            f"""
-            SELECT id, coalesce(octet_length(description), 0)
-                + coalesce(octet_length(requirements), 0) + octet_length(skills::text) AS size
-            FROM jobs {mine[0]} ORDER BY created_at DESC, number DESC LIMIT $1 OFFSET $2
-            """,
-            limit, offset, *mine[1],
-        )  # fmt: skip
+        wanted = {} if enterprise is None else {"enterprise_id = {}": enterprise}
+        total, rows = await _SIZES.page(self.database, wanted, limit=limit, offset=offset)
         return total, _in_portions([(row["id"], row["size"]) for row in rows])
 
     async def some(self, ids: Sequence[str]) -> list[Job]:
         """The jobs of these ids, in this order."""
-        asked = JobsTable.select(*_SHOWN).where(JobsTable.id.is_in(list(ids)))
-        found = {row["id"]: _job(row) for row in await self.database.run(asked)}
+        rows = await self.database.fetch(f"{_SHOWN} WHERE j.id = ANY($1)", ids)
+        found = {row["id"]: _job(row) for row in rows}
         return [found[job_id] for job_id in ids if job_id in found]
 
 
@@ -93,11 +96,6 @@ def _in_portions(sizes: Sequence[tuple[str, int]]) -> list[list[str]]:
         portions[-1].append(job_id)
         room -= size
     return portions
-
-
-def _seen_by(enterprise: str | None) -> list[Where]:
-    """The condition on the jobs that a tenant may see; None for all of them."""
-    return [] if enterprise is None else [JobsTable.enterprise_id == enterprise]
 
 
 async def write_jobs(connection: Any, jobs: Sequence[Job]) -> None:

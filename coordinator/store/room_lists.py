@@ -5,23 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from piccolo.columns.combination import Where, WhereRaw
-from piccolo.querystring import QueryString
-
 from coordinator.store.database import Database
-from coordinator.store.tables import InterviewRooms
+from coordinator.store.lists import PagedList
 
-_LISTED = (
-    InterviewRooms.room_id, InterviewRooms.room_name, InterviewRooms.host_name,
-    InterviewRooms.status, InterviewRooms.created_at,
-)  # fmt: skip
-_PEOPLE = QueryString(
-    """
-    CASE WHEN status = 'active' THEN present ELSE coalesce(attended, (
-        SELECT count(*) FROM interview_participants p WHERE p.room_id = interview_rooms.room_id))
-    END
+_ROOMS = PagedList(
+    table="interview_rooms",
+    number="id",
+    shown="""
+        p.room_id, p.room_name, p.host_name, p.status, p.created_at,
+        CASE WHEN p.status = 'active' THEN p.present ELSE coalesce(p.attended, (
+            SELECT count(*) FROM interview_participants i WHERE i.room_id = p.room_id))
+        END AS people
     """,
-    alias="people",
 )
 _HOLDS_PART = "strpos(lower(room_id || chr(10) || room_name), lower({})) > 0"
 
@@ -48,16 +43,13 @@ async def listed_rooms(
         host: only rooms of this host; None = of all.
         part: only rooms whose id or name holds it, in capital or small letters; None = all.
     """
-    # Only what is asked for stands in the statement, so that its index is used.
-    wanted: list[Where | WhereRaw] = []
-    if host is not None:
-        wanted.append(InterviewRooms.host_id == host)
-    if status is not None:
-        wanted.append(InterviewRooms.status == status)
-    if part is not None:
-        wanted.append(WhereRaw(_HOLDS_PART, part))
-    total = await database.run(InterviewRooms.count().where(*wanted))
-    page = InterviewRooms.select(*_LISTED, _PEOPLE).where(*wanted).limit(limit).offset(offset)
-    newest = (InterviewRooms.created_at, InterviewRooms.id)
-    rows = await database.run(page.order_by(*newest, ascending=False))
-    return total, [ListedRoom(**row) for row in rows]
+    filters = {"host_id = {}": host, "status = {}": status, _HOLDS_PART: part}
+    wanted = {condition: value for condition, value in filters.items() if value is not None}
+    total, rows = await _ROOMS.page(database, wanted, limit=limit, offset=offset)
+    return total, [
+        ListedRoom(
+            row["room_id"], row["room_name"], row["host_name"], row["status"], row["people"],
+            row["created_at"],
+        )
+        for row in rows
+    ]  # fmt: skip
