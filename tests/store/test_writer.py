@@ -59,6 +59,51 @@ async def test_a_room_that_one_node_changes_is_written_by_one_statement(
     assert [event.seq for event in lane.events] == [event.seq for event in events[1:]]
 
 
+async def test_new_guests_of_several_rooms_are_one_statement_of_their_own(
+    database: Database, lanes: tuple[WriterLane, WriterLane]
+) -> None:
+    one, other = lanes
+    rooms = [await created(database) for _ in range(3)]
+    for room in rooms:
+        await one.learns(room)
+    changed_elsewhere = rooms[2]
+    await other.joins(changed_elsewhere, "elsewhere")
+
+    one.database.queries.clear()
+    joins = [
+        Join(room_id=room, user_id=f"guest_{name}", user_name=name, identity=identity)
+        for room, name, identity in (
+            (rooms[0], "a", "求职者"), (rooms[1], "b", None), (rooms[0], "c", None),
+            (changed_elsewhere, "d", "求职者"),
+        )
+    ]  # fmt: skip
+    joined = await one.does(*joins)
+
+    asked = "\n".join(one.database.queries)
+    assert asked.count("newcomers AS") == 1
+    assert asked.count("BEGIN") == 1, "the room that was not as remembered is decided under lock"
+    for join, answer in zip(joins, joined, strict=True):
+        event = (await is_consistent(database, join.room_id))[answer.seq - 1]
+        assert event.data["participant"]["userId"] == join.user_id
+    rows = await database.fetch(
+        "SELECT user_id, user_name, role, identity, joined_at, joined_seq, left_at, leave_at,"
+        " connection, proven, removed FROM interview_participants"
+        " WHERE room_id = ANY($1) AND user_id = ANY($2)", rooms, [join.user_id for join in joins],
+    )  # fmt: skip
+    kept = {(row["user_id"], row["identity"], row["joined_at"], row["joined_seq"]) for row in rows}
+    assert kept == {(j.user_id, j.identity, j.joined_at, j.seq) for j in joined}
+    rest = {
+        (row["role"], row["left_at"], row["leave_at"], row["connection"], row["proven"],
+         row["removed"])
+        for row in rows
+    }  # fmt: skip
+    assert rest == {("guest", None, None, "none", False, False)}, "as the locked way wrote d"
+
+    one.database.queries.clear()
+    await one.joins(rooms[0], "e")
+    assert len(one.database.queries) == 1, "the room is remembered as it was written"
+
+
 async def test_the_first_change_of_a_room_that_this_node_made_is_one_statement(
     database: Database, lane: WriterLane, room: str
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.domain.errors import CoordinatorError
 from coordinator.domain.identity_claim import IdentityClaim
-from coordinator.domain.ids import new_session_id
+from coordinator.domain.ids import new_guest_id, new_session_id
 from coordinator.store.database import Database
 from coordinator.store.room_writer import room_cache
 from coordinator.store.room_writer.commands import (
@@ -19,6 +19,7 @@ from coordinator.store.room_writer.commands import (
     Disconnect,
     End,
     Expire,
+    Join,
     Leave,
     LeaveById,
     Remove,
@@ -32,9 +33,11 @@ def _anything(
 ) -> Command[Any]:
     user_id = f"guest_{chance.randrange(12)}"
     kind = chance.choices(
-        (Return, Connect, Disconnect, LeaveById, Leave, Remove, Expire, End),
-        (30, 25, 20, 8, 8, 2, 3, 0.3),
+        (Return, Join, Connect, Disconnect, LeaveById, Leave, Remove, Expire, End),
+        (25, 8, 25, 20, 8, 8, 2, 3, 0.3),
     )[0]
+    if kind is Join:
+        return Join(room_id=room, user_id=new_guest_id(), user_name="n", identity=None)
     if kind is Return:
         return Return(room_id=room, user_id=user_id, user_name="n", identity=None)
     if kind is Connect:

@@ -18,7 +18,7 @@ the epoch that the node knows.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -83,7 +83,7 @@ EVENTS: Columns = {
 }
 
 
-class _Numbered:
+class Numbered:
     """Hands out the parameters of one statement in order."""
 
     def __init__(self, *, is_lone: bool) -> None:
@@ -132,7 +132,7 @@ class StatementShape(NamedTuple):
 @cache
 def write_statement(shape: StatementShape) -> str:
     """The SQL that takes `parameters` of this shape; one of a handful, prepared once each."""
-    number = _Numbered(is_lone=shape.is_lone)
+    number = Numbered(is_lone=shape.is_lone)
     parts = [f"given AS (SELECT * FROM {number.rows(_given(shape))})"]
     people = number.rows(PEOPLE) if shape.has_people else ""
     opened = number.rows(OPENED) if shape.has_opened else ""
@@ -190,7 +190,7 @@ def _update(shape: StatementShape) -> str:
         RETURNING r.room_id, r.xmin, r.version)"""
 
 
-def _locked(number: _Numbered, shape: StatementShape) -> list[str]:
+def _locked(number: Numbered, shape: StatementShape) -> list[str]:
     """The rooms that are as they were remembered, locked; none where the node may not write."""
     parts, is_alive, fence = [], "", ""
     if shape.has_node:
@@ -307,11 +307,15 @@ def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any
         has_events=bool(event_rows),
         has_node=condition is not None and condition.node_epoch is not None,
     )
-    if is_lone:
-        values = [value for (row,) in parts for value in row]
-    else:
-        values = [column for rows in parts for column in zip(*rows, strict=True)]
+    values = spread(parts, is_lone=is_lone)
     return write_statement(shape), values + (condition.values() if condition is not None else [])
+
+
+def spread(parts: Iterable[Sequence[Row]], *, is_lone: bool) -> list[Any]:
+    """The parameters of these rows, as `Numbered.rows` has numbered them."""
+    if is_lone:
+        return [value for (row,) in parts for value in row]
+    return [column for rows in parts for column in zip(*rows, strict=True)]
 
 
 def _person_row(room_id: str, p: Participant) -> Row:

@@ -15,10 +15,10 @@ from typing import Any
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomNotFound, Unavailable
 from coordinator.domain.events import Event
-from coordinator.domain.room import Participant, Policy, Room
+from coordinator.domain.room import Policy, Room
 from coordinator.store import outages
-from coordinator.store.room_writer import new_guest, sql
-from coordinator.store.room_writer.commands import Command, Join
+from coordinator.store.room_writer import newcomers, sql
+from coordinator.store.room_writer.commands import Command
 from coordinator.store.room_writer.lost_commit import AnswerLost, is_to_undo
 from coordinator.store.room_writer.pending_command import PendingCommand
 from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
@@ -156,18 +156,10 @@ class Transaction:
         epoch = self.epoch if self.is_pooled else None
         condition = sql.Condition(node_epoch, self._decided_at, self._lag, epoch)
         changed = self._changed()
-        if (newcomer := self._lone_newcomer(changed)) is not None:
-            await self._write(*new_guest.write(changed[0], newcomer, condition))
-        elif changed:
-            await self._write(*sql.write(changed, condition))
-
-    def _lone_newcomer(self, changed: list[Room]) -> Participant | None:
-        """The guest, where all that has happened is that a new one has joined."""
-        if len(self.commands) > 1 or not changed or type(self.commands[0].command) is not Join:
-            return None
-        (user_id,) = changed[0].touched
-        guest = changed[0].participants[user_id]
-        return guest if new_guest.is_newcomer(guest) else None
+        if not changed:
+            return
+        write = newcomers.write if newcomers.are_all(self.commands, changed) else sql.write
+        await self._write(*write(changed, condition))
 
     async def write_locked(self) -> None:
         """Writes what was decided of the locked rooms; the caller commits."""
