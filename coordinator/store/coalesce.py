@@ -7,8 +7,8 @@ while a query runs waits for the next query, which is sent after it came.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 from coordinator.domain.errors import Unavailable
 
@@ -53,7 +53,7 @@ class Coalesced(Generic[K, V]):
 
     def __init__(self, read: Callable[[list[K]], Awaitable[dict[K, V]]]) -> None:
         self._read = read
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
         self._worker: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
@@ -64,20 +64,22 @@ class Coalesced(Generic[K, V]):
                 `PATIENCE_SECONDS`, or too many wait.
             whatever the query raises, to all who share it.
         """
-        answer = self._waiting.get(key)
-        if answer is None and len(self._waiting) >= MOST_WAITING:
-            raise Unavailable(retry_after=1)
-        if answer is None:
-            loop = asyncio.get_running_loop()
-            answer = self._waiting[key] = loop.create_future()
-            if self._worker is None:
-                self._worker = loop.create_task(self._answer_all())
+        callers = self._waiting.get(key)
+        if callers is None:
+            if len(self._waiting) >= MOST_WAITING:
+                raise Unavailable(retry_after=1)
+            callers = self._waiting[key] = []
+        loop = asyncio.get_running_loop()
+        # A future for each caller: one that gives up cancels its own alone.
+        answer: asyncio.Future[V | None] = loop.create_future()
+        callers.append(answer)
+        if self._worker is None:
+            self._worker = loop.create_task(self._answer_all())
+        alarm = loop.call_later(PATIENCE_SECONDS, _give_up, answer)
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                # Shielded: a caller that gives up must not cancel what others wait for.
-                return await asyncio.shield(answer)
-        except TimeoutError as error:
-            raise Unavailable(retry_after=1) from error
+            return await answer
+        finally:
+            alarm.cancel()
 
     async def _answer_all(self) -> None:
         try:
@@ -88,13 +90,24 @@ class Coalesced(Generic[K, V]):
         finally:
             self._worker = None
 
-    async def _answer(self, asked: dict[K, asyncio.Future[V | None]]) -> None:
+    async def _answer(self, asked: dict[K, list[asyncio.Future[V | None]]]) -> None:
         try:
             found = await self._read(list(asked))
         except Exception as error:
-            for answer in asked.values():
+            for answer in _still_waited_for(asked.values()):
                 answer.set_exception(error)
-                answer.exception()  # callers that still wait raise it; there may be none
             return
-        for key, answer in asked.items():
-            answer.set_result(found.get(key))
+        for key, callers in asked.items():
+            for answer in _still_waited_for([callers]):
+                answer.set_result(found.get(key))
+
+
+def _still_waited_for(
+    callers: Iterable[list[asyncio.Future[V]]],
+) -> Iterator[asyncio.Future[V]]:
+    return (answer for answers in callers for answer in answers if not answer.done())
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(Unavailable(retry_after=1))

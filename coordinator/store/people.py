@@ -11,6 +11,7 @@ from coordinator.data_cipher import CannotDecrypt, DataCipher
 from coordinator.domain.people import Staff
 from coordinator.store.coalesce import Coalesced
 from coordinator.store.database import Database
+from coordinator.store.line import Queries
 from coordinator.store.tables import Users
 
 _SHOWN = (
@@ -34,6 +35,7 @@ class People:
         self._cipher = cipher
         # Every request of staff reads its row, and hardly any its phone.
         self._decrypted = lru_cache(REMEMBERED)(self._decrypt)
+        self._line = None if database.is_pooled else database.line()
         self._coalesced = Coalesced(self._read_staff)
 
     async def staff(self, number: int, session: str | None = None) -> Staff | None:
@@ -49,12 +51,18 @@ class People:
         Args:
             asked: `users.id` and `jti`; '' = whatever the token.
         """
-        return await self._read_staff(asked)
+        return await self._read(self.database, asked)
 
     async def _read_staff(self, asked: list[tuple[int, str]]) -> dict[tuple[int, str], Staff]:
+        # One query at a time: a connection of its own is cheaper than borrowing one each time.
+        return await self._read(self._line or self.database, asked)
+
+    async def _read(
+        self, queries: Queries, asked: list[tuple[int, str]]
+    ) -> dict[tuple[int, str], Staff]:
         # SQL by hand: each request of staff waits for it, and many askers are one statement.
         numbers, sessions = zip(*asked, strict=True)
-        rows = await self.database.fetch(
+        rows = await queries.fetch(
             f"""
             SELECT {_COLUMNS}, asked.session
             FROM unnest($1::int[], $2::text[]) AS asked (number, session)
