@@ -30,12 +30,13 @@ from coordinator.web import (
 )
 from coordinator.web.bodies import MAX_BODY_BYTES
 from coordinator.web.cut_short import AnsweredAtTheEnd
-from coordinator.web.dependencies import injected, resolve_in_turn
+from coordinator.web.dependencies import injected
 from coordinator.web.errors import EXCEPTION_HANDLERS
 from coordinator.web.fast_path import FastPath
 from coordinator.web.guards import GUARDED
-from coordinator.web.heads import AnsweredLikeGet, allow
+from coordinator.web.heads import AnsweredLikeGet, EveryMethodAllowed, allow
 from coordinator.web.http_request import Meter, Metered
+from coordinator.web.lighter import lighten
 from coordinator.web.limits import Limits
 from coordinator.web.openapi import asyncapi
 from coordinator.web.openapi.operation import openapi_config
@@ -79,7 +80,10 @@ def rest_app(
     app = litestar_app(services, settings, lifespan=lifespan, more_handlers=more_handlers)
     parts = {name: services[name] for name in ("rooms", "access", "limits")}
     view = partial(_view_room, rooms=services["rooms"], limits=services["limits"])
-    answering = AnsweredAtTheEnd(Preflights(AnsweredLikeGet(app), app.cors_config))
+    answering: Any = EveryMethodAllowed(AnsweredLikeGet(app), _methods_by_path(app))
+    if app.cors_config is not None:
+        answering = Preflights(answering, app.cors_config)
+    answering = AnsweredAtTheEnd(answering)
     return FastPath(
         Metered(WholeForHttp10(answering), meter),
         meter,
@@ -112,10 +116,8 @@ def litestar_app(
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
         openapi_config=openapi_config(settings.base_url, [guards.limited("view")]),
         logging_config=None,
-        before_send=[_allow_every_method],
     )
-    resolve_in_turn(app)
-    app.state["methods"] = _methods_by_path(app)
+    lighten(app)
     return app
 
 
@@ -125,13 +127,3 @@ def _methods_by_path(app: Litestar) -> dict[str, str]:
     for route in app.routes:
         methods.setdefault(route.path_format, set()).update(route.methods)
     return {path: allow(of_path) for path, of_path in methods.items()}
-
-
-async def _allow_every_method(message: Any, scope: Any) -> None:
-    """The answer to OPTIONS names every method of its path, not those of one route alone."""
-    if message["type"] != "http.response.start" or scope.get("method") != "OPTIONS":
-        return
-    allowed = scope["litestar_app"].state["methods"].get(scope.get("path_template"))
-    if allowed is not None and message["status"] == 204:
-        others = [(name, value) for name, value in message["headers"] if name.lower() != b"allow"]
-        message["headers"] = [*others, (b"allow", allowed.encode())]

@@ -24,7 +24,7 @@ from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.console import TICKET_LIFETIME, ConsoleSignIn
 from coordinator.web import guards
 from coordinator.web.bodies import Body, read, required, shown_required
-from coordinator.web.http_request import bearer
+from coordinator.web.http_request import bearer_token
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
 from coordinator.web.views import Answer, View
@@ -130,7 +130,7 @@ END_SESSION = Documentation(
 async def end_session(
     request: Request[Any, Any, Any], console_sign_in: NamedDependency[ConsoleSignIn]
 ) -> Answer[None]:
-    await console_sign_in.sign_out(bearer(request.headers.get("authorization")))
+    await console_sign_in.sign_out(bearer_token(request.scope))
     return Answer(message="已退出登录")
 
 

@@ -26,7 +26,7 @@ from coordinator.services.access import Access
 from coordinator.services.api_keys import ApiKeys
 from coordinator.services.rooms import RoomService
 from coordinator.settings import ApiKey
-from coordinator.web.http_request import bearer, utf8_header
+from coordinator.web.http_request import bearer_token, header, utf8_header
 from coordinator.web.limits import Limits
 
 log = structlog.get_logger()
@@ -88,7 +88,8 @@ async def api_key_or_admin(connection: Connection, handler: BaseRouteHandler) ->
         TokenExpired
         Forbidden: the token is not an admin's.
     """
-    if "x-api-key" in connection.headers or "authorization" not in connection.headers:
+    scope = connection.scope
+    if header(scope, b"x-api-key") is not None or header(scope, b"authorization") is None:
         await api_key(connection, handler)
         return
     caller = await _staff(connection)
@@ -142,7 +143,7 @@ def limited_by_caller(name: str, what: str = "") -> Guard:
 
 async def _staff(connection: Connection) -> Staff:
     access: Access = connection.app.state["access"]
-    caller = await access.staff(bearer(connection.headers.get("authorization")))
+    caller = await access.staff(bearer_token(connection.scope))
     connection.state.caller = caller
     return caller
 
@@ -151,7 +152,7 @@ async def _api_key(connection: Connection) -> ApiKey:
     api_keys: ApiKeys = connection.app.state["api_keys"]
     limits: Limits = connection.app.state["limits"]
     try:
-        key = api_keys.verify(utf8_header(connection.headers.get("x-api-key")))
+        key = api_keys.verify(utf8_header(header(connection.scope, b"x-api-key")))
     except Unauthorized:
         await limits.check_client("key", connection.scope)
         log.warning("api_key_refused", address=limits.address(connection.scope))

@@ -36,7 +36,7 @@ from coordinator.web.bodies import (
     shown_optional,
     shown_required,
 )
-from coordinator.web.http_request import bearer, header
+from coordinator.web.http_request import bearer_token
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.prompt import Begun
@@ -114,7 +114,7 @@ def _as_it_is(answer: Answer[JoinedView]) -> Answer[JoinedView]:
 def _join(
     scope: Any, body: JoinBody, rooms: RoomService, limits: Limits
 ) -> asyncio.Future[Joined]:
-    presented = (body.guest_token, bearer(header(scope, b"authorization")))
+    presented = (body.guest_token, bearer_token(scope))
     return rooms.join(
         room_id=body.room_id,
         user_name=body.user_name,
@@ -199,7 +199,7 @@ async def leave(
 ) -> Answer[None]:
     """Public by ids, until the guest has proven itself once; then its token is needed."""
     body = read(LeaveBody, await request.body())
-    token = body.guest_token or bearer(request.headers.get("authorization"))
+    token = body.guest_token or bearer_token(request.scope)
     await rooms.leave(room_id=body.room_id, guest_id=body.guest_id, token=token)
     return Answer(message="已离开房间")
 

@@ -45,6 +45,11 @@ def header(scope: Any, name: bytes) -> str | None:
     return None
 
 
+def bearer_token(scope: Any) -> str | None:
+    """The token of an ASGI scope's `Authorization: Bearer …` header, or None."""
+    return bearer(header(scope, b"authorization"))
+
+
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 

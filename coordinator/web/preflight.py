@@ -24,14 +24,14 @@ _VARY = (b"vary", b"Accept-Encoding, Origin")
 
 
 class Preflights:
-    """An ASGI application in front of another one; `cors` None: none of them is answered here."""
+    """An ASGI application in front of another one, with its `cors`."""
 
-    def __init__(self, app: Any, cors: CORSConfig | None) -> None:
+    def __init__(self, app: Any, cors: CORSConfig) -> None:
         self._app = app
         self._cors = cors
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._cors is None or scope["type"] != "http":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         if not _of_a_stranger(scope, self._cors):

@@ -24,7 +24,7 @@ from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web import guards
 from coordinator.web.bodies import Body, read, required, shown_required
-from coordinator.web.http_request import bearer
+from coordinator.web.http_request import bearer_token
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import (
     STAFF,
@@ -285,7 +285,7 @@ async def room_events(
     With `epoch`, `after` is of that epoch; of another one than today's it is no place in this log,
     which is then told from its beginning.
     """
-    proof = await access.proof(bearer(request.headers.get("authorization")) or "")
+    proof = await access.proof(bearer_token(request.scope) or "")
     query = request.query_params
     after = number_of(query, "after", default=0, least=0)
     limit = number_of(query, "limit", default=100, least=1, most=500)

@@ -20,10 +20,12 @@ class WholeForHttp10:
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["http_version"] != "1.0":
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        if scope["type"] == "http" and scope["http_version"] == "1.0":
+            return self._answer_whole(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _answer_whole(self, scope: Any, receive: Any, send: Any) -> None:
         answer = _Answer(send)
         try:
             await self._app(scope, receive, answer.take)

@@ -31,7 +31,7 @@ from coordinator.web.bodies import (
     shown_optional,
     shown_required,
 )
-from coordinator.web.http_request import bearer
+from coordinator.web.http_request import bearer_token
 from coordinator.web.openapi.operation import Documentation, documented
 from coordinator.web.views import Answer, View
 
@@ -97,7 +97,7 @@ async def generate_token(
     body = read(TokenBody, await request.body())
     if zego is None:
         raise Unavailable("ZEGO未配置")
-    token = body.guest_token or bearer(request.headers.get("authorization"))
+    token = body.guest_token or bearer_token(request.scope)
     await rooms.admit_token_request(room_id=body.room_id, user_id=body.user_id, token=token)
     lifetime = min(body.expire_time, MOST_LIFETIME)
     view = TokenView(
