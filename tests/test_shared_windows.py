@@ -20,12 +20,10 @@ from coordinator.redis_connection import connect
 from coordinator.redis_url import parse_redis_url
 from coordinator.standins.servers import EmbeddedRedis
 from coordinator.web import shared_windows
-from coordinator.web.shared_windows import SHARE, SharedWindows, nothing_open
-from tests.harness.patience import long_enough, patient
+from coordinator.web.shared_windows import TENTH, SharedWindows, nothing_open
+from tests.harness.patience import long_enough, patient, untraced
 from tests.harness.ports import free_port
-
-LIMIT = 60
-MINUTE = 60.0
+from tests.harness.windows import LIMIT, MINUTE, gets_in, has_told
 
 
 @pytest.fixture(autouse=True)
@@ -75,23 +73,6 @@ async def nodes(
     connection.abort("done")
 
 
-async def gets_in(
-    node: SharedWindows, who: str = "a", limit: int = LIMIT, seconds: float = MINUTE
-) -> bool:
-    """One request, as `Limits` asks about it."""
-    decided = node.admit("join", who, limit, seconds)
-    if decided is False:
-        decided = await node.ask("join", who, limit, seconds)
-    return decided is None
-
-
-async def has_told(node: SharedWindows) -> None:
-    """Returns when Redis has heard of all that the node has admitted."""
-    async with asyncio.timeout(patient(10)):
-        while node._settling is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("number", [1, 2, 3])
 async def test_a_caller_that_hops_is_not_refused_below_the_limit_and_gets_little_above(
@@ -107,7 +88,7 @@ async def test_a_caller_that_hops_is_not_refused_below_the_limit_and_gets_little
         admitted += is_in
         if chance.random() < 0.05:
             await asyncio.sleep(chance.choice((0, 0.001, 0.06)))
-    share = int(SHARE * LIMIT / (number - 1)) if number > 1 else 0
+    share = LIMIT // (TENTH * number)
     assert LIMIT <= admitted <= LIMIT + (number - 1) * share
 
 
@@ -117,7 +98,7 @@ async def test_a_flood_at_all_nodes_at_once_gets_little_above_the_limit(
 ) -> None:
     calls = [gets_in(node) for node in nodes(number) for _ in range(2 * LIMIT)]
     admitted = sum(await asyncio.gather(*calls))
-    assert LIMIT <= admitted <= LIMIT * (1 + SHARE)
+    assert LIMIT <= admitted <= LIMIT + LIMIT // TENTH
 
 
 async def test_the_usual_request_awaits_nothing(nodes: MakeNodes) -> None:
@@ -125,6 +106,26 @@ async def test_the_usual_request_awaits_nothing(nodes: MakeNodes) -> None:
     assert node.admit("join", "a", LIMIT, MINUTE) is None
     await has_told(node)
     assert node.admit("join", "a", LIMIT, MINUTE) is None
+
+
+async def test_a_high_limit_costs_no_more_than_a_low_one(nodes: MakeNodes) -> None:
+    """Of requests that leave a window one by one, and of those that find it full."""
+    node, _ = nodes(2)
+    now, limit = time.monotonic(), 100_000
+    node._clock = lambda: now
+    assert await gets_in(node, limit=limit)
+    window = node._callers.seen("join", "a")
+    assert window is not None
+    window.others = {b"other:%d" % n: now - MINUTE + n / 1000 for n in range(limit // 2)}
+    began = time.process_time()
+    with untraced():
+        for _ in range(500):
+            now += 0.001
+            assert node.admit("join", "a", limit, MINUTE) is None
+        window.others |= {b"more:%d" % n: now for n in range(limit)}
+        for _ in range(500):
+            assert node.admit("join", "a", limit, MINUTE) not in (None, False)
+    assert time.process_time() - began < 0.5
 
 
 async def test_a_new_node_asks_first(
@@ -160,14 +161,14 @@ async def test_what_the_others_admitted_counts(nodes: MakeNodes) -> None:
     for _ in range(LIMIT):
         assert await gets_in(one)
     await has_told(one)
-    assert sum([await gets_in(other) for _ in range(LIMIT)]) <= SHARE * LIMIT
+    assert sum([await gets_in(other) for _ in range(LIMIT)]) <= LIMIT // TENTH
 
 
 async def test_callers_and_kinds_have_windows_of_their_own(nodes: MakeNodes) -> None:
     (node,) = nodes(1)
     assert sum([await gets_in(node, "a", limit=3) for _ in range(5)]) == 3
     assert sum([await gets_in(node, "b", limit=3) for _ in range(5)]) == 3
-    assert node.admit("view", "a", 3, MINUTE) is None
+    assert await gets_in(node, "a", limit=3, kind="view")
 
 
 async def test_the_window_slides_on_every_node(nodes: MakeNodes) -> None:
@@ -208,17 +209,6 @@ async def test_a_redis_that_returns_hears_what_was_admitted_without_it(tmp_path:
     for node in (one, other):
         await node.close()
     await redis.aclose()
-
-
-async def test_callers_seen_longest_ago_are_forgotten(
-    nodes: MakeNodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_windows, "CALLERS", 2)
-    (node,) = nodes(1)
-    for who in ("a", "b", "a", "c"):
-        node.admit("join", who, 1, MINUTE)
-    assert node.admit("join", "a", 1, MINUTE) is not None
-    assert node.admit("join", "b", 1, MINUTE) is None
 
 
 async def test_who_waits_behind_others_waits_for_a_hung_redis_no_longer_than_they(

@@ -28,6 +28,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import AWAY, REDIS_SECONDS, RedisClient
 from coordinator.web.addresses import Network, client_address, counted_as
+from coordinator.web.remembered_callers import RememberedCallers
 from coordinator.web.shared_windows import QuickEval, SharedWindows, nothing_open
 
 log = structlog.get_logger()
@@ -208,16 +209,16 @@ class LocalWindows:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._hits: dict[tuple[str, str], deque[float]] = {}
+        self._hits: RememberedCallers[deque[float]] = RememberedCallers(LOCAL_CALLERS)
 
     def wait(self, key: tuple[str, str], amount: int, seconds: float) -> float | None:
         """Counts one; None where it fits, else the seconds until one fits again."""
         now = self._clock()
-        hits = self._hits.pop(key, None) or deque(maxlen=amount)
-        self._hits[key] = hits  # at the end of the dict: seen last
+        hits = self._hits.seen(*key)
+        if hits is None:
+            hits = deque(maxlen=amount)
+            self._hits.remember(*key, hits)
         if len(hits) == amount and (left := hits[0] + seconds - now) > 0:
             return left
         hits.append(now)
-        if len(self._hits) > LOCAL_CALLERS:
-            del self._hits[next(iter(self._hits))]
         return None

@@ -4,26 +4,31 @@ A node admits a caller by itself as long as what it knows of all nodes' requests
 long as it has told Redis of all but a few of its own (its share). Every 200 ms it tells Redis of
 its new ones and hears of the others'; at its share it asks first, and waits.
 
-    L  requests per window        N  nodes        u  share: a tenth of L, divided by the others
+    L  requests per window        N  nodes        u  share: a tenth of L, divided by the nodes
 
     nobody is refused who has made fewer than L requests in the window, at whichever nodes;
-    nobody gets more than L + (N - 1) * u in, a tenth more than L.
+    nobody gets more than L + N * u in, a tenth more than L.
 
-A node that has just started has no share: the others do not count it yet. Where it is the only one
-it has a share as soon as Redis has told it of a caller: it may be the very node, started anew, that
-the caller has used up its window at. While Redis is away each node counts for itself, with all
-of L.
+For what is untold at the others is all that whoever decides cannot know: (N - 1) * u. The rest of
+the tenth is for what nobody counts on: a node that the others do not know yet, or one that is
+killed before it has told. Where u is 0 (L < 10 N) Redis is asked before each request.
 
-In Redis a caller is a sorted set: members are a node and a number of its own, so that telling twice
+Who may have forgotten something asks first, too. A node that has just started has no share beside
+others, which do not count it yet; alone it asks once for each caller, who may have used up its
+window at the very node, before it was started anew. So does a node that has had to forget callers,
+for as long as what it has forgotten counts. While Redis is away each node counts for itself, with
+all of L.
+
+In Redis a caller is a sorted set: members are a node's window and a number, so that telling twice
 counts once, and scores are times of Redis's own clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
-import math
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -31,41 +36,48 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.redis import AWAY, REDIS_SECONDS, RedisClient
+from coordinator.web.remembered_callers import RememberedCallers
 
 SETTLE_SECONDS = 0.2
 """How soon the others hear of a request. Longer is cheaper, and does not change what gets in: that
 is what the share is for."""
-SHARE = 0.1
-"""Of the limit: what all nodes together may admit without having told each other."""
+TENTH = 10
+"""The limit divided by this: what all nodes together may admit without having told each other."""
 NEW_SECONDS = 10.0
 """How long a node that has started beside others has no share."""
 CALLERS = 20_000
-"""How many callers a node remembers; beyond it those seen longest ago are forgotten."""
+"""How many callers a node remembers, some 25 MB; beyond it those seen longest ago are forgotten."""
 AT_ONCE = 16
 """Callers that Redis is asked about at the same time: half of the client's connections."""
+TIDY_SECONDS = 1.0
+"""How soon what has left a window is dropped where the window is not full."""
 
-# KEYS: the caller. ARGV: this node, the window in ms, the limit, whether one more is wanted
-# (its number, or ''), since when news are wanted, then numbers and ages in ms of requests that have
-# been admitted. Answers whether the one more was admitted, Redis's time in ms, and the other nodes'
-# requests since: member, age, member, age …
+# KEYS: the caller. ARGV: the sign of this node's window, its length in ms, the limit, whether one
+# more is wanted (its number, or ''), since when news are wanted, then numbers and ages in ms of
+# requests that have been admitted. Answers whether the one more was admitted, Redis's time in ms,
+# and the others' requests since (all of them where the window is full: what has been told very late
+# counts, too): member, age, member, age …
 _SETTLE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local node, window, limit, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local sign, window, limit, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 for i = 6, #ARGV, 2 do
-    redis.call('ZADD', KEYS[1], now - ARGV[i + 1], node .. ARGV[i])
+    redis.call('ZADD', KEYS[1], now - ARGV[i + 1], sign .. ARGV[i])
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
 local admitted = 0
 if wanted ~= '' and redis.call('ZCARD', KEYS[1]) < limit then
-    redis.call('ZADD', KEYS[1], now, node .. wanted)
+    redis.call('ZADD', KEYS[1], now, sign .. wanted)
     admitted = 1
 end
 redis.call('PEXPIRE', KEYS[1], window)
-local news = {}
-local known = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[5], '+inf', 'WITHSCORES')
+local news, since = {}, ARGV[5]
+if redis.call('ZCARD', KEYS[1]) >= limit then
+    since = '-inf'
+end
+local known = redis.call('ZRANGEBYSCORE', KEYS[1], since, '+inf', 'WITHSCORES')
 for i = 1, #known, 2 do
-    if string.sub(known[i], 1, #node) ~= node then
+    if string.sub(known[i], 1, #sign) ~= sign then
         news[#news + 1] = known[i]
         news[#news + 1] = now - known[i + 1]
     end
@@ -73,7 +85,8 @@ end
 return {admitted, now, news}
 """
 _LATE_MS = 2000
-"""How much later than it was admitted a request may be told, for the others to hear of it."""
+"""How much later than it was admitted a request may be told, for the others to hear of it before
+the window is full."""
 
 QuickEval = Callable[..., Awaitable[Any] | None]
 """`BusLinks.eval`: a script, its key, its arguments; None where it has no connection."""
@@ -83,40 +96,55 @@ def nothing_open(*_: Any) -> None:
     """The `QuickEval` of whoever has no connection of its own."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SharedWindow:
     """What this node knows of one caller; times are of its own clock, oldest first."""
 
     key: str
+    sign: str
+    """What its members in Redis begin with. A caller that was forgotten and is met again has a
+    window of another sign, which hears of the requests of the first like of another node's."""
     limit: int
     seconds: float
     own: deque[float] = field(default_factory=deque)
     others: dict[bytes, float] = field(default_factory=dict)
     untold: dict[int, float] = field(default_factory=dict)
     """By number: those of `own` that Redis has not heard of."""
+    unanswered: list[int] = field(default_factory=list)
+    """Numbers that Redis was asked to admit and may have. The next requests take them, so that
+    none counts that was not admitted."""
     heard_until_ms: int = 0
     """On Redis's clock."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One request asks at a time: a flood of one caller takes one connection."""
+    tidied_at: float = float("-inf")
+    full_until: float = float("-inf")
+    """No request fits before that: a flood of refused ones is not counted each time."""
+
+    def count(self) -> int:
+        return len(self.own) + len(self.others)
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until one more fits; None where one does."""
+        if now < self.full_until:
+            return self.full_until - now
+        self.forget_old(now)
+        in_the_way = self.count() - self.limit + 1
+        if in_the_way <= 0:
+            return None
+        leaving = heapq.nsmallest(in_the_way, (*self.own, *self.others.values()))
+        self.full_until = leaving[-1] + self.seconds
+        return self.full_until - now
 
     def forget_old(self, now: float) -> None:
         horizon = now - self.seconds
         while self.own and self.own[0] <= horizon:
             self.own.popleft()
-        for known in (self.others, self.untold):
-            times: Any = known  # its first entry is among its oldest
-            if times and next(iter(times.values())) <= horizon:
-                for name in [name for name, at in times.items() if at <= horizon]:
-                    del times[name]
-
-    def count(self) -> int:
-        return len(self.own) + len(self.others)
-
-    def wait(self, now: float) -> float:
-        """Seconds until one more fits into a window that is full."""
-        in_the_way = self.count() - self.limit + 1
-        leaving = heapq.nsmallest(in_the_way, (*self.own, *self.others.values()))
-        return leaving[-1] + self.seconds - now
+        # Where the limit is high it takes long to look at all of the others'.
+        if self.count() >= self.limit or now - self.tidied_at >= TIDY_SECONDS:
+            self.tidied_at = now
+            self.others = {name: at for name, at in self.others.items() if at > horizon}
+            self.untold = {number: at for number, at in self.untold.items() if at > horizon}
 
 
 class SharedWindows:
@@ -141,11 +169,13 @@ class SharedWindows:
         self._prefix = prefix
         self._nodes = nodes
         self._clock = clock
-        self._node = secrets.token_hex(6) + ":"
+        self._node = secrets.token_hex(6)
         self._numbers = itertools.count()
         self._started_at = clock()
-        self._windows: dict[tuple[str, str], SharedWindow] = {}
-        self._dirty: dict[str, SharedWindow] = {}
+        self._callers: RememberedCallers[SharedWindow] = RememberedCallers(CALLERS)
+        self._forgot_until: dict[str, float] = {}
+        """By kind: until when a request counts whose caller has been forgotten."""
+        self._dirty: dict[SharedWindow, None] = {}
         self._settling: asyncio.Task[None] | None = None
         self._connections = asyncio.Semaphore(AT_ONCE)
         self._away_at = float("-inf")
@@ -158,15 +188,7 @@ class SharedWindows:
             None where it is admitted, the seconds until one fits where it is not, and False where
             Redis has to be asked (`ask`).
         """
-        now = self._clock()
-        window = self._window(name, who, limit, seconds)
-        window.forget_old(now)
-        if len(window.own) + len(window.others) >= limit:
-            return window.wait(now)
-        if len(window.untold) >= self._share(window, now):
-            return False
-        self._add(window, now)
-        return None
+        return self._decide(name, self._window(name, who, limit, seconds))
 
     async def ask(self, name: str, who: str, limit: int, seconds: float) -> float | None:
         """Counts one request after telling and asking Redis; None, or the seconds until one fits.
@@ -179,44 +201,63 @@ class SharedWindows:
         async with window.asking:
             # A request that asked meanwhile got an answer, or none, that serves this one, too.
             self._raise_if_away(came_at)
-            decided = self.admit(name, who, limit, seconds)
+            decided = self._decide(name, window)
             if decided is not False:
                 return decided
             if await self._settle(window, wants=True):
                 return None
-        now = self._clock()
-        window.forget_old(now)
-        return window.wait(now) if window.count() >= limit else 1.0
+        wait = window.wait(self._clock())
+        return 1.0 if wait is None else wait
 
     def admit_alone(self, name: str, who: str, limit: int, seconds: float) -> float | None:
         """Counts one request while Redis is away: None, or the seconds until one fits."""
         now = self._clock()
         window = self._window(name, who, limit, seconds)
-        window.forget_old(now)
-        if window.count() >= limit:
-            return window.wait(now)
-        self._add(window, now)
-        return None
+        wait = window.wait(now)
+        if wait is None:
+            self._add(window, now)
+        return wait
+
+    def _decide(self, name: str, window: SharedWindow) -> float | bool | None:
+        now = self._clock()
+        wait = window.wait(now)
+        if wait is None and len(window.untold) >= self._share(name, window, now):
+            return False
+        if wait is None:
+            self._add(window, now)
+        return wait
 
     def _window(self, name: str, who: str, limit: int, seconds: float) -> SharedWindow:
-        window = self._windows.pop((name, who), None)
+        window = self._callers.seen(name, who)
         if window is None:
-            window = SharedWindow(f"{self._prefix}:{name}:{who}", limit, seconds)
-            if len(self._windows) >= CALLERS:
-                del self._windows[next(iter(self._windows))]
-        self._windows[name, who] = window  # at the end: seen last
+            sign = f"{self._node}.{next(self._numbers)}:"
+            window = SharedWindow(f"{self._prefix}:{name}:{who}", sign, limit, seconds)
+            forgotten = self._callers.remember(name, who, window)
+            if forgotten is not None:
+                self._forget(*forgotten)
         return window
 
-    def _share(self, window: SharedWindow, now: float) -> float:
-        others = self._nodes() - 1
-        if now - self._started_at < NEW_SECONDS and (others or not window.heard_until_ms):
+    def _forget(self, name: str, window: SharedWindow) -> None:
+        if window.own:
+            counts_until = window.own[-1] + window.seconds
+            self._forgot_until[name] = max(counts_until, self._forgot_until.get(name, 0.0))
+        if len(self._dirty) > CALLERS:
+            self._dirty.pop(window, None)  # Redis is away: it hears of those that are remembered
+
+    def _share(self, name: str, window: SharedWindow, now: float) -> int:
+        nodes = max(self._nodes(), 1)
+        is_new = now - self._started_at < NEW_SECONDS
+        if is_new and nodes > 1:
             return 0
-        return math.floor(SHARE * window.limit / others) if others > 0 else window.limit
+        if not window.heard_until_ms and (is_new or now < self._forgot_until.get(name, 0.0)):
+            return 0
+        return window.limit // (TENTH * nodes)
 
     def _add(self, window: SharedWindow, now: float) -> None:
         window.own.append(now)
-        window.untold[next(self._numbers)] = now
-        self._dirty[window.key] = window
+        number = window.unanswered.pop() if window.unanswered else next(self._numbers)
+        window.untold[number] = now
+        self._dirty[window] = None
         if self._settling is None:
             self._settling = asyncio.get_running_loop().create_task(self._settle_all())
 
@@ -225,55 +266,71 @@ class SharedWindows:
         try:
             while self._dirty:
                 await asyncio.sleep(SETTLE_SECONDS)
-                dirty, self._dirty = self._dirty, {}
-                settling = [self._settle_quietly(window) for window in dirty.values()]
-                await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
+                await self._tell()
         finally:
             self._settling = None
 
-    async def _settle_quietly(self, window: SharedWindow) -> None:
+    async def _tell(self) -> None:
+        """Tells of all callers of whom there is something to tell, or as far as Redis is there."""
+        dirty = list(self._dirty)
+        for start in range(0, len(dirty), AT_ONCE):
+            telling = [self._settle_quietly(window) for window in dirty[start : start + AT_ONCE]]
+            told = [await telling[0]] if len(telling) == 1 else await asyncio.gather(*telling)
+            if not all(told):
+                return
+
+    async def _settle_quietly(self, window: SharedWindow) -> bool:
+        """False where Redis is away: it is told again, until that is too old to matter."""
         window.forget_old(self._clock())
-        if not window.untold:
-            return
         try:
-            await self._settle(window, wants=False)
+            if window.untold:
+                await self._settle(window, wants=False)
         except AWAY:
-            self._dirty[window.key] = window  # again, until they are too old to matter
+            # Behind the others: they may be on a server of the cluster that is there.
+            self._dirty[window] = self._dirty.pop(window, None)
+            return False
+        if not window.untold:
+            self._dirty.pop(window, None)
+        return True
 
     async def _settle(self, window: SharedWindow, *, wants: bool) -> bool:
         """Tells and hears; True where one more was wanted and admitted."""
-        now = self._clock()
-        told = dict(window.untold)
+        came_at = self._clock()
         number = next(self._numbers)
-        ages = [part for n, at in told.items() for part in (n, round((now - at) * 1000))]
-        arguments: list[Any] = [
-            self._node, round(window.seconds * 1000), window.limit, number if wants else "",
-            window.heard_until_ms - _LATE_MS, *ages,
-        ]  # fmt: skip
         async with self._connections:
-            self._raise_if_away(now)
+            self._raise_if_away(came_at)
+            told, asked_at = dict(window.untold), self._clock()
             try:
                 async with asyncio.timeout(REDIS_SECONDS):
-                    admitted, redis_ms, news = await self._eval(window.key, arguments)
+                    answer = await self._eval(window, told, asked_at, number if wants else "")
             except AWAY:
                 self._away_at = self._clock()
+                if wants:
+                    window.unanswered.append(number)
                 raise
-        now = self._clock()
+        admitted, redis_ms, news = answer
         for settled in told:
             window.untold.pop(settled, None)
         for member, age_ms in zip(news[::2], news[1::2], strict=True):
-            window.others[member] = now - age_ms / 1000
+            window.others[member] = asked_at - age_ms / 1000  # none counts longer than it should
         window.heard_until_ms = redis_ms
         if admitted:
-            window.own.append(now)
+            window.own.append(self._clock())
         return bool(admitted)
 
-    def _eval(self, key: str, arguments: list[Any]) -> Any:
+    def _eval(
+        self, window: SharedWindow, told: dict[int, float], now: float, wanted: int | str
+    ) -> Any:
         """Most callers come once in a while, and each is told by itself: redis-py takes longer for
         that than all the rest of their request.
         """
-        quick = self._quick_eval(_SETTLE, key, *arguments)
-        return self._redis.eval(_SETTLE, 1, key, *arguments) if quick is None else quick
+        ages = [part for n, at in told.items() for part in (n, round((now - at) * 1000))]
+        arguments: list[Any] = [
+            window.sign, round(window.seconds * 1000), window.limit, wanted,
+            window.heard_until_ms - _LATE_MS, *ages,
+        ]  # fmt: skip
+        quick = self._quick_eval(_SETTLE, window.key, *arguments)
+        return self._redis.eval(_SETTLE, 1, window.key, *arguments) if quick is None else quick
 
     def _raise_if_away(self, came_at: float) -> None:
         """Nobody waits for Redis longer than one try takes, however many wait before it.
@@ -285,7 +342,11 @@ class SharedWindows:
             raise TimeoutError
 
     async def close(self) -> None:
-        """Ends the telling."""
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.gather(self._settling, return_exceptions=True)
+        """Ends the telling, with what there is to tell."""
+        if self._settling is None:
+            return
+        self._settling.cancel()
+        await asyncio.gather(self._settling, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * REDIS_SECONDS):
+                await self._tell()
