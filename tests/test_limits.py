@@ -20,6 +20,7 @@ from coordinator.redis import fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis
 from coordinator.standins.wechat import WechatStandin
 from coordinator.web import limits as limits_module
+from coordinator.web import shared_windows
 from coordinator.web.addresses import client_address, counted_as
 from coordinator.web.limits import Limits, LocalWindows
 from tests.harness.limited import limited_nodes
@@ -68,6 +69,29 @@ async def test_everybody_has_a_window_of_its_own(limits: Limits) -> None:
 async def test_the_kinds_do_not_share_a_window(limits: Limits) -> None:
     assert await admitted(limits, "login", "10.0.0.1", 4) == 3
     assert await admitted(limits, "open", "10.0.0.1", 6) == 5
+
+
+@pytest.mark.parametrize("name", ["join", "leave", "zego", "view", "live", "create", "open"])
+async def test_what_is_frequent_awaits_nothing(redis_url: str, name: str) -> None:
+    """But for the first request at a node that has just started."""
+    limits = Limits({name: "60/minute"}, fail_fast_redis(redis_url), "p", (), nodes=lambda: 1)
+    who = secrets.token_hex(4)
+    await limits.check(name, who)
+    with pytest.raises(StopIteration):
+        limits.check(name, who).send(None)
+    await limits.close()
+
+
+@pytest.mark.parametrize("name", ["login", "phone", "qr", "key", "ticket"])
+async def test_what_secrets_are_guessed_by_is_exact_on_many_nodes(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(shared_windows, "NEW_SECONDS", 0.0)
+    redis, prefix = fail_fast_redis(redis_url), secrets.token_hex(4)
+    several = [Limits({name: "30/minute"}, redis, prefix, (), nodes=lambda: 3) for _ in range(3)]
+    assert await admitted(several[0], name, "10.0.0.1", 29) == 29
+    assert sum([await admitted(one, name, "10.0.0.1", 5) for one in several]) == 1
+    await redis.aclose()
 
 
 async def test_a_refusal_says_when_the_next_request_fits(limits: Limits) -> None:

@@ -140,7 +140,7 @@ async def test_limits_count_together_on_a_cluster(
         waits = []
         for number in range(6):
             one = limits[number % 2]
-            waits.append(await one._wait(one._items["join"], "join", "somebody"))
+            waits.append(await one._wait("join", "somebody"))
         for client in clients:
             await client.aclose()
 

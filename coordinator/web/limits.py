@@ -1,13 +1,15 @@
 """Rate limits: so many of one kind per caller in a sliding window, counted together by all nodes.
 
-    login, join, leave, zego, live, view, key, ticket   per client address
-    phone, qr, create                                   per user
+    join, leave, zego, view, live, login, key, ticket   per client address
+    create, phone, qr                                   per user
     open                                                per key
 
-Most are counted in Redis before they are served (`limits`, moving window); join and view, the most
-frequent, are counted together without waiting for it (`web/shared_windows.py`). While Redis is away
-each node counts for itself, with the same rates: nobody is refused for it, and nobody gets in
-unlimited. What is switched off costs a look into a dict.
+What is frequent is counted on the node and settled with Redis afterwards (`AHEAD`,
+`web/shared_windows.py`): at most a tenth more than the limit gets in. What somebody could guess
+secrets by, or what costs calls of WeChat, is counted in Redis before it is served, exactly
+(`limits`, moving window). While Redis is away each node counts for itself, with the same rates:
+nobody is refused for it, and nobody gets in unlimited. What is switched off costs a look into a
+dict.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 import structlog
-from limits import RateLimitItem, parse
+from limits import parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
@@ -39,7 +41,7 @@ PAUSE_SECONDS = 2.0
 LOCAL_CALLERS = 20_000
 """How many callers a node remembers by itself; beyond it those seen longest ago are forgotten."""
 
-AHEAD = frozenset({"join", "view"})
+AHEAD = frozenset({"join", "leave", "zego", "view", "live", "create", "open"})
 """Kinds that are counted without waiting for Redis (`web/shared_windows.py`)."""
 
 
@@ -67,11 +69,10 @@ class Limits:
             quick_eval: a way to Redis that is open already (`BusLinks.eval`).
             clock: seconds; of the local counting and of the pause.
         """
-        self._items = {name: parse(rate) for name, rate in rates.items() if rate}
+        items = {name: parse(rate) for name, rate in rates.items() if rate}
+        self._exact = {name: item for name, item in items.items() if name not in AHEAD}
         self._ahead_rates = {
-            name: (item.amount, item.get_expiry())
-            for name, item in self._items.items()
-            if name in AHEAD
+            name: (item.amount, item.get_expiry()) for name, item in items.items() if name in AHEAD
         }
         # Parsing an address costs as much as all of the counting, and callers come again.
         self._address_of = lru_cache(LOCAL_CALLERS)(
@@ -92,12 +93,8 @@ class Limits:
         Raises:
             RateLimited: it is one too many; `retry_after` says when the next one fits.
         """
-        item = self._items.get(name)
-        if item is None:
-            return
-        wait = await self._wait(item, name, self._counted_as(who))
-        if wait is not None:
-            raise _too_many(wait)
+        if not self._admits(name, who):
+            await self._ask(name, self._counted_as(who))
 
     async def check_client(self, name: str, scope: Any) -> None:
         """`check` for the address that an HTTP request or a websocket (`scope`) comes from.
@@ -105,21 +102,26 @@ class Limits:
         Raises:
             RateLimited: it is one too many.
         """
-        if name in self._items:
-            await self.check(name, self.address(scope))
+        if not self.admits_client(name, scope):
+            await self._ask(name, self._counted_as(self.address(scope)))
 
     def admits_client(self, name: str, scope: Any) -> bool:
-        """`check_client` of a kind that is counted ahead, without waiting.
+        """`check_client` as far as nothing is waited for.
 
-        False where that needs Redis: nothing has been counted then.
+        False where Redis is to be asked: nothing has been counted then.
 
         Raises:
             RateLimited: it is one too many.
         """
+        if name in self._ahead_rates:
+            return self._admits(name, self.address(scope))
+        return name not in self._exact
+
+    def _admits(self, name: str, who: str) -> bool:
         rate = self._ahead_rates.get(name)
         if rate is None:
-            return True
-        wait = self._ahead.admit(name, self._counted_as(self.address(scope)), *rate)
+            return name not in self._exact
+        wait = self._ahead.admit(name, self._counted_as(who), *rate)
         if wait is None or wait is False:
             return wait is None
         raise _too_many(wait)
@@ -130,36 +132,27 @@ class Limits:
         forwarded = [v.decode("latin-1") for k, v in scope["headers"] if k == b"x-forwarded-for"]
         return self._address_of(peer, *forwarded)
 
-    async def _wait(self, item: RateLimitItem, name: str, who: str) -> float | None:
-        """Counts; None where it fits, else the seconds until one fits again."""
-        if name in AHEAD:
-            return await self._wait_ahead(name, who, item.amount, item.get_expiry())
-        if self._may_try_redis():
-            try:
-                async with asyncio.timeout(REDIS_SECONDS):
-                    wait = await self._shared_wait(item, name, who)
-            except AWAY as error:
-                self._redis_failed(error)
-            else:
-                self._try_again_at = None
-                return wait
-        return self._local.wait((name, who), item.amount, item.get_expiry())
+    async def _ask(self, name: str, who: str) -> None:
+        """Counts with Redis, or by this node alone where Redis is away.
 
-    async def _wait_ahead(
-        self, name: str, who: str, limit: int, seconds: float
-    ) -> float | None:
-        decided = self._ahead.admit(name, who, limit, seconds)
-        if decided is not False:
-            return decided
+        Raises:
+            RateLimited
+        """
+        wait = await self._wait(name, who)
+        if wait is not None:
+            raise _too_many(wait)
+
+    async def _wait(self, name: str, who: str) -> float | None:
+        """None where it fits, else the seconds until one fits again."""
         if self._may_try_redis():
             try:
-                wait = await self._ahead.ask(name, who, limit, seconds)
+                wait = await self._shared_wait(name, who)
             except AWAY as error:
                 self._redis_failed(error)
             else:
                 self._try_again_at = None
                 return wait
-        return self._ahead.admit_alone(name, who, limit, seconds)
+        return self._local_wait(name, who)
 
     async def close(self) -> None:
         """Ends what is told to Redis in the background."""
@@ -179,11 +172,21 @@ class Limits:
             log.warning("limits_counted_locally", error=type(error).__name__)
         self._try_again_at = self._clock() + PAUSE_SECONDS
 
-    async def _shared_wait(self, item: RateLimitItem, name: str, who: str) -> float | None:
-        if await self._shared.hit(item, name, who):
-            return None
-        stats = await self._shared.get_window_stats(item, name, who)
+    async def _shared_wait(self, name: str, who: str) -> float | None:
+        if name in self._ahead_rates:
+            return await self._ahead.ask(name, who, *self._ahead_rates[name])
+        item = self._exact[name]
+        async with asyncio.timeout(REDIS_SECONDS):
+            if await self._shared.hit(item, name, who):
+                return None
+            stats = await self._shared.get_window_stats(item, name, who)
         return stats.reset_time - time.time()
+
+    def _local_wait(self, name: str, who: str) -> float | None:
+        if name in self._ahead_rates:
+            return self._ahead.admit_alone(name, who, *self._ahead_rates[name])
+        item = self._exact[name]
+        return self._local.wait((name, who), item.amount, item.get_expiry())
 
 
 def _too_many(wait: float) -> RateLimited:
