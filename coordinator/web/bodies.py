@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from litestar import Request
 
-from coordinator.domain.errors import InvalidParams
+from coordinator.domain.errors import InvalidParams, PayloadTooLarge
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -53,6 +54,39 @@ def shown_optional(limit: int, pattern: str | None = None) -> msgspec.Meta:
 
 class Body(msgspec.Struct, rename="camel"):
     """The base of all bodies: snake_case here, camelCase outside."""
+
+
+async def whole_body(scope: Any, receive: Any) -> bytes:
+    """The whole body of an ASGI request.
+
+    Raises:
+        PayloadTooLarge: it is, or says that it is, longer than `MAX_BODY_BYTES`.
+        InvalidParams: its end never came.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+            raise PayloadTooLarge
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        if len(body) > MAX_BODY_BYTES:
+            raise PayloadTooLarge
+        message = await receive()
+        body += message.get("body", b"")
+    if len(body) > MAX_BODY_BYTES:
+        raise PayloadTooLarge
+    if message["type"] == "http.disconnect":
+        raise InvalidParams  # what has come may look whole
+    return body
+
+
+async def body_of(request: Request[Any, Any, Any]) -> bytes:
+    """`whole_body` for a handler. (Litestar's own builds a structure of all headers first.)
+
+    Raises:
+        PayloadTooLarge, InvalidParams: as `whole_body`.
+    """
+    return await whole_body(request.scope, request.receive)
 
 
 B = TypeVar("B", bound=msgspec.Struct)

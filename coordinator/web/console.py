@@ -23,7 +23,7 @@ from coordinator.domain.people import Staff
 from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.console import TICKET_LIFETIME, ConsoleSignIn
 from coordinator.web import guards
-from coordinator.web.bodies import Body, read, required, shown_required
+from coordinator.web.bodies import Body, body_of, read, required, shown_required
 from coordinator.web.http_request import bearer_token
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
@@ -103,7 +103,7 @@ async def open_session(
     console_sign_in: NamedDependency[ConsoleSignIn],
     limits: NamedDependency[Limits],
 ) -> Answer[SessionView]:
-    body = read(SignInBody, await request.body())
+    body = read(SignInBody, await body_of(request))
     try:
         token, staff = await console_sign_in.sign_in(body.code)
     except LoginFailed:
@@ -256,7 +256,7 @@ async def confirm(
     caller: NamedDependency[Staff],
     console_sign_in: NamedDependency[ConsoleSignIn],
 ) -> Answer[ConfirmedView]:
-    body = read(MatchBody, await request.body())
+    body = read(MatchBody, await body_of(request))
     await console_sign_in.confirm(caller, scan_ticket, body.match)
     return Answer(data=ConfirmedView(status="confirmed"), message="已确认登录")
 

@@ -14,8 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from coordinator.domain.errors import InvalidParams, PayloadTooLarge
-from coordinator.web.bodies import MAX_BODY_BYTES
+from coordinator.web.bodies import whole_body
 from coordinator.web.http_protocol import ANSWER
 from coordinator.web.http_request import Meter
 from coordinator.web.json_answer import Outcome, failure, success
@@ -74,31 +73,7 @@ class FastPath:
 async def _answer(endpoint: Endpoint, scope: Any, receive: Any) -> Outcome:
     """Status, headers and body, whatever comes of it."""
     try:
-        body = await _body(scope, receive) if scope["method"] == "POST" else b""
+        body = await whole_body(scope, receive) if scope["method"] == "POST" else b""
         return success(await endpoint(scope, body))
     except (Exception, asyncio.CancelledError) as error:
         return failure(error, scope)
-
-
-async def _body(scope: Any, receive: Any) -> bytes:
-    """The whole body.
-
-    Raises:
-        PayloadTooLarge: it is, or says that it is, longer than `MAX_BODY_BYTES`.
-        InvalidParams: its end never came.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            raise PayloadTooLarge
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        if len(body) > MAX_BODY_BYTES:
-            raise PayloadTooLarge
-        message = await receive()
-        body += message.get("body", b"")
-    if len(body) > MAX_BODY_BYTES:
-        raise PayloadTooLarge
-    if message["type"] == "http.disconnect":
-        raise InvalidParams  # what has come may look whole
-    return body

@@ -95,7 +95,7 @@ async def api_key_or_admin(connection: Connection, handler: BaseRouteHandler) ->
     caller = await _staff(connection)
     if not caller.is_admin:
         raise Forbidden
-    connection.state.api_key = ApiKey(caller.user_id, key="", writes=False)
+    scope["state"]["api_key"] = ApiKey(caller.user_id, key="", writes=False)
 
 
 async def writing_api_key(connection: Connection, _: BaseRouteHandler) -> None:
@@ -136,7 +136,7 @@ def limited_by_caller(name: str, what: str = "") -> Guard:
 
     async def by_caller(connection: Connection, _: BaseRouteHandler) -> None:
         limits: Limits = connection.app.state["limits"]
-        await limits.check(name, f"{what}{connection.state.caller.user_id}")
+        await limits.check(name, f"{what}{_let_in(connection).user_id}")
 
     return by_caller
 
@@ -144,7 +144,7 @@ def limited_by_caller(name: str, what: str = "") -> Guard:
 async def _staff(connection: Connection) -> Staff:
     access: Access = connection.app.state["access"]
     caller = await access.staff(bearer_token(connection.scope))
-    connection.state.caller = caller
+    connection.scope["state"]["caller"] = caller
     return caller
 
 
@@ -164,17 +164,21 @@ async def _api_key(connection: Connection) -> ApiKey:
         method=connection.scope.get("method"),
         path=connection.scope["path"],
     )
-    connection.state.api_key = key
+    connection.scope["state"]["api_key"] = key
     return key
 
 
-def _caller(request: Request[Any, Any, Any]) -> Staff:
-    caller: Staff = request.state.caller
+def _let_in(connection: Connection) -> Staff:
+    caller: Staff = connection.scope["state"]["caller"]
     return caller
 
 
+def _caller(request: Request[Any, Any, Any]) -> Staff:
+    return _let_in(request)
+
+
 def _caller_key(request: Request[Any, Any, Any]) -> ApiKey:
-    key: ApiKey = request.state.api_key
+    key: ApiKey = request.scope["state"]["api_key"]
     return key
 
 

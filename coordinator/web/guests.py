@@ -30,6 +30,7 @@ from coordinator.web.addresses import counted_as
 from coordinator.web.bodies import (
     MAX_BODY_BYTES,
     Body,
+    body_of,
     optional,
     read,
     required,
@@ -175,7 +176,7 @@ async def join(
     `joinKey`, a secret that the client makes, lets it join again after a lost answer: the same key
     and room is the same guest.
     """
-    return await join_room(request.scope, await request.body(), rooms, access, limits)
+    return await join_room(request.scope, await body_of(request), rooms, access, limits)
 
 
 LEAVE = Documentation(
@@ -198,7 +199,7 @@ async def leave(
     request: Request[Any, Any, Any], rooms: NamedDependency[RoomService]
 ) -> Answer[None]:
     """Public by ids, until the guest has proven itself once; then its token is needed."""
-    body = read(LeaveBody, await request.body())
+    body = read(LeaveBody, await body_of(request))
     token = body.guest_token or bearer_token(request.scope)
     await rooms.leave(room_id=body.room_id, guest_id=body.guest_id, token=token)
     return Answer(message="已离开房间")

@@ -23,7 +23,7 @@ from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.services.rooms import RoomService
 from coordinator.web import guards
-from coordinator.web.bodies import Body, read, required, shown_required
+from coordinator.web.bodies import Body, body_of, read, required, shown_required
 from coordinator.web.http_request import bearer_token
 from coordinator.web.limits import Limits
 from coordinator.web.openapi.operation import (
@@ -94,7 +94,7 @@ async def create_room(
     rooms: NamedDependency[RoomService],
 ) -> Answer[CreatedView]:
     """The caller becomes its host and first participant."""
-    body = read(CreateRoomBody, await request.body())
+    body = read(CreateRoomBody, await body_of(request))
     room = await rooms.create(
         caller, room_id=body.room_id, room_name=body.room_name, host_name=body.host_name
     )

@@ -23,7 +23,7 @@ from coordinator.domain.job import is_record_id
 from coordinator.domain.people import Staff
 from coordinator.services.webhooks import Webhooks
 from coordinator.web import guards
-from coordinator.web.bodies import read
+from coordinator.web.bodies import body_of, read
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
 from coordinator.web.views import Answer
 from coordinator.web.webhook_views import (
@@ -91,7 +91,7 @@ async def add_webhook(
     webhooks: NamedDependency[Webhooks],
 ) -> Answer[WebhookView]:
     """Told from now on. The secret is shown this once; without `DATA_KEYS` it is a 503."""
-    body = read(LenientAddBody, await request.body())
+    body = read(LenientAddBody, await body_of(request))
     endpoint, secret = await webhooks.add(
         url=body.url, events=wanted(body.events), tenant=body.tenant or None,
         name=body.name or None, by=caller.user_id,
@@ -162,7 +162,7 @@ async def change_webhook(
     request: Request[Any, Any, Any], webhook_id: PathText, webhooks: NamedDependency[Webhooks]
 ) -> Answer[WebhookView]:
     """URL, types, name; and stopping it or going on."""
-    body = read(LenientChangeBody, await request.body())
+    body = read(LenientChangeBody, await body_of(request))
     if (body.url, body.name, body.events) != (UNSET, UNSET, UNSET):
         types = None if body.events is UNSET else wanted(body.events)
         await webhooks.change(
@@ -248,7 +248,7 @@ async def replay_webhook(
     request: Request[Any, Any, Any], webhook_id: PathText, webhooks: NamedDependency[Webhooks]
 ) -> Answer[IdView]:
     """Events are told once more, with the ids that they had."""
-    body = read(ReplayBody, await request.body())
+    body = read(ReplayBody, await body_of(request))
     await webhooks.replay(
         webhook_id,
         since=moment_of(body.since, "from") if body.since else None,
@@ -280,7 +280,7 @@ async def retry_webhook(
     request: Request[Any, Any, Any], webhook_id: PathText, webhooks: NamedDependency[Webhooks]
 ) -> Answer[RetriedView]:
     """What failed or was parked is tried at once: one room or interview, or all."""
-    body = read(RetryBody, await request.body() or b"{}")
+    body = read(RetryBody, await body_of(request) or b"{}")
     retried = await webhooks.retry(webhook_id, log_id=body.room or None)
     return Answer(data=RetriedView(retried=retried))
 

@@ -27,7 +27,15 @@ from coordinator.platforms.wechat_exchange import image_type
 from coordinator.services.qr_codes import Codes
 from coordinator.services.sign_in import SignIn
 from coordinator.web import guards
-from coordinator.web.bodies import Body, optional, read, required, shown_optional, shown_required
+from coordinator.web.bodies import (
+    Body,
+    body_of,
+    optional,
+    read,
+    required,
+    shown_optional,
+    shown_required,
+)
 from coordinator.web.openapi.operation import STAFF, Documentation, documented
 from coordinator.web.views import Answer, View
 
@@ -183,7 +191,7 @@ LOGIN = Documentation(
 async def login(
     request: Request[Any, Any, Any], sign_in: NamedDependency[SignIn]
 ) -> Answer[LoginView]:
-    body = read(LoginBody, await request.body())
+    body = read(LoginBody, await body_of(request))
     token, staff = await sign_in.login(body.code)
     return Answer(data=LoginView(token=token, user_info=user_info(staff)))
 
@@ -215,7 +223,7 @@ async def get_phone(
     caller: NamedDependency[Staff],
     sign_in: NamedDependency[SignIn],
 ) -> Answer[PhoneView]:
-    body = read(PhoneBody, await request.body())
+    body = read(PhoneBody, await body_of(request))
     phone = await sign_in.store_phone(caller, body.code)
     view = PhoneView(
         phone_number=phone.number,
@@ -248,7 +256,7 @@ async def profile(
     caller: NamedDependency[Staff],
     sign_in: NamedDependency[SignIn],
 ) -> Answer[UserInfo]:
-    body = read(ProfileBody, await request.body())
+    body = read(ProfileBody, await body_of(request))
     changed = await sign_in.set_profile(caller, body.name or None, body.avatar or None)
     return Answer(data=user_info(changed))
 
@@ -287,7 +295,7 @@ async def generate_qrcode(
     qr_pages: NamedDependency[tuple[str, ...]],
     base_url: NamedDependency[str],
 ) -> Answer[CodeView]:
-    body = read(CodeOrderBody, await request.body())
+    body = read(CodeOrderBody, await body_of(request))
     if body.page not in qr_pages:
         raise InvalidParams.wrong("page", "不在允许的页面中")
     stored = await codes.order(caller, body.order())

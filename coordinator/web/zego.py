@@ -25,6 +25,7 @@ from coordinator.web import guards
 from coordinator.web.bodies import (
     MAX_BODY_BYTES,
     Body,
+    body_of,
     optional,
     read,
     required,
@@ -94,7 +95,7 @@ async def generate_token(
     zego: NamedDependency[Zego | None],
 ) -> Answer[TokenView]:
     """Public, for somebody who is in the room; 503 where ZEGO is not set up."""
-    body = read(TokenBody, await request.body())
+    body = read(TokenBody, await body_of(request))
     if zego is None:
         raise Unavailable("ZEGO未配置")
     token = body.guest_token or bearer_token(request.scope)
