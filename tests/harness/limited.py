@@ -24,12 +24,19 @@ def limited_nodes(
     What was tried last is to be judged. Every node but `first` finds its windows empty.
     """
     for _ in range(TRIES):
-        node = first if first and first.is_running else deployment.node(**settings or {})
+        if first and first.is_running:
+            node = first
+        else:
+            _empty_windows(deployment.redis_url)
+            node = deployment.node(**settings or {})
         yield node
         if "limits_counted_locally" not in node.logs():
             return
         node.stop()
-        with Redis.from_url(deployment.redis_url) as redis:
-            for kind in ("limits", "windows"):
-                for key in redis.scan_iter(f"*:{kind}:*"):
-                    redis.delete(key)
+
+
+def _empty_windows(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        for kind in ("limits", "windows"):
+            for key in redis.scan_iter(f"*:{kind}:*"):
+                redis.delete(key)
