@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -32,18 +32,22 @@ RETURN_LEEWAY = timedelta(days=7)
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 _encode = msgspec.json.Encoder().encode
 _GUEST_SECONDS = int(GUEST_LIFETIME.total_seconds())
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
-class _GuestClaims(msgspec.Struct):
+class _GuestClaims(msgspec.Struct, forbid_unknown_fields=True):
     """Of a guest's token, made thousands of times a second."""
 
     room: str
     guest: str
     iat: int
     exp: int
+
+
+_decode_guest = msgspec.json.Decoder(_GuestClaims).decode
 
 
 class Access:
@@ -53,7 +57,7 @@ class Access:
         self._secrets = secrets
         self._signing = KeyedHash(secrets[0].encode())
         # A signature once found good stays good; whether it has expired is looked at each time.
-        self._claims = lru_cache(REMEMBERED)(self._read_claims)
+        self._read = lru_cache(REMEMBERED)(self._read_claims)
         self._people = people
 
     def issue_staff(
@@ -86,7 +90,7 @@ class Access:
 
     def _signed(self, claims: Any) -> str:
         # RFC 7515, section 3.1, by hand: every join makes a token, and PyJWT takes many times as
-        # long to make it. Reading them is left to PyJWT.
+        # long to make it. Tokens that are not of the very form of these are left to PyJWT.
         signed = b"%b.%b" % (_HEADER, _base64(_encode(claims)))
         return (b"%b.%b" % (signed, _base64(self._signing.digest(signed)))).decode()
 
@@ -138,8 +142,35 @@ class Access:
             return None
         return _guest(claims)
 
+    def _claims(self, token: str) -> dict[str, Any]:
+        """The claims of a well-signed token, `exp` an unchecked number.
+
+        Raises:
+            Unauthorized
+        """
+        return self._own_guest_claims(token) or self._read(token)
+
+    def _own_guest_claims(self, token: str) -> dict[str, Any] | None:
+        """Those of a guest's token as nodes make it, to the letter; None: PyJWT has to look.
+
+        After a node's death everybody comes back at once, and PyJWT takes a tenth of what it costs
+        to connect somebody.
+        """
+        if not token.isascii():
+            return None
+        signed, _, signature = token.encode().rpartition(b".")
+        header, _, claims = signed.partition(b".")
+        expected = _base64(self._signing.digest(signed))
+        if header != _HEADER or not hmac.compare_digest(signature, expected):
+            return None
+        try:
+            guest = _decode_guest(a2b_base64(claims.translate(_FROM_URL) + b"=="))
+        except (msgspec.DecodeError, ValueError):
+            return None
+        is_plain = guest.room.isprintable() and guest.guest.isprintable()
+        return msgspec.structs.asdict(guest) if is_plain and guest.exp < _END_OF_TIME else None
+
     def _read_claims(self, token: str) -> dict[str, Any]:
-        """The claims of a well-signed token, `exp` an unchecked number."""
         for secret in self._secrets:
             try:
                 claims: dict[str, Any] = jwt.decode(
