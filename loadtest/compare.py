@@ -1,15 +1,17 @@
 """`compare`: our server beside those that one would build by hand, or take from the shelf.
 
-The same client asks the same of each, in turns, so that a slow spell of the machine meets them
-all. Each has one core, and each that keeps joins a PostgreSQL of its own, set as ours
-(`synchronous_commit=on`). Ours counts its rate limits as in production; nobody reaches them.
+All run at the same time, and the same client asks one after the other, question by question, so
+that a slow spell of the machine meets them all. Each has one core, and each that keeps joins a
+PostgreSQL of its own, set as ours (`synchronous_commit=on`). Ours counts its rate limits as in
+production; nobody reaches them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from loadtest.deployment import MeasuredDeployment
@@ -88,25 +90,26 @@ async def compare(
     """All contenders in turn, `repeat` times; medians in one table."""
     result = Result(
         "compare",
-        "The same load client asks the same of each server, in turns: joins over REST, watched by"
-        " websockets. Each server process has one core.",
+        "The same load client asks the same of each server, in turns, question by question: joins"
+        " over REST, watched by websockets. Each server process has one core.",
         {"seconds per shape": seconds, "repetitions": repeat, "scale": scale},
     )
     result.where = {"servers": bench.cores.text, **machine()}
     those = contenders(bench, only)
     measured: dict[tuple[str, str], list[Window]] = {}
     connects: dict[str, list[float]] = {}
-    for turn in range(repeat):
-        order = those[turn % len(those) :] + those[: turn % len(those)]
-        for one in order:
-            with one.deployment() as deployment:
-                run = Run(deployment, bench.screen, bench.seed, bench.processes)
-                for shape in SHAPES:
-                    small = scaled(shape, scale)
-                    async with bench.screen.step(f"{turn + 1}. {one.name}: {small.name}"):
-                        opened, found = await _one_shape(run, one, small, seconds)
-                    measured.setdefault((one.name, small.name), []).append(found)
-                    connects.setdefault(one.name, []).append(opened.ready / opened.seconds)
+    with ExitStack() as stack:
+        runs = []
+        for one in those:
+            deployment = stack.enter_context(one.deployment())
+            runs.append((one, Run(deployment, bench.screen, bench.seed, bench.processes)))
+        shapes = [scaled(shape, scale) for shape in SHAPES]
+        for turn, shape in itertools.product(range(repeat), shapes):
+            for one, run in runs[turn % len(runs) :] + runs[: turn % len(runs)]:
+                async with bench.screen.step(f"{turn + 1}. {one.name}: {shape.name}"):
+                    opened, found = await _one_shape(run, one, shape, seconds)
+                measured.setdefault((one.name, shape.name), []).append(found)
+                connects.setdefault(one.name, []).append(opened.ready / opened.seconds)
     _write(result, [one.name for one in those], measured, connects)
     return result
 
