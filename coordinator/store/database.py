@@ -27,6 +27,7 @@ from coordinator.store import outages
 from coordinator.store.connect import Connector
 from coordinator.store.epochs import Epochs
 from coordinator.store.line import PATIENCE_SECONDS, Line, Queries
+from coordinator.store.pool import Pool
 
 log = structlog.get_logger()
 
@@ -74,10 +75,7 @@ _inside: ContextVar[bool] = ContextVar("inside a transaction", default=False)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """Goes back to the pool as it is, and ends where a query on it is given up."""
-
-    def get_reset_query(self) -> str:
-        return ""  # our transactions end themselves; resetting costs a round trip
+    """Ends where a query on it is given up."""
 
     def _cancel_current_command(self, waiter: Any, cancel_waiter: Any = None) -> None:
         self._loop.call_soon(self.terminate)
@@ -106,7 +104,7 @@ class Database(Queries):
         self.begin = BEGIN_POOLED if self.is_pooled else BEGIN
         self.epochs = Epochs(self.connection)
         self.epochs.on_change(self._leave_history)
-        self._pool: Any = None
+        self._pool: Pool | None = None
         self._waiting = 0
         self._causes: dict[str, float] = {}
         self._is_troubled = False
@@ -121,14 +119,7 @@ class Database(Queries):
         Raises:
             Unavailable: it cannot.
         """
-        # No floor: asyncpg would keep it up by itself, with a traceback for each try.
-        self._pool = await asyncpg.create_pool(
-            **self.options(),
-            connect=self._connect,
-            min_size=0,
-            max_size=POOLED_SIZE if self.is_pooled else POOL_SIZE,
-            init=self._begin_session,
-        )
+        self._pool = Pool(self._connect_ready, POOLED_SIZE if self.is_pooled else POOL_SIZE)
         async with self.connection():
             pass  # it can be reached
 
@@ -158,6 +149,15 @@ class Database(Queries):
         """A connection without our limits and without a proof of its history: for migrations."""
         return await self._connect(**self.options())
 
+    async def _connect_ready(self) -> Any:
+        connection = await self.connect_plainly()
+        try:
+            await self._begin_session(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
     async def _begin_session(self, connection: Any) -> None:
         """Each new connection: our limits, and the proof of its history."""
         if not self.is_pooled:
@@ -169,29 +169,22 @@ class Database(Queries):
         for line in self._lines:
             line.close()
         if self._pool is not None:
-            # Each goes when it is released or would be lent next.
-            asyncio.get_running_loop().create_task(self._pool.expire_connections())
+            self._pool.expire()
 
-    async def _doubt_the_others(self) -> None:
+    def _doubt_the_others(self) -> None:
         """A query was not answered: connections to the same server may hang, too, so none of them
         is lent again. (Each would cost a caller all its patience, where a primary is frozen.)
         """
         now = time.monotonic()
         if self._pool is not None and now - self._doubted_at > DOUBT_SECONDS:
             self._doubted_at = now
-            await self._pool.expire_connections()
+            self._pool.expire()
 
     async def connect(self) -> Any:
         """A connection outside of the pool, the caller's own to close (the writer keeps one)."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                connection = await self.connect_plainly()
-                try:
-                    await self._begin_session(connection)
-                except BaseException:
-                    connection.terminate()
-                    raise
-                return connection
+                return await self._connect_ready()
         except Exception as error:
             raise self.translated(error) from error
 
@@ -275,16 +268,16 @@ class Database(Queries):
         except (Exception, asyncio.CancelledError) as error:
             is_away = isinstance(error, asyncio.CancelledError) or outages.is_outage(error)
             if connection is not None and is_away:
-                _end(connection)  # the pool would wait for the server to say so
+                _end(connection)  # nobody is lent it again
                 if isinstance(error, TimeoutError):
-                    await self._doubt_the_others()
+                    self._doubt_the_others()
             translated = self.translated(error)
             if translated is error:
                 raise
             raise translated from error
         finally:
             if connection is not None:
-                await pool.release(connection)
+                pool.release(connection)
 
     async def fetch_told(
         self, sql: str, *values: Any, key: str, line: Line | None = None
