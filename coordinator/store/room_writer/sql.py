@@ -240,13 +240,11 @@ LOAD_PEOPLE = f"""
 """
 
 # One room for each execution (all sent together): the planner then uses the room's index.
-EMPTY_ENDED_ROOM = (
-    """
+EMPTY_ENDED_ROOM = """
+    WITH closed AS (DELETE FROM connections WHERE room_id = $1 AND connected_at <= $2)
     UPDATE interview_participants SET left_at = $2, leave_at = NULL, connection = 'none'
     WHERE room_id = $1 AND left_at IS NULL
-    """,
-    "DELETE FROM connections WHERE room_id = $1 AND connected_at <= $2",
-)
+"""
 
 
 class Condition(msgspec.Struct, frozen=True):

@@ -170,8 +170,8 @@ class Transaction:
         if len(self.written) < len(changed):
             raise RuntimeError("a room was not written under its lock")
         ended = [(room.room_id, room.ended_at) for room in changed if room.is_ended]
-        for statement in sql.EMPTY_ENDED_ROOM if ended else ():
-            await self.connection.executemany(statement, ended)
+        if ended:
+            await self.connection.executemany(sql.EMPTY_ENDED_ROOM, ended)
 
     def _changed(self) -> list[Room]:
         return [room for room in self.rooms.values() if room.is_changed]
