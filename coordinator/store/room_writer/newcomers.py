@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from coordinator.domain.room import Room
@@ -47,12 +46,12 @@ _TOLD = ", ".join(f"{name} = excluded.{name}" for name in PEOPLE if name not in 
 
 def are_all(commands: Sequence[PendingCommand], changed: Sequence[Room]) -> bool:
     """True where all that has happened, at one moment, is that new guests have joined."""
-    return all(type(pending.command) is Join for pending in commands) and all(
-        room.now == changed[0].now for room in changed
-    )
+    for pending in commands:
+        if type(pending.command) is not Join:
+            return False
+    return len(changed) == 1 or len({room.now for room in changed}) == 1
 
 
-@cache
 def _statement(*, is_lone: bool, is_fenced: bool) -> str:
     number = Numbered(is_lone=is_lone)
     rooms, guests = number.rows(_ROOMS), number.rows(_GUESTS)
@@ -93,6 +92,13 @@ def _statement(*, is_lone: bool, is_fenced: bool) -> str:
     """
 
 
+_STATEMENTS = {
+    (is_lone, is_fenced): _statement(is_lone=is_lone, is_fenced=is_fenced)
+    for is_lone in (False, True)
+    for is_fenced in (False, True)
+}
+
+
 def write(rooms: Sequence[Room], condition: Condition) -> tuple[str, list[Any]]:
     """The statement of an optimistic write, and its parameters.
 
@@ -103,12 +109,11 @@ def write(rooms: Sequence[Room], condition: Condition) -> tuple[str, list[Any]]:
     guest_rows: list[Row] = []
     for room in rooms:
         room_rows.append((room.room_id, *room.version, room.last_seq))
-        payloads = {event.seq: payload(event) for event in room.events}
-        for user_id in room.touched:
-            guest = room.participants[user_id]
+        for event in room.events:
+            guest = room.participants[event.data["participant"]["userId"]]
             guest_rows.append(
-                (room.room_id, user_id, guest.user_name, guest.identity, guest.joined_seq,
-                 payloads[guest.joined_seq])
+                (room.room_id, guest.user_id, guest.user_name, guest.identity, event.seq,
+                 payload(event))
             )  # fmt: skip
     is_lone = len(guest_rows) == 1
     values = spread((room_rows, guest_rows), is_lone=is_lone)
@@ -116,4 +121,4 @@ def write(rooms: Sequence[Room], condition: Condition) -> tuple[str, list[Any]]:
         room.now, guest.leave_at, room.epoch, random.getrandbits(63), condition.decided_at,
         condition.lag,
     )  # fmt: skip
-    return _statement(is_lone=is_lone, is_fenced=condition.epoch is not None), values
+    return _STATEMENTS[is_lone, condition.epoch is not None], values
