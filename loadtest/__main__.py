@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=float, default=2, help="for each line")
     one.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 16, 64])
     one.add_argument(
-        "--beside-fastify", action="store_true", help="GET room and guest/join, beside Fastify + pg"
+        "--beside-fastify",
+        action="store_true",
+        help="GET room and guest/join, beside Fastify + pg and the least that Python does",
     )
     one = command(idle, "what connections cost that nothing happens on")
     one.add_argument("--connections", type=int, default=2000)

@@ -18,7 +18,7 @@ from loadtest.deployment import MeasuredDeployment
 from loadtest.fanout import Shape, scaled
 from loadtest.figures import Result, median
 from loadtest.measure import Bench, Run, Window, refusals, window
-from loadtest.peers.start import channels_peer, node_peer
+from loadtest.peers.start import node_peer, python_peer
 from loadtest.usage import machine
 from tests.harness.held import Opened, Place
 from tests.harness.http_lines import Lines
@@ -63,13 +63,16 @@ def contenders(bench: Bench, only: list[str]) -> list[Contender]:
     def node(file: str, *, keeps: bool) -> Callable[[], AbstractContextManager[MeasuredDeployment]]:
         return lambda: node_peer(cores, file, keeps=keeps)
 
+    def channels() -> AbstractContextManager[MeasuredDeployment]:
+        return python_peer(cores, "channels_server", keeps=False)
+
     found = [
         Contender("ours", "live", "/api/interview/room/{room}/live", ours),
         Contender("ws-pg", "live", ws, node("ws_server.js", keeps=True)),
         Contender("socketio-pg", "socketio", socketio, node("socketio_server.js", keeps=True)),
         Contender("ws", "live", ws, node("ws_server.js", keeps=False)),
         Contender("socketio", "socketio", socketio, node("socketio_server.js", keeps=False)),
-        Contender("channels", "live", ws, lambda: channels_peer(cores)),
+        Contender("channels", "live", ws, channels),
     ]
     return [one for one in found if not only or one.name in only]
 

@@ -1,7 +1,7 @@
 """`rest`: the documented endpoints, each with 1, 8, 16 and 64 requests under way.
 
 `--beside-fastify`: the two hottest of them alone, in turn with Fastify and pg, whose joins are as
-durable (`peers`).
+durable, and with the least that Python does for them (`peers`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loadtest.deployment import OPEN_API_KEY
 from loadtest.figures import Result
 from loadtest.http import Drive, Driven
 from loadtest.measure import Bench, Run, describe, not_let_in
-from loadtest.peers.start import node_peer
+from loadtest.peers.start import node_peer, python_peer
 from loadtest.usage import Usage
 from tests.harness.http_lines import Answered, HttpLine, Lines, exchange
 
@@ -63,8 +63,10 @@ async def rest(
         run = stack.enter_context(bench.run())
         runs = {"": run}
         if beside_fastify:
-            peer = stack.enter_context(node_peer(bench.cores, "fastify_server.js", keeps=True))
-            runs["Fastify + pg: "] = replace(run, deployment=peer)
+            fastify = node_peer(bench.cores, "fastify_server.js", keeps=True)
+            bare = python_peer(bench.cores, "bare_server", keeps=True)
+            for name, peer in (("Fastify + pg: ", fastify), ("bare Python: ", bare)):
+                runs[name] = replace(run, deployment=stack.enter_context(peer))
         describe(run, result)
         await _measure(runs, result, seconds, in_flight)
     return result

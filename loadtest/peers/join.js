@@ -7,38 +7,19 @@
 // the room's seq, the roster's row and the log's row in one statement, prepared once per connection.
 'use strict';
 const crypto = require('crypto');
+const fs = require('fs');
+const path = require('path');
 
-const TABLES = `
-  CREATE TABLE IF NOT EXISTS rooms (
-    room_id text PRIMARY KEY, status text NOT NULL DEFAULT 'active',
-    last_seq bigint NOT NULL DEFAULT 0, present int NOT NULL DEFAULT 0) WITH (fillfactor = 50);
-  CREATE TABLE IF NOT EXISTS people (
-    room_id text, user_id text, user_name text NOT NULL, role text NOT NULL DEFAULT 'guest',
-    identity text, joined_at timestamptz NOT NULL, left_at timestamptz, PRIMARY KEY (room_id, user_id));
-  CREATE TABLE IF NOT EXISTS events (
-    room_id text, seq bigint, type text NOT NULL, at timestamptz NOT NULL, payload json NOT NULL,
-    PRIMARY KEY (room_id, seq));`;
+const sql = (name) => fs.readFileSync(path.join(__dirname, name), 'utf8');
+
+const TABLES = sql('tables.sql');
 
 const CREATE = {
   name: 'create',
   text: 'INSERT INTO rooms (room_id) VALUES ($1) ON CONFLICT DO NOTHING',
 };
 
-const JOIN = {
-  name: 'join',
-  text: `
-    WITH room AS (
-      UPDATE rooms SET last_seq = last_seq + 1, present = present + 1
-      WHERE room_id = $1 AND status = 'active' RETURNING last_seq, clock_timestamp() AS at
-    ), person AS (
-      INSERT INTO people (room_id, user_id, user_name, identity, joined_at)
-      SELECT $1, $2, $3, $4, at FROM room
-    ), event AS (
-      INSERT INTO events (room_id, seq, type, at, payload)
-      SELECT $1, last_seq, 'participant_joined', at,
-        json_build_object('userId', $2::text, 'userName', $3::text, 'identity', $4::text) FROM room)
-    SELECT last_seq, at FROM room`,
-};
+const JOIN = { name: 'join', text: sql('join.sql') };
 
 function pool() {
   const { Pool } = require('pg'); // PGHOST, PGUSER, PGDATABASE say where

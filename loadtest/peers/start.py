@@ -69,11 +69,11 @@ def node_peer(cores: Cores, file: str, *, keeps: bool) -> Iterator[MeasuredDeplo
 
 
 @contextmanager
-def channels_peer(cores: Cores) -> Iterator[MeasuredDeployment]:
-    """Litestar's ChannelsPlugin."""
-    command = [sys.executable, "-m", "loadtest.peers.channels_server"]
+def python_peer(cores: Cores, module: str, *, keeps: bool) -> Iterator[MeasuredDeployment]:
+    """A peer of Python; `keeps`: as above."""
+    command = [sys.executable, "-m", f"loadtest.peers.{module}"]
     env = {"PYTHONPATH": str(PEERS.parent.parent)}
-    with _peer(cores, command, env, keeps=False) as deployment:
+    with _peer(cores, command, env, keeps=keeps) as deployment:
         yield deployment
 
 
