@@ -218,7 +218,7 @@ def _read(env: Environment) -> Settings:
         port=env.number("PORT", int, defaults.port, least=0, most=65535),
         public_base_url=env.web_url("PUBLIC_BASE_URL"),
         wx_appid=env.text("WX_APPID"),
-        wx_secret=env.text("WX_SECRET"),
+        wx_secret=_wechat_secret(env),
         wx_api_base=env.web_url("WX_API_BASE") or defaults.wx_api_base,
         wx_qr_pages=env.list("WX_QR_PAGES") or defaults.wx_qr_pages,
         wx_console_page=env.text("WX_CONSOLE_PAGE"),
@@ -294,6 +294,13 @@ def _jwt_secrets(env: Environment) -> tuple[str, ...]:
     if given and min((len(secret.encode()) for secret in secrets), default=0) < 32:
         env.problems.append("JWT_SECRET must have at least 32 bytes (each one, in a list)")
     return secrets
+
+
+def _wechat_secret(env: Environment) -> str:
+    secret = env.text("WX_SECRET")
+    if bool(secret) != bool(env.text("WX_APPID")):
+        env.problems.append("WX_APPID and WX_SECRET go together: one is missing")
+    return secret
 
 
 def _zego_secret(env: Environment) -> str:

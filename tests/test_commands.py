@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -55,6 +56,11 @@ async def made(*statements: str, undo: tuple[str, ...]) -> AsyncIterator[None]:
 def name() -> str:
     """Of a database or role, for one test."""
     return f"coordinator_{secrets.token_hex(4)}"
+
+
+async def test_a_command_says_which_version_it_is(deployment: Deployment) -> None:
+    told = f"coordinator {version('coordinator')}\n"
+    assert await answers(deployment, "--version") == (0, told, "")
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -93,6 +93,7 @@ async def test_what_is_not_our_signature_is_no_token(a: Api, host: Host) -> None
 async def test_another_header_is_no_token(a: Api, header: str) -> None:
     answer = await a.http.get(ROOMS, headers={"Authorization": header})
 
+    assert answer.headers["www-authenticate"] == "Bearer"
     assert refusal(answer) == (401, "UNAUTHORIZED")
 
 

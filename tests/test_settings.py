@@ -96,7 +96,8 @@ def test_a_dotenv_file_fills_in_what_the_environment_does_not_name(tmp_path: Pat
 
 def test_secrets_can_be_listed_and_do_not_show() -> None:
     given = settings(JWT_SECRET=f"{SECRET}, {'t' * 40}", OPEN_API_KEYS="coze:the-key-of-this-test",
-                     WX_SECRET="wx-secret", ZEGO_APP_ID="5", ZEGO_SERVER_SECRET="z" * 32,
+                     WX_APPID="wx1", WX_SECRET="wx-secret", ZEGO_APP_ID="5",
+                     ZEGO_SERVER_SECRET="z" * 32,
                      DATABASE_URL="postgresql://u:the-password@h/d")  # fmt: skip
 
     assert given.jwt_secrets == (SECRET, "t" * 40)
@@ -257,7 +258,7 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
         ("LIVE_BUFFER", "1"), ("REDIS_URL", "http://h"), ("DATABASE_URL", "mysql://h/d"),
         ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"),
         ("PUBLIC_BASE_URL", "https://h/?x=1"), ("PUBLIC_BASE_URL", "https://u:p@h"),
-        ("SIGNUP", "closed"),
+        ("SIGNUP", "closed"), ("WX_APPID", "wx1"), ("WX_SECRET", "s"),
         ("JWT_SECRET", "s" * 31), ("JWT_SECRET", ","), ("ZEGO_SERVER_SECRET", "z" * 32),
         ("ZEGO_APP_ID", "5"), ("ZEGO_APP_ID", "4294967296"), ("ZEGO_TOKEN_CIPHER", "des"),
         ("LOG_LEVEL", "loud"), ("METRICS_ALLOW", "inside"),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from logging import ERROR
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 
@@ -100,9 +100,18 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version  # as long to import as a command takes
+
+        print(f"coordinator {version('coordinator')}")
+        parser.exit()
+
+
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """Knows the command that is asked for; where none is, as for `--help`, all of them."""
     parser = argparse.ArgumentParser(prog="coordinator", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which version this is")
     commands = parser.add_subparsers(dest="command", required=True)
     asked_for = COMMANDS.get(given[0]) if given else None
     for module in [asked_for] if asked_for else dict.fromkeys(COMMANDS.values()):

@@ -75,6 +75,8 @@ def failure_response(error: CoordinatorError, path: str) -> FailureResponse:
     if isinstance(error, Unforeseen):
         body["requestId"] = error.request_id
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2
     return FailureResponse(error.status, body, headers)
 
 
