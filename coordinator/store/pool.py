@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from coordinator.domain.errors import Unavailable
+
 IDLE_SECONDS = 300.0
 """How long a connection that nobody needs stays open, at least."""
 
@@ -35,14 +37,18 @@ class Pool:
         self._generation = 0
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
-        self._none_is_lent: asyncio.Future[None] | None = None
+        self._is_closing = False
+        self._none_is_left: asyncio.Future[None] | None = None
 
     async def acquire(self) -> Any:
         """A connection; the caller gives it back (`release`), whatever has become of it.
 
         Raises:
+            Unavailable: the pool closes.
             whatever making one raises.
         """
+        if self._is_closing:
+            raise Unavailable(retry_after=1)
         connection = self._idle_one()
         if connection is not None:
             self._lent[connection] = self._generation
@@ -68,7 +74,8 @@ class Pool:
         try:
             return await given
         except asyncio.CancelledError:
-            if not given.cancelled():  # given in the very turn in which its caller gave up
+            # Given in the very turn in which its caller gave up.
+            if not given.cancelled() and given.exception() is None:
                 connection = given.result()
                 self.release(connection) if connection is not None else self._give(None)
             raise
@@ -82,6 +89,9 @@ class Pool:
             self._give(None)
             raise
         self._lent[connection] = generation
+        if self._is_closing:
+            self.release(connection)
+            raise Unavailable(retry_after=1)
         return connection
 
     def release(self, connection: Any) -> None:
@@ -93,9 +103,6 @@ class Pool:
             connection.terminate()
             connection = None
         self._give(connection)
-        if not self._lent and self._none_is_lent is not None:
-            self._none_is_lent.set_result(None)
-            self._none_is_lent = None
 
     def _give(self, connection: Any) -> None:
         """Gives a connection, or (None) the place of one, to who has waited longest."""
@@ -108,6 +115,9 @@ class Pool:
                 return
         if connection is None:
             self._places -= 1
+            if not self._places and self._none_is_left is not None:
+                self._none_is_left.set_result(None)
+                self._none_is_left = None
             return
         self._idle.append((connection, asyncio.get_running_loop().time()))
         if self._sweep is None:
@@ -145,15 +155,30 @@ class Pool:
         return idle
 
     async def close(self) -> None:
-        """Ends all connections; waits for those that are lent."""
-        idle = self._without_idle()
-        await asyncio.gather(*(connection.close() for connection, _ in idle))
-        if self._lent:
-            self._none_is_lent = asyncio.get_running_loop().create_future()
-            await self._none_is_lent
+        """Ends all connections; waits for those that are lent, or being made.
+
+        Whoever has none is told that there will be none: nobody would end it.
+        """
+        self._refuse()
+        closing = [connection.close() for connection, _ in self._without_idle()]
+        await asyncio.gather(*closing, return_exceptions=True)  # what cannot be closed is ended
+        if self._places:
+            self._none_is_left = asyncio.get_running_loop().create_future()
+            try:
+                await self._none_is_left
+            finally:
+                self._none_is_left = None
+
+    def _refuse(self) -> None:
+        self._is_closing = True
+        while self._waiting:
+            given = self._waiting.popleft()
+            if not given.done():
+                given.set_exception(Unavailable(retry_after=1))
 
     def terminate(self) -> None:
         """Ends all connections at once, also those that are lent."""
+        self._refuse()
         self.expire()
         for connection in self._lent:
             connection.terminate()

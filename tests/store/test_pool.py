@@ -10,7 +10,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from coordinator.domain.errors import Unavailable
 from coordinator.store import pool as pools
+from coordinator.store.database import Database
 from coordinator.store.pool import Pool
 
 
@@ -184,3 +186,58 @@ async def test_terminating_waits_for_nobody(pool: Pool) -> None:
     lent = await pool.acquire()
     pool.terminate()
     assert lent.is_closed()
+
+
+async def test_whoever_waits_as_the_pool_closes_is_told(pool: Pool, connecting: Connecting) -> None:
+    first, second = await pool.acquire(), await pool.acquire()
+    third = await waiting(pool)
+    closing = asyncio.create_task(pool.close())
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(10):
+            await third
+    pool.release(first)
+    pool.release(second)
+    await closing
+    with pytest.raises(Unavailable):
+        await pool.acquire()
+    assert connecting.made == [first, second], "nobody would end another"
+
+
+async def test_giving_up_as_the_pool_closes_is_giving_up(pool: Pool) -> None:
+    await pool.acquire(), await pool.acquire()
+    third = await waiting(pool)
+    pool.terminate()
+    third.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await third
+
+
+async def test_what_is_being_made_as_the_pool_closes_is_ended(
+    pool: Pool, connecting: Connecting
+) -> None:
+    making = await waiting(pool)
+    await pool.close()
+    assert [connection.is_closed() for connection in connecting.made] == [True]
+    with pytest.raises(Unavailable):
+        await making
+
+
+async def test_what_is_given_back_after_nobody_waited_any_longer_is_taken(pool: Pool) -> None:
+    lent = await pool.acquire()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await pool.close()
+    pool.terminate()
+    pool.release(lent)
+
+
+async def test_a_query_that_outlasts_the_closing_is_told_that_postgres_is_away(
+    database_url: str,
+) -> None:
+    database = Database(database_url)
+    await database.open()
+    asking = asyncio.create_task(database.fetchval("SELECT pg_sleep(20)"))
+    await asyncio.sleep(0.1)
+    await database.close()  # after a second, by force
+    with pytest.raises(Unavailable):
+        await asking
