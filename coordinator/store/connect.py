@@ -33,11 +33,10 @@ class Connector:
         self._attempts = target.attempts()
         self._first = 0
 
-    async def __call__(self, _dsn: None = None, *, loop: Any = None, **options: Any) -> Any:
+    async def __call__(self, **options: Any) -> Any:
         """A new connection, the caller's own.
 
         Args:
-            _dsn, loop: given by a pool, not used.
             options: asyncpg's, beside those of the URL; `server_settings` are added to the URL's,
                 which win.
 

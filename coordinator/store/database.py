@@ -268,7 +268,7 @@ class Database(Queries):
         except (Exception, asyncio.CancelledError) as error:
             is_away = isinstance(error, asyncio.CancelledError) or outages.is_outage(error)
             if connection is not None and is_away:
-                _end(connection)  # nobody is lent it again
+                connection.terminate()  # nobody is lent it again
                 if isinstance(error, TimeoutError):
                     self._doubt_the_others()
             translated = self.translated(error)
@@ -358,11 +358,6 @@ class Database(Queries):
             return await work(connection)
 
 
-def _end(connection: Any) -> None:
-    with contextlib.suppress(asyncpg.InterfaceError):  # it has ended already
-        connection.terminate()
-
-
 async def _rollback(connection: Any) -> None:
     """Rolls back, or drops the connection where that cannot be had: nobody else gets it half-way.
     """
@@ -370,6 +365,6 @@ async def _rollback(connection: Any) -> None:
         async with asyncio.timeout(2):
             await asyncio.shield(connection.execute("ROLLBACK"))
     except (Exception, asyncio.CancelledError) as error:
-        _end(connection)
+        connection.terminate()
         if isinstance(error, asyncio.CancelledError):
             raise

@@ -21,7 +21,8 @@ class PagedList:
         table: whose rows are counted and listed.
         number: its column that breaks ties of `created_at`.
         shown: the columns that are told of a row, which is `p`.
-        joins: what is joined to the rows of a page, such as `JOIN jobs j ON j.id = p.job_id`.
+        joins: what is joined to the rows of a page, such as `LEFT JOIN jobs j ON j.id = p.job_id`.
+            Nothing but LEFT JOIN: an empty page is a row, too, that of the number alone.
     """
 
     table: str
