@@ -158,7 +158,8 @@ def nodes_of_one_test_end_with_it(request: pytest.FixtureRequest) -> Iterator[No
     of_others = len(deployment.nodes)  # fixtures of more than one test were made before this one
     yield
     for node in deployment.nodes[of_others:]:
-        node.terminate()
+        if not deployment.is_shared(node):  # one test is the first to ask for it
+            node.terminate()
 
 
 @pytest_asyncio.fixture(scope="session")

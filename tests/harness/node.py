@@ -262,6 +262,10 @@ class Deployment:
             self._shared[name] = self.node()
         return self._shared[name]
 
+    def is_shared(self, node: NodeProcess) -> bool:
+        """True for one that the tests to come use, too."""
+        return node in self._shared.values()
+
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Runs a `coordinator` command to its end."""
         return run_command(self.env(**settings), *arguments)
