@@ -98,7 +98,7 @@ class Pool:
         """Takes a connection back. It is not lent again where it is closed, expired, or still in a
         transaction.
         """
-        is_expired = self._lent.pop(connection) != self._generation
+        is_expired = self._lent.pop(connection) != self._generation or self._is_closing
         if is_expired or connection.is_closed() or connection.is_in_transaction():
             connection.terminate()
             connection = None

@@ -222,6 +222,21 @@ async def test_what_is_being_made_as_the_pool_closes_is_ended(
         await making
 
 
+async def test_who_is_given_a_place_as_the_pool_closes_leaves_it(
+    pool: Pool, connecting: Connecting
+) -> None:
+    first, second = await pool.acquire(), await pool.acquire()
+    third = await waiting(pool)
+    first.terminate()
+    pool.release(first)
+    pool.release(second)
+    async with asyncio.timeout(10):
+        await pool.close()
+    with pytest.raises(Unavailable):
+        await third
+    assert all(connection.is_closed() for connection in connecting.made)
+
+
 async def test_what_is_given_back_after_nobody_waited_any_longer_is_taken(pool: Pool) -> None:
     lent = await pool.acquire()
     with pytest.raises(TimeoutError):
