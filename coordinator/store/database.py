@@ -55,6 +55,13 @@ SESSION = {
     "lock_timeout": "2s",
     "statement_timeout": "5s",
 }
+# Plans are kept, and one that was made while a table was small reads all of it until the next
+# ANALYZE, a minute and thousands of rows later. Without JIT: what cannot be had by an index seems
+# so dear before PostgreSQL 18 that it would be compiled.
+BY_INDEX = {"enable_seqscan": "off", "jit": "off"}
+_SET_BY_INDEX = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', false)" for name, value in BY_INDEX.items()
+)
 # Where the server's own is off, a crash would lose what clients were told, and tell its seq again.
 _DURABLE = """
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
@@ -181,10 +188,21 @@ class Database(Queries):
             self._pool.expire()
 
     async def connect(self) -> Any:
-        """A connection outside of the pool, the caller's own to close (the writer keeps one)."""
+        """A connection outside of the pool, the caller's own to close (the writer keeps one).
+
+        All that is asked over such a one is asked by key: it is found by its index, or (behind a
+        pooler in transaction mode, where no plans are kept) as PostgreSQL thinks best.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                return await self._connect_ready()
+                connection = await self._connect_ready()
+                try:
+                    if not self.is_pooled:
+                        await connection.fetch(_SET_BY_INDEX)
+                except BaseException:
+                    connection.terminate()
+                    raise
+                return connection
         except Exception as error:
             raise self.translated(error) from error
 

@@ -92,7 +92,7 @@ def _statement(*, is_lone: bool, is_fenced: bool) -> str:
     """
 
 
-_STATEMENTS = {
+STATEMENTS = {
     (is_lone, is_fenced): _statement(is_lone=is_lone, is_fenced=is_fenced)
     for is_lone in (False, True)
     for is_fenced in (False, True)
@@ -121,4 +121,4 @@ def write(rooms: Sequence[Room], condition: Condition) -> tuple[str, list[Any]]:
         room.now, guest.leave_at, room.epoch, random.getrandbits(63), condition.decided_at,
         condition.lag,
     )  # fmt: skip
-    return _STATEMENTS[is_lone, condition.epoch is not None], values
+    return STATEMENTS[is_lone, condition.epoch is not None], values
