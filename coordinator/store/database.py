@@ -156,10 +156,12 @@ class Database(Queries):
         """A connection without our limits and without a proof of its history: for migrations."""
         return await self._connect(**self.options())
 
-    async def _connect_ready(self) -> Any:
+    async def _connect_ready(self, *, by_index: bool = False) -> Any:
         connection = await self.connect_plainly()
         try:
             await self._begin_session(connection)
+            if by_index and not self.is_pooled:
+                await connection.fetch(_SET_BY_INDEX)
         except BaseException:
             connection.terminate()
             raise
@@ -190,19 +192,12 @@ class Database(Queries):
     async def connect(self) -> Any:
         """A connection outside of the pool, the caller's own to close (the writer keeps one).
 
-        All that is asked over such a one is asked by key: it is found by its index, or (behind a
-        pooler in transaction mode, where no plans are kept) as PostgreSQL thinks best.
+        Rows are found by index, since what is asked over such a connection is asked by key. Behind
+        a pooler in transaction mode no plans are kept, and PostgreSQL chooses for each query.
         """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                connection = await self._connect_ready()
-                try:
-                    if not self.is_pooled:
-                        await connection.fetch(_SET_BY_INDEX)
-                except BaseException:
-                    connection.terminate()
-                    raise
-                return connection
+                return await self._connect_ready(by_index=True)
         except Exception as error:
             raise self.translated(error) from error
 

@@ -79,9 +79,7 @@ class Limits:
             lambda peer, *forwarded: client_address(peer, forwarded, trusted_proxies)
         )
         self._counted_as = lru_cache(LOCAL_CALLERS)(counted_as)
-        self._shared = MovingWindowRateLimiter(
-            _Storage(redis, f"{prefix}:limits")
-        )
+        self._shared = MovingWindowRateLimiter(_Storage(redis, f"{prefix}:limits"))
         self._local = LocalWindows(clock)
         self._ahead = SharedWindows(redis, f"{prefix}:windows", nodes, clock, quick_eval)
         self._clock = clock

@@ -1,9 +1,9 @@
 """The SQL of what is most frequent: new guests join rooms that this node remembers.
 
-It says what the general statement (`sql.py`) says, in a third of the parameters: what a join never
-changes of a room is not written, what is the same for every newcomer is said once or stands in the
-text, and each join is one event, so that the rise of `last_seq` is that of the other counts, too.
-Lists are dear on both sides: asyncpg takes as long to write one as PostgreSQL to read it.
+It writes what the general statement (`sql.py`) writes, with a third of the parameters, since each
+list costs asyncpg and PostgreSQL time. Columns of a room that a join never changes are left out.
+What all newcomers share is given once, or stands in the text. Each join is one event, so `present`
+and `guests` rise by as much as `last_seq` does.
 """
 
 from __future__ import annotations
