@@ -73,8 +73,10 @@ class Forked:
         return status
 
     def send_signal(self, number: int) -> None:
+        """Nothing happens where the process has ended, as with `subprocess.Popen`."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ends now: we are told in a moment
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
