@@ -20,7 +20,8 @@ from coordinator.control_socket import ControlSocket
 from coordinator.domain.errors import Unavailable
 from coordinator.essential_tasks import EssentialTask, EssentialTasks
 from coordinator.inspect_page import inspect_page
-from coordinator.live.connection import ConnectionContext
+from coordinator.live.beat import Beat
+from coordinator.live.connection import PING_SECONDS, ConnectionContext
 from coordinator.live.drain import drain_connections
 from coordinator.live.reporter import Reporter
 from coordinator.parts import LiveParts, build_live, build_store, node_name
@@ -131,6 +132,7 @@ class Node:
             access.proof,
             live.registry.forget,
             live.publisher.replace,
+            Beat(PING_SECONDS),
         )
         return Handshake(
             [

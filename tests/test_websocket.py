@@ -13,8 +13,9 @@ import uvloop
 from coordinator.domain.errors import Unauthorized
 from coordinator.domain.events import Event, FeedKey, Head
 from coordinator.domain.roster import Roster
-from coordinator.live import websocket
-from coordinator.live.connection import Connection, ConnectionContext
+from coordinator.live import beat, websocket
+from coordinator.live.beat import Beat
+from coordinator.live.connection import PING_SECONDS, Connection, ConnectionContext
 from coordinator.live.hub import Hub
 from coordinator.live.websocket import LiveSocket, Refused
 from coordinator.store.logs import Moved
@@ -128,7 +129,10 @@ async def _hangs_up_while_it_waits() -> None:
     log = SlowLog()
     hub = Hub([log], epoch=lambda: "", is_degraded=lambda: False)
     lost = asyncio.Event()
-    terms = ConnectionContext(hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None)
+    pings = Beat(PING_SECONDS)
+    terms = ConnectionContext(
+        hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None, pings
+    )
     letting_in = []
 
     async def let_in(connection: Connection) -> None:
@@ -220,7 +224,7 @@ async def test_every_frame_counts(frame: bytes) -> None:
 
 
 async def test_a_pong_that_answers_our_ping_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(websocket, "PING_SECONDS", patient(1))
     texts = masked(FIN | TEXT, b"x") * 30
     hearing = Hearing()
 
@@ -230,7 +234,6 @@ async def test_a_pong_that_answers_our_ping_does_not_count(monkeypatch: pytest.M
     async with serving(accept) as (port, _, _):
         reader, writer = await upgraded(port)
         assert await reader.readexactly(2) == b"\x89\x00"
-        monkeypatch.undo()  # who says nothing until the next ping is hung up on
         writer.write(masked(PONG) + texts)
         async with asyncio.timeout(patient(5)):
             while len(hearing.told) < 30:  # noqa: ASYNC110
@@ -238,6 +241,26 @@ async def test_a_pong_that_answers_our_ping_does_not_count(monkeypatch: pytest.M
         writer.close()
 
     assert hearing.told == ["x"] * 30
+
+
+async def test_after_a_pause_of_the_process_peers_have_time_to_answer_a_ping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two pings are due then, one after the other; their pongs come a moment later."""
+    monkeypatch.setattr(beat, "LATE_SECONDS", 0.05)
+    monkeypatch.setattr(websocket, "PING_SECONDS", 0.8)
+
+    def accept(socket: LiveSocket) -> None:
+        socket.receiver = Hearing()
+
+    async with serving(accept) as (port, _, _):
+        reader, writer = await upgraded(port)
+        time.sleep(2)  # noqa: ASYNC251  what else stops a process for so long, and all of it
+        for _ in range(3):
+            assert await reader.readexactly(2) == b"\x89\x00"
+            await asyncio.sleep(0.1)
+            writer.write(masked(PONG))
+        writer.close()
 
 
 async def test_a_message_of_many_fragments_is_refused_once_and_the_next_one_heard(

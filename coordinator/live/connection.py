@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from coordinator.domain.events import ROOM, timestamp
 from coordinator.domain.people import Proof
 from coordinator.domain.roster import Counts
 from coordinator.live import slow_consumer
+from coordinator.live.beat import Beat
 from coordinator.live.feed import Feed
 from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_frame, now
 from coordinator.live.hub import Hub
@@ -32,6 +33,8 @@ from coordinator.live.websocket import LiveSocket, Refused
 log = structlog.get_logger()
 
 PING_SECONDS = 25.0
+_TOKEN_AHEAD_SECONDS = 2 * PING_SECONDS
+"""A token that runs longer has no timer yet: each ping looks."""
 MAX_TEXT_BYTES = 4096
 
 Verify = Callable[[str], Awaitable[Proof]]
@@ -49,6 +52,8 @@ class ConnectionContext:
     """Called once when a connection is gone, for the node's registry."""
     replace: Callable[[Sequence[str]], None]
     """Closes sessions (4006), on whichever node, that a participant's newer ones pushed out."""
+    pings: Beat
+    """Of `PING_SECONDS`."""
 
 
 class Connection:
@@ -88,7 +93,9 @@ class Connection:
         self.needs_admin = needs_admin
         self._inbox: list[bytes] = []
         self._work: asyncio.Task[None] | None = None
-        self._ping_timer: asyncio.TimerHandle | None = None
+        self._ping_place = -1
+        self._ends_at = math.inf
+        """On the loop's clock, when its token runs out."""
         self._expiry_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -201,8 +208,7 @@ class Connection:
             self.context.hub.resume.detach(feed, self)
             return
         slow_consumer.allow_what_is_unsent(self.socket, self.context.buffer_bytes)
-        first = PING_SECONDS * random.random()
-        self._ping_timer = self.socket.loop.call_later(first, self._ping)
+        self._ping_place = self.context.pings.join(self._ping, anywhere=True)
         self._run_token()
         self._work = None
         if feed.state is not None and not feed.state.admits(self.user_id):
@@ -216,9 +222,16 @@ class Connection:
     def _run_token(self) -> None:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
+            self._expiry_timer = None
         if self.expires_at is not None:
             left = (self.expires_at - datetime.now(UTC)).total_seconds()
-            self._expiry_timer = self.socket.loop.call_later(max(0.0, left), self._expire)
+            self._ends_at = self.socket.loop.time() + left
+            self._time_token()
+
+    def _time_token(self) -> None:
+        loop = self.socket.loop
+        if self._expiry_timer is None and self._ends_at < loop.time() + _TOKEN_AHEAD_SECONDS:
+            self._expiry_timer = loop.call_at(self._ends_at, self._expire)
 
     def _expire(self) -> None:
         self.say_bye(CloseCode.TOKEN_EXPIRED)
@@ -228,7 +241,7 @@ class Connection:
             return
         self._say_seq(Ping)
         slow_consumer.allow_buffer_alone(self.socket, self.context.buffer_bytes)
-        self._ping_timer = self.socket.loop.call_later(PING_SECONDS, self._ping)
+        self._time_token()
 
     def _say_seq(self, kind: type[Ping | Pong]) -> None:
         """`ping` or `pong`: the feed's last seq; every event up to that seq is sent first."""
@@ -240,10 +253,10 @@ class Connection:
     def on_lost(self) -> None:
         """The TCP connection is gone."""
         self._leave_feed()
-        for timer in (self._ping_timer, self._expiry_timer):
-            if timer is not None:
-                timer.cancel()
-        self._ping_timer = self._expiry_timer = None
+        self.context.pings.leave(self._ping_place, self._ping)
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+            self._expiry_timer = None
         self._inbox.clear()
         self.context.forget(self)
 

@@ -21,6 +21,7 @@ from websockets.protocol import Protocol as FrameProtocol
 from websockets.utils import accept_key
 
 from coordinator.live.allowance import RATE, FrameAllowance, FrameVerdict
+from coordinator.live.beat import Beat
 from coordinator.live.upgrade import KEY, RequestHeaders, offered_subprotocols
 
 MAX_MESSAGE_BYTES = 16 * 1024
@@ -100,7 +101,8 @@ class LiveSocket(asyncio.Protocol):
         "_heard",
         "_is_binary",
         "_is_refused",
-        "_ping_timer",
+        "_ping_place",
+        "_pings",
         "_server_state",
         "headers",
         "is_closing",
@@ -115,7 +117,14 @@ class LiveSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, transport: Any, server_state: Any, *, path: str, query: str, slot: TcpSlot
+        self,
+        transport: Any,
+        server_state: Any,
+        *,
+        path: str,
+        query: str,
+        slot: TcpSlot,
+        pings: Beat,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.transport = transport
@@ -138,7 +147,8 @@ class LiveSocket(asyncio.Protocol):
         self._is_binary = self._is_refused = False
         """Of the message whose fragments are arriving."""
         self._heard, self._awaits_pong = True, False
-        self._ping_timer: asyncio.TimerHandle | None = None
+        self._pings = pings
+        self._ping_place = -1
         self._close_timer: asyncio.TimerHandle | None = None
         server_state.connections.add(self)
 
@@ -154,7 +164,7 @@ class LiveSocket(asyncio.Protocol):
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SEND_BUFFER // 2)
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, RECEIVE_BUFFER // 2)
-        self._ping_timer = self.loop.call_later(PING_SECONDS, self._ping)
+        self._ping_place = self._pings.join(self._ping)
 
     def limit_unsent(self, size_bytes: int) -> None:
         """The peer is told too slow (`on_slow`) when more than this is unsent."""
@@ -226,7 +236,6 @@ class LiveSocket(asyncio.Protocol):
         self._heard, self._awaits_pong = False, True
         if not self.is_closing:
             self.transport.write(_PING)
-        self._ping_timer = self.loop.call_later(PING_SECONDS, self._ping)
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -329,10 +338,10 @@ class LiveSocket(asyncio.Protocol):
         self.is_lost = self.is_closing = True
         self.slot.leave()
         self._server_state.connections.discard(self)
-        for timer in (self._ping_timer, self._close_timer):
-            if timer is not None:
-                timer.cancel()
-        self._ping_timer = self._close_timer = None
+        self._pings.leave(self._ping_place, self._ping)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
         self._lose()
 
     def _lose(self) -> None:

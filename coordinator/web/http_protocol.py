@@ -21,6 +21,8 @@ from typing import Any
 
 import httptools
 
+from coordinator.live import websocket
+from coordinator.live.beat import Beat
 from coordinator.live.upgrade import RequestHeaders, is_handshake
 from coordinator.live.websocket import LiveSocket, UpgradeHandler
 from coordinator.logging import RareWarning
@@ -61,6 +63,7 @@ class CoordinatorProtocol(LimitedParsing):
     tcp_connections: TcpConnections
     host_names: frozenset[str]
     prompts: Prompts
+    pings: Beat
 
     cycle: Any = None  # uvicorn's, or a `PromptRequest`
     slot: Slot | None = None
@@ -284,7 +287,10 @@ class CoordinatorProtocol(LimitedParsing):
         held: Any = self.flow
         held.hold(False)
         assert self.slot is not None, "it was admitted"
-        live = LiveSocket(joined.plain, self.server_state, path=path, query=query, slot=self.slot)
+        live = LiveSocket(
+            joined.plain, self.server_state, path=path, query=query, slot=self.slot,
+            pings=self.pings,
+        )  # fmt: skip
         joined.set_protocol(live)
         live.open(headers, self.handler.choose)
         self.handler.accept(live)
@@ -345,5 +351,11 @@ def http_protocol(
     host_names: frozenset[str] = _ANY,
 ) -> type[CoordinatorProtocol]:
     """The protocol class of one server: websockets go to `handler`. No `host_names`: any."""
-    members = {"handler": handler, "tcp_connections": tcp_connections, "prompts": prompts}
-    return type("ServerProtocol", (CoordinatorProtocol,), members | {"host_names": host_names})
+    members = {
+        "handler": handler,
+        "tcp_connections": tcp_connections,
+        "prompts": prompts,
+        "host_names": host_names,
+        "pings": Beat(websocket.PING_SECONDS),
+    }
+    return type("ServerProtocol", (CoordinatorProtocol,), members)
