@@ -133,6 +133,7 @@ class Node:
             live.registry.forget,
             live.publisher.replace,
             Beat(PING_SECONDS),
+            live.registry.rows,
         )
         return Handshake(
             [

@@ -173,7 +173,7 @@ async def the_work(database: RecordingDatabase) -> dict[str, Callable[[], Awaita
         "judge: deadlines, 500": lambda: nodes.overdue("node_1", lease, 500),
         "judge: rooms past their limits, 500": lambda: nodes.overdue_rooms(limits, 500),
         "judge: rooms past their limits, none": lambda: nodes.overdue_rooms(distant, 500),
-        "node: its own connections": lambda: nodes.connections("node_1"),
+        "node: its own connections": lambda: nodes.sessions("node_1"),
         "node: 1,000 open feeds, nothing moved": lambda: rooms.moved(known),
         "node: 200 open feeds, after a new epoch": lambda: rooms.vanished(known[:200]),
         "node: a feed is opened": lambda: rooms.load("room_1"),

@@ -17,6 +17,7 @@ from coordinator.live import beat, websocket
 from coordinator.live.beat import Beat
 from coordinator.live.connection import PING_SECONDS, Connection, ConnectionContext
 from coordinator.live.hub import Hub
+from coordinator.live.own_rows import OwnRows
 from coordinator.live.websocket import LiveSocket, Refused
 from coordinator.store.logs import Moved
 from tests.harness.http_server import CLOSE, answered, get, serving, upgraded
@@ -129,10 +130,10 @@ async def _hangs_up_while_it_waits() -> None:
     log = SlowLog()
     hub = Hub([log], epoch=lambda: "", is_degraded=lambda: False)
     lost = asyncio.Event()
-    pings = Beat(PING_SECONDS)
     terms = ConnectionContext(
-        hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None, pings
-    )
+        hub, 30, 262_144, refuses, lambda _: lost.set(), lambda _: None, Beat(PING_SECONDS),
+        OwnRows(),
+    )  # fmt: skip
     letting_in = []
 
     async def let_in(connection: Connection) -> None:

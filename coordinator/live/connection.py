@@ -27,6 +27,7 @@ from coordinator.live.beat import Beat
 from coordinator.live.feed import Feed
 from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_frame, now
 from coordinator.live.hub import Hub
+from coordinator.live.own_rows import OwnRows
 from coordinator.live.snapshot import RESUMED, Snapshot, greeting
 from coordinator.live.websocket import LiveSocket, Refused
 
@@ -54,6 +55,7 @@ class ConnectionContext:
     """Closes sessions (4006), on whichever node, that a participant's newer ones pushed out."""
     pings: Beat
     """Of `PING_SECONDS`."""
+    rows: OwnRows
 
 
 class Connection:

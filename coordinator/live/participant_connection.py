@@ -31,8 +31,6 @@ class ParticipantConnection(Connection):
 
     Attributes:
         opened_at: on the loop's clock.
-        holds_row: the table `connections` has a row of this session, or is about to have one.
-        row_is_confirmed: that row has been written; where it is missing, another node deleted it.
     """
 
     def __init__(
@@ -60,8 +58,7 @@ class ParticipantConnection(Connection):
         self.room_id = room_id
         self.node_epoch = node_epoch
         self.opened_at = socket.loop.time()
-        self.holds_row = False
-        self.row_is_confirmed = False
+        self._rows = context.rows
         self.is_marked_away = False
         self._writer = writer
         self._has_left = False
@@ -71,7 +68,7 @@ class ParticipantConnection(Connection):
         if self._has_left and code is CloseCode.LEFT:
             code = CloseCode.DONE
         if code.row_is_gone or self._has_left:
-            self.holds_row = self.row_is_confirmed = False
+            self._rows.give_up(self.session_id)
         self.give_up_row()
         super().close(code, after_ms=after_ms)
 
@@ -81,8 +78,7 @@ class ParticipantConnection(Connection):
 
     def give_up_row(self) -> None:
         """Deletes the session's row, once; the next reconciliation finds a failure."""
-        if self.holds_row:
-            self.holds_row = self.row_is_confirmed = False
+        if self._rows.give_up(self.session_id):
             self._writer.post(
                 Disconnect(room_id=self.room_id, user_id=self.user_id, session_id=self.session_id)
             )
@@ -112,7 +108,7 @@ class ParticipantConnection(Connection):
         Raises:
             LeaseLost, Unavailable, RoomNotFound, RoomEnded, RoomFull, Removed, Forbidden, NotFound
         """
-        self.holds_row = True
+        self._rows.claim(self.session_id)
         try:
             answer = await self._writer.submit(
                 Connect(
@@ -127,9 +123,9 @@ class ParticipantConnection(Connection):
             self.give_up_row()  # the row may have been written all the same
             raise
         except CoordinatorError:
-            self.holds_row = False
+            self._rows.give_up(self.session_id)
             raise
-        self.row_is_confirmed = self.holds_row
+        self._rows.confirm(self.session_id)
         self.connect_seq = max(self.connect_seq, answer.seq)
         if answer.replaced:
             self.context.replace(answer.replaced)

@@ -141,10 +141,13 @@ class OwnSessions(Protocol):
     """The node's live connections, as `Reconciler` needs them."""
 
     def claimed(self) -> set[str]:
-        """Session ids that have a row, or are about to have one."""
+        """Session ids that have a row now, or are about to have one."""
 
-    def confirmed(self) -> dict[str, tuple[str, str]]:
-        """Sessions whose row has been written: id -> (room, user)."""
+    def confirmed(self) -> set[str]:
+        """Sessions whose row has been written, as of now."""
+
+    def participant(self, session_id: str) -> tuple[str, str] | None:
+        """Of a session whose row has been written, its room and user; None of any other."""
 
     def close_session(self, session_id: str, code: CloseCode) -> None:
         """Closes one connection, where it is here."""
@@ -178,25 +181,34 @@ class Reconciler:
         """
         confirmed = self._sessions.confirmed()
         node_epoch = self._lease.node_epoch
-        rows = await self._nodes.connections(node_epoch)
+        stored = await self._nodes.sessions(node_epoch)
         if node_epoch != self._lease.node_epoch:
             return
-        stored = {row.session_id for row in rows}
-        lost = {s: who for s, who in confirmed.items() if s not in stored}
-        if lost:  # to ask all connections takes a while where there are many
-            still = self._sessions.confirmed()
-            lost = {s: who for s, who in lost.items() if s in still}
-        crowded = await self._nodes.crowded(list(lost.values()), MAX_CONNECTIONS) if lost else set()
-        for session_id, who in lost.items():
+        if lost := confirmed - stored:
+            await self._close(lost)
+        if unknown := stored - confirmed - self._sessions.claimed():
+            await self._drop(node_epoch, unknown)
+
+    async def _close(self, lost: Iterable[str]) -> None:
+        """Closes the sockets of those sessions, but who has ended since."""
+        people = {s: who for s in lost if (who := self._sessions.participant(s)) is not None}
+        if not people:
+            return
+        crowded = await self._nodes.crowded(list(people.values()), MAX_CONNECTIONS)
+        for session_id, who in people.items():
             # Where its participant has MAX_CONNECTIONS others, newer connections pushed it out: a
             # client that returned at once would push out the next. (Mostly the node of the newer
             # connection has closed this one already.)
             code = CloseCode.REPLACED if who in crowded else CloseCode.CANNOT_CONTINUE
             self._sessions.close_session(session_id, code)
-        # A confirmed connection that has closed since then writes its own disconnect.
-        if unknown := [row for row in rows if row.session_id not in confirmed]:
-            claimed = self._sessions.claimed()
-            await drop(self._writer, [row for row in unknown if row.session_id not in claimed])
+
+    async def _drop(self, node_epoch: str, unknown: Iterable[str]) -> None:
+        """Drops the rows of those sessions; a connection that has closed since they were read, or
+        is coming back, writes its own.
+        """
+        rows = await self._nodes.stored(node_epoch, list(unknown))
+        claimed = self._sessions.claimed()
+        await drop(self._writer, [row for row in rows if row.session_id not in claimed])
 
 
 async def drop(writer: Writer, connections: Iterable[StoredConnection]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.people import Staff
 from coordinator.live.connection import Connection
+from coordinator.live.own_rows import OwnRows
 from coordinator.live.participant_connection import ParticipantConnection
 
 
@@ -17,6 +18,7 @@ class ConnectionRegistry:
     def __init__(self) -> None:
         self._connections: dict[str, Connection] = {}
         self._of_staff: dict[str, Connection] = {}
+        self.rows = OwnRows()
         self.get = self._connections.get
         """The connection of a session, or None."""
 
@@ -45,20 +47,19 @@ class ConnectionRegistry:
                 yield session_id, proof.holder, proof.session or ""
 
     def claimed(self) -> set[str]:
-        """Sessions that have a row in `connections`, or are about to."""
-        return {
-            s
-            for s, c in self._connections.items()
-            if isinstance(c, ParticipantConnection) and c.holds_row
-        }
+        """Sessions that have a row in `connections` now, or are about to."""
+        return set(self.rows.claimed)
 
-    def confirmed(self) -> dict[str, tuple[str, str]]:
-        """Sessions whose row has been written, with their room and user."""
-        return {
-            s: (c.room_id, c.user_id)
-            for s, c in self._connections.items()
-            if isinstance(c, ParticipantConnection) and c.row_is_confirmed
-        }
+    def confirmed(self) -> set[str]:
+        """Sessions whose row has been written, as of now."""
+        return set(self.rows.confirmed)
+
+    def participant(self, session_id: str) -> tuple[str, str] | None:
+        """Of a session whose row has been written, its room and user; None of any other."""
+        connection = self._connections.get(session_id)
+        if session_id in self.rows.confirmed and isinstance(connection, ParticipantConnection):
+            return connection.room_id, connection.user_id
+        return None
 
     def close_session(self, session_id: str, code: CloseCode) -> None:
         """Closes one connection, where it is here."""

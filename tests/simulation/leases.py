@@ -124,9 +124,15 @@ class SimulatedNodes(Nodes):
         await self._road.travel()
         return [row for owner, row in self._rows() if owner not in self._held][:limit]
 
-    async def connections(self, node_epoch: str) -> list[StoredConnection]:
+    async def sessions(self, node_epoch: str) -> set[str]:
         await self._road.travel()
-        return [row for owner, row in self._rows() if owner == node_epoch]
+        return {row.session_id for owner, row in self._rows() if owner == node_epoch}
+
+    async def stored(self, node_epoch: str, sessions: list[str]) -> list[StoredConnection]:
+        await self._road.travel()
+        return [
+            row for owner, row in self._rows() if owner == node_epoch and row.session_id in sessions
+        ]
 
     def _rows(self) -> list[tuple[str, StoredConnection]]:
         return [

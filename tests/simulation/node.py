@@ -168,12 +168,14 @@ class SimulatedNode:
     def claimed(self) -> set[str]:
         return {each.session_id for each in self.connections}
 
-    def confirmed(self) -> dict[str, tuple[str, str]]:
-        return {
-            each.session_id: (each.room_id, each.user_id or "")
-            for each in self.connections
-            if each.has_row
-        }
+    def confirmed(self) -> set[str]:
+        return {each.session_id for each in self.connections if each.has_row}
+
+    def participant(self, session_id: str) -> tuple[str, str] | None:
+        for each in self.connections:
+            if each.session_id == session_id and each.has_row:
+                return each.room_id, each.user_id or ""
+        return None
 
     def close_session(self, session_id: str, code: CloseCode) -> None:
         for connection in list(self.connections):
