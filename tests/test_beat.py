@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from structlog.testing import capture_logs
 
 from coordinator.live import beat as beat_module
-from coordinator.live.beat import PLACES, Beat, Member
+from coordinator.live.beat import PLACES, Beat
 from tests.harness.patience import patient
+
+
+class Called:
+    def __init__(self, on_beat: Callable[[], None]) -> None:
+        self._call = on_beat
+
+    def on_beat(self) -> None:
+        self._call()
 
 
 class Calls:
@@ -22,13 +32,13 @@ class Calls:
         self.seconds: list[float] = []
         self._more = asyncio.Event()
 
-    def member(self, name: str) -> Member:
-        def called() -> None:
-            self.names.append(name)
-            self.seconds.append(time.monotonic())
-            self._more.set()
+    def member(self, name: str) -> Called:
+        return Called(partial(self._note, name))
 
-        return called
+    def _note(self, name: str) -> None:
+        self.names.append(name)
+        self.seconds.append(time.monotonic())
+        self._more.set()
 
     async def until(self, count: int) -> list[str]:
         async with asyncio.timeout(patient(10)):
@@ -84,12 +94,12 @@ async def test_a_member_that_raises_ends_nobody_elses_beat() -> None:
     calls, beat = Calls(), Beat(0.4)
     fails = asyncio.Event()
 
-    def failing() -> None:
+    def fail() -> None:
         fails.set()
         raise ValueError("broken")
 
     with capture_logs() as lines:
-        place = beat.join(failing)
+        place = beat.join(failing := Called(fail))
         beat.join(calls.member("a"))
         await calls.until(3)
         beat.leave(place, failing)

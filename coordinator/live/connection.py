@@ -73,6 +73,23 @@ class Connection:
 
     user_id: str | None = None
 
+    __slots__ = (
+        "_ends_at",
+        "_expiry_timer",
+        "_inbox",
+        "_ping_place",
+        "_work",
+        "connect_seq",
+        "context",
+        "counts_only",
+        "feed",
+        "identity",
+        "needs_admin",
+        "proof",
+        "session_id",
+        "socket",
+    )
+
     def __init__(
         self,
         socket: LiveSocket,
@@ -210,7 +227,7 @@ class Connection:
             self.context.hub.resume.detach(feed, self)
             return
         slow_consumer.allow_what_is_unsent(self.socket, self.context.buffer_bytes)
-        self._ping_place = self.context.pings.join(self._ping, anywhere=True)
+        self._ping_place = self.context.pings.join(self, anywhere=True)
         self._run_token()
         self._work = None
         if feed.state is not None and not feed.state.admits(self.user_id):
@@ -238,7 +255,8 @@ class Connection:
     def _expire(self) -> None:
         self.say_bye(CloseCode.TOKEN_EXPIRED)
 
-    def _ping(self) -> None:
+    def on_beat(self) -> None:
+        """A `ping` is due."""
         if self.socket.is_closing or self.feed is None:
             return
         self._say_seq(Ping)
@@ -255,7 +273,7 @@ class Connection:
     def on_lost(self) -> None:
         """The TCP connection is gone."""
         self._leave_feed()
-        self.context.pings.leave(self._ping_place, self._ping)
+        self.context.pings.leave(self._ping_place, self)
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
             self._expiry_timer = None

@@ -107,6 +107,29 @@ class Feed:
         recalling: held while what came before `history` is read into it.
     """
 
+    __slots__ = (
+        "_counts",
+        "_doubted_from",
+        "_doubtful",
+        "_snapshot",
+        "departures",
+        "epoch",
+        "head",
+        "history",
+        "holds",
+        "is_frozen",
+        "is_missing",
+        "is_stale",
+        "key",
+        "needs_review",
+        "recalling",
+        "reorder_buffer",
+        "seq",
+        "state",
+        "subscribers",
+        "target",
+    )
+
     def __init__(self, key: FeedKey, history: History) -> None:
         self.key = key
         self.head: Head | None = None

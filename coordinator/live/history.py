@@ -65,6 +65,13 @@ class History:
         size_bytes: what it holds.
     """
 
+    __slots__ = (
+        "_frames",
+        "_histories",
+        "seq",
+        "size_bytes",
+    )
+
     def __init__(self, histories: Histories) -> None:
         self.seq = 0
         self.size_bytes = 0

@@ -33,6 +33,17 @@ class ParticipantConnection(Connection):
         opened_at: on the loop's clock.
     """
 
+    __slots__ = (
+        "_has_left",
+        "_rows",
+        "_writer",
+        "is_marked_away",
+        "node_epoch",
+        "opened_at",
+        "room_id",
+        "user_id",
+    )
+
     def __init__(
         self,
         socket: LiveSocket,

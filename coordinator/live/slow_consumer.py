@@ -32,7 +32,7 @@ def allow_what_is_unsent(socket: LiveSocket, buffer_bytes: int) -> None:
 
 def allow_buffer_alone(socket: LiveSocket, buffer_bytes: int) -> None:
     """Once everything has been sent, the limit is the buffer; until then it stays as it is."""
-    if not socket.unsent_bytes:
+    if socket.unsent_limit != buffer_bytes and not socket.unsent_bytes:
         socket.limit_unsent(buffer_bytes)
 
 

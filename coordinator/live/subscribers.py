@@ -112,6 +112,17 @@ class Subscribers:
         by_user: the connections of each participant, the oldest first.
     """
 
+    __slots__ = (
+        "_broadcast",
+        "_broadcast_began_at",
+        "_cursors",
+        "_joined",
+        "_unsent",
+        "by_user",
+        "head",
+        "pending",
+    )
+
     def __init__(self) -> None:
         self.head = 0
         self.pending: list[PendingSubscriber] = []
@@ -203,6 +214,8 @@ class Subscribers:
 
     def flush(self, subscriber: Subscriber) -> int:
         """Sends one connection what it lacks; how many events. Due before each direct write."""
+        if not self._unsent:
+            return 0
         cursor = self._cursors.get(subscriber)
         if cursor is None or cursor.seq >= self.head:
             return 0

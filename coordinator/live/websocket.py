@@ -114,6 +114,7 @@ class LiveSocket(asyncio.Protocol):
         "receiver",
         "slot",
         "transport",
+        "unsent_limit",
     )
 
     def __init__(
@@ -137,6 +138,7 @@ class LiveSocket(asyncio.Protocol):
         self.peer: str = peer[0] if isinstance(peer, tuple) else ""
         self.is_closing = False
         self.is_lost = False
+        self.unsent_limit = 0
         self._frames = FrameProtocol(
             SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=_quiet
         )
@@ -164,12 +166,13 @@ class LiveSocket(asyncio.Protocol):
         raw = self.transport.get_extra_info("socket")
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, SEND_BUFFER // 2)
         raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, RECEIVE_BUFFER // 2)
-        self._ping_place = self._pings.join(self._ping)
+        self._ping_place = self._pings.join(self)
 
     def limit_unsent(self, size_bytes: int) -> None:
         """The peer is told too slow (`on_slow`) when more than this is unsent."""
         if self.is_closing:
             return  # a closed transport would raise
+        self.unsent_limit = size_bytes
         high = min(size_bytes, MOST_UNSENT)
         self.transport.set_write_buffer_limits(high=high, low=high // 2)
 
@@ -229,7 +232,8 @@ class LiveSocket(asyncio.Protocol):
         if self._close_timer is None:
             self._close_timer = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
-    def _ping(self) -> None:
+    def on_beat(self) -> None:
+        """A protocol ping is due, and the answer to the one before it."""
         if not self._heard:
             self.abort()
             return
@@ -338,7 +342,7 @@ class LiveSocket(asyncio.Protocol):
         self.is_lost = self.is_closing = True
         self.slot.leave()
         self._server_state.connections.discard(self)
-        self._pings.leave(self._ping_place, self._ping)
+        self._pings.leave(self._ping_place, self)
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
