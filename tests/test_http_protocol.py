@@ -72,7 +72,7 @@ async def test_a_head_within_the_limits_is_read() -> None:
     many = HEAD + b"x: y\r\n" * (MAX_HEADERS - 2) + CLOSE + b"\r\n"
     async with serving() as (port, _, _):
         for request in (with_head_of(MAX_HEAD_BYTES - 300), many):
-            assert (await answered(port, request))[0]["path"] == "/hot/1"
+            assert (await answered(port, request + get(2, CLOSE)))[0]["path"] == "/hot/1"
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,9 @@ async def test_trailers_are_counted_for_each_body_and_its_data_are_none() -> Non
     chunk = b"%x\r\n%b\r\n" % (20_000, b"y" * 20_000)
     request = CHUNKED + b"\r\n" + chunk * 2 + b"0\r\nx: " + b"y" * 9_000 + b"\r\n\r\n"
     async with serving() as (port, _, _):
-        bodies = [await answered(port, request) for _ in range(3)]
-    assert [body["size"] for (body,) in bodies] == [40_000] * 3
+        *bodies, last = await answered(port, request * 3 + get(2, CLOSE))
+    assert [body["size"] for body in bodies] == [40_000] * 3
+    assert last["path"] == "/hot/2"
 
 
 async def test_heads_are_counted_one_by_one() -> None:
@@ -235,7 +236,7 @@ async def _drip(writer: asyncio.StreamWriter, drip: bytes) -> None:
 
 
 async def test_a_connection_in_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    idle = long_enough(1.5)
+    idle = long_enough(0.75)
     monkeypatch.setattr(http_protocol, "REQUEST_SECONDS", idle / 2)
     monkeypatch.setattr(http_protocol, "IDLE_SECONDS", idle)
     async with serving() as (port, _, _):
@@ -323,8 +324,9 @@ async def test_all_of_many_pipelined_bodies_are_read() -> None:
     sizes = [*range(290, 350), 60_000, 10, 20_000, 0, 5_000]
     requests = b"".join(post(size) for size in sizes) + post(30_000, chunks=100) + post(1)
     async with serving() as (port, _, _):
-        bodies = await answered(port, requests)
+        *bodies, last = await answered(port, requests + get(2, CLOSE))
     assert [body["size"] for body in bodies] == [*sizes, 30_000, 1]
+    assert last["path"] == "/hot/2"
 
 
 async def test_a_broken_body_that_waits_for_its_turn_is_refused_in_turn() -> None:
