@@ -242,7 +242,7 @@ class Connection:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
             self._expiry_timer = None
-        if self.expires_at is not None:
+        if self.expires_at is not None and not self.socket.is_closing:
             left = (self.expires_at - datetime.now(UTC)).total_seconds()
             self._ends_at = self.socket.loop.time() + left
             self._time_token()

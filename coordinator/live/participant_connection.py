@@ -178,7 +178,11 @@ class ParticipantConnection(Connection):
             super()._hear(kind, message)
 
     async def _return(self) -> None:
-        """A connection that was marked away is in use again."""
+        """A connection that was marked away is in use again, unless it has ended since it said so:
+        the row that it would write, nobody would delete.
+        """
+        if self.socket.is_closing:
+            return
         self.is_marked_away = False
         try:
             await self.connect(returning=True)

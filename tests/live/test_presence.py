@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from coordinator.store.database import Database
+from tests.harness import wire
 from tests.harness.observing import types
 from tests.harness.people import Api, Guest, Host, moment
 from tests.live.conftest import GRACE
@@ -147,6 +148,26 @@ async def test_leaving_from_the_background_is_no_return(a: Api, host: Host, room
     await live.says(type="leave")
 
     assert await live.is_put_out() == 1000
+    await watching.sees("participant_left", user_id=guest.user_id)
+    assert types(watching)[-2:] == ["participant_away", "participant_left"]
+
+
+@pytest.mark.parametrize("last", [b'{"type":"ping"}', b'{"type":"nonsense"}', b"not json"])
+async def test_a_last_word_from_the_background_with_the_close_in_one_write_is_no_return(
+    quick: Api, database: Database, last: bytes
+) -> None:
+    """The connection has ended before what it said is carried out: nobody would undo a return."""
+    host = await Host.hired(database, quick)
+    room = await host.creates()
+    watching = await host.connects(room)
+    guest = await Guest(quick).joins(room)
+    live = await guest.connects()
+    await live.says(type="away")
+    await watching.sees("participant_away", user_id=guest.user_id)
+
+    closes = wire.frame(wire.CLOSE, (1000).to_bytes(2, "big"))
+    live.socket.transport.write(wire.frame(wire.TEXT, last) + closes)
+
     await watching.sees("participant_left", user_id=guest.user_id)
     assert types(watching)[-2:] == ["participant_away", "participant_left"]
 
