@@ -1,5 +1,7 @@
 """Logs: one event per line, as JSON or as text, with the node's id; never a secret.
 
+What is logged while a request is served has its `requestId`, whoever logs it.
+
 Our own events come from structlog; what libraries say through `logging` is printed in the same
 form, from warnings on. Members that could hold a secret are struck out whoever logs them.
 
@@ -16,7 +18,8 @@ import re
 import select
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 import structlog
@@ -29,6 +32,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _AT_ONCE = select.PIPE_BUF
 """So many bytes a pipe takes without blocking, where it says that it takes any."""
+
+RequestId = Callable[[], str | None]
+
+request_underway: ContextVar[RequestId] = ContextVar("request under way", default=lambda: None)
+"""Set in the task that serves a request: gives its id while it is served, None afterwards. (Tasks
+that outlive the request have inherited it.)"""
 
 LINES_LOST = Counter("coordinator_log_lines_lost_total", "Log lines that could not be written")
 
@@ -92,6 +101,7 @@ def configure(*, form: str, level: str, node: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_node(node),
+        _with_request,
         strike_secrets,
         structlog.processors.format_exc_info,
     ]
@@ -167,6 +177,14 @@ def _with_node(node: str) -> Any:
         return event
 
     return add
+
+
+def _with_request(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    if "requestId" not in event and (identity := request_underway.get()()) is not None:
+        event["requestId"] = identity
+    return event
 
 
 def _plain(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:

@@ -1,8 +1,9 @@
-"""A log that cannot be written costs log lines, and nothing else."""
+"""Logs: what stands in a line; one that cannot be written is lost, and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.logging import LINES_LOST, LossyStream
+from coordinator.web.http_request import Underway
 from tests.harness.node import Deployment
 from tests.harness.people import Api, Guest, Host
 
@@ -107,6 +109,43 @@ async def test_a_node_whose_log_has_no_reader_serves_as_before(
     await there.aclose()
     assert await asyncio.to_thread(node.stop) == 0
     assert node.logs() == ""
+
+
+async def test_what_is_logged_while_a_request_is_served_has_its_id(
+    deployment: Deployment, host: Host
+) -> None:
+    """Whoever logs it: here a guard and a service."""
+    key = {"X-API-Key": "a-key-of-this-test"}
+    node = await asyncio.to_thread(
+        deployment.node, LOG_LEVEL="debug", OPEN_API_KEYS="coze:a-key-of-this-test"
+    )
+    there = Api(node)
+    for _ in range(2):
+        await there.http.get("/api/open/jobs", headers=key)
+    await host.creates(at=there)
+    await there.aclose()
+    await asyncio.to_thread(node.stop)
+
+    lines = [json.loads(line) for line in node.logs().splitlines()]
+    path_of = {line["requestId"]: line["path"] for line in lines if line["event"] == "request"}
+
+    def ids_of(event: str) -> list[str | None]:
+        return [line.get("requestId") for line in lines if line["event"] == event]
+
+    first, second = ids_of("open_api_call")
+    assert first != second
+    assert path_of[first] == path_of[second] == "/api/open/jobs"
+    assert [path_of[made] for made in ids_of("room_created")] == ["/api/interview/create-room"]
+    assert ids_of("node_started") == [None]
+
+
+def test_who_outlives_a_request_does_not_log_its_id() -> None:
+    underway = Underway({"state": {}})
+    assert underway() == underway()
+
+    underway.scope = None
+
+    assert underway() is None
 
 
 SPEAKS = """

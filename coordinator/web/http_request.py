@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from coordinator.logging import request_underway
 from coordinator.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger()
@@ -76,8 +77,24 @@ class Meter:
             )
 
 
+class Underway:
+    """A request that is being served, for the log.
+
+    Attributes:
+        scope: its own, None when it has been answered.
+    """
+
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    def __call__(self) -> str | None:
+        return None if self.scope is None else request_id(self.scope)
+
+
 class Metered:
-    """An ASGI application whose answers a meter counts."""
+    """An ASGI application whose answers a meter counts, and whose log lines name the request."""
 
     def __init__(self, app: Any, meter: Meter) -> None:
         self._app = app
@@ -89,6 +106,8 @@ class Metered:
             return
         started = time.perf_counter()
         status = 500
+        underway = Underway(scope)
+        request_underway.set(underway)  # in the task of this request alone
 
         async def observe(message: Any) -> None:
             nonlocal status
@@ -100,3 +119,4 @@ class Metered:
             await self._app(scope, receive, observe)
         finally:
             self._meter.answered(scope, status, started)
+            underway.scope = None
