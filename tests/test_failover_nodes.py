@@ -54,14 +54,22 @@ class LogFollower:
         self._taken = 0
 
     async def connects(self) -> Self:
+        deadline = time.monotonic() + patient(SERVICE_SECONDS)
+        while (live := await self._opened()).frames[0]["type"] != "welcome":
+            assert live.frames[0]["code"] in CLOSED
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        self.live, self._taken = live, 0
+        self.learns()
+        return self
+
+    async def _opened(self) -> Live:
         how: dict[str, Any] = {"observe": 1}
         if self.epoch:
             how |= {"since": self.seq, "epoch": self.epoch}
         live = await self.api.watch(self.room, self.host.token, **how)
         await live.until(lambda: bool(live.frames))
-        self.live, self._taken = live, 0
-        self.learns()
-        return self
+        return live
 
     def learns(self) -> None:
         """Takes in what its connection has been told."""

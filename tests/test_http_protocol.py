@@ -26,6 +26,12 @@ from tests.harness.promises import wall_clock
 HEAD = b"GET /hot/1 HTTP/1.1\r\nhost: x\r\n"
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a client needs longer to send what is thrown away, and then to read why."""
+    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", patient(http_protocol.LINGER_SECONDS))
+
+
 async def refused(port: int, *parts: bytes) -> tuple[int, dict[str, Any]]:
     """Sends the parts one after the other; the one answer before the server hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from coordinator import redis as redis_module
 from coordinator.domain.errors import RateLimited
 from coordinator.redis import fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis
@@ -23,7 +22,7 @@ from coordinator.web import limits as limits_module
 from coordinator.web import shared_windows
 from coordinator.web.addresses import client_address, counted_as
 from coordinator.web.limits import Limits, LocalWindows
-from tests.harness.limited import limited_nodes
+from tests.harness.limited import limited_nodes, wait_for_redis
 from tests.harness.node import Deployment
 from tests.harness.patience import patient
 from tests.harness.ports import free_port
@@ -34,8 +33,7 @@ RATES = {"login": "3/minute", "join": "", "qr": "2/second", "open": "5/minute"}
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy test machine is not a dead Redis: only the tests about that keep the real limit."""
-    for module in (limits_module, redis_module):
-        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
+    wait_for_redis(monkeypatch)
 
 
 def limits_on(redis_url: str, prefix: str | None = None, **more: object) -> Limits:

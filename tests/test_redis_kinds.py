@@ -16,15 +16,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from coordinator import redis as redis_module
 from coordinator.redis import fail_fast_redis
 from coordinator.redis_servers import SLOTS, find_servers, servers_of_cluster
 from coordinator.redis_url import parse_redis_url
 from coordinator.standins.servers import EmbeddedRedis
 from coordinator.store.database import Database
-from coordinator.web import limits as limits_module
 from coordinator.web.limits import Limits
 from tests.harness.databases import own_database
+from tests.harness.limited import wait_for_redis
 from tests.harness.node import Deployment
 from tests.harness.observing import becomes, joins_are_seen
 from tests.harness.people import Api, Guest, Host, Live
@@ -128,8 +127,7 @@ async def test_a_clusters_nodes_carry_events_and_one_shards_death_loses_nothing(
 async def test_limits_count_together_on_a_cluster(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (limits_module, redis_module):  # a busy machine is not a dead Redis
-        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
+    wait_for_redis(monkeypatch)
     site = ValkeyCluster(folder)
     with ended(site.servers):
         await site.ready()

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from coordinator import redis as redis_module
 from coordinator.redis import AWAY, RedisClient, fail_fast_redis
 from coordinator.redis_connection import connect
 from coordinator.redis_url import parse_redis_url
 from coordinator.standins.servers import EmbeddedRedis
 from coordinator.web import shared_windows
 from coordinator.web.shared_windows import TENTH, SharedWindows, nothing_open
+from tests.harness.limited import wait_for_redis
 from tests.harness.patience import long_enough, patient, untraced
 from tests.harness.ports import free_port
 from tests.harness.windows import LIMIT, MINUTE, gets_in, has_told
@@ -29,8 +29,7 @@ from tests.harness.windows import LIMIT, MINUTE, gets_in, has_told
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy test machine is not a dead Redis; and the nodes are not new."""
-    for module in (shared_windows, redis_module):
-        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
+    wait_for_redis(monkeypatch)
     monkeypatch.setattr(shared_windows, "NEW_SECONDS", 0.0)
 
 

@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ConnectionError as RedisIsAway
 
-from coordinator import redis as redis_module
 from coordinator.redis import RedisClient, fail_fast_redis
 from coordinator.standins.servers import EmbeddedRedis
 from coordinator.web import shared_windows
 from coordinator.web.remembered_callers import RememberedCallers
 from coordinator.web.shared_windows import AT_ONCE, TENTH, QuickEval, SharedWindows, nothing_open
+from tests.harness.limited import wait_for_redis
 from tests.harness.ports import free_port
 from tests.harness.windows import LIMIT, MINUTE, gets_in, has_told
 
@@ -32,8 +32,7 @@ MOST = LIMIT + LIMIT // TENTH
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy test machine is not a dead Redis."""
-    for module in (shared_windows, redis_module):
-        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
+    wait_for_redis(monkeypatch)
 
 
 @pytest_asyncio.fixture

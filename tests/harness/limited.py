@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import pytest
 from redis import Redis
 
+from coordinator import redis as redis_module
+from coordinator.web import limits, shared_windows
 from tests.harness.node import Deployment, NodeProcess
 
 TRIES = 10
+
+
+def wait_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, too, a busy machine is not a dead Redis: it has 5 s to answer."""
+    for module in (limits, shared_windows, redis_module):
+        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
 
 
 def limited_nodes(

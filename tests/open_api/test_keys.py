@@ -9,12 +9,11 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from coordinator import redis as redis_module
 from coordinator.cli.job_file import ImportRefused, import_jobs
 from coordinator.services.access import Access
 from coordinator.store.database import Database
 from coordinator.store.people import People
-from coordinator.web import limits as limits_module
+from tests.harness.limited import wait_for_redis
 from tests.open_api import (
     INTERVIEWS,
     JOB_ID,
@@ -34,8 +33,7 @@ from tests.open_api.server import REPORT, SECRET, Published, app_with, calling
 @pytest.fixture
 def patient_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is not a dead Redis, without which each node would count for itself."""
-    for module in (limits_module, redis_module):
-        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
+    wait_for_redis(monkeypatch)
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", "wehan_open_api_key_202", "密钥"])
