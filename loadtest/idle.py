@@ -1,4 +1,6 @@
-"""`idle`: what connections cost that nothing happens on: memory, CPU, and the connecting itself."""
+"""`idle`: what connections cost that nothing happens on: memory, CPU, and the connecting itself;
+and whether an event in a large room beside them is late.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import asyncio
 import os
 
 from loadtest.figures import Result
-from loadtest.measure import Bench, Run, describe, guests, refusals
+from loadtest.measure import Bench, Run, describe, guests, refusals, watched, window
 from loadtest.usage import Usage, memory_kib
 from tests.harness.held import Place
 from tests.harness.http_lines import Lines
@@ -14,6 +16,9 @@ from tests.harness.http_lines import Lines
 PER_ROOM = 10
 PER_SOURCE = 20_000
 """Connections from one loopback address; beyond it 127.0.0.2 and so on join in."""
+
+LARGE_ROOM = 1000
+EVENTS_PER_SECOND = 5.0
 
 WARM_CONNECTIONS = 50
 SETTLE_SECONDS = 3.0
@@ -65,7 +70,8 @@ async def _hold(run: Run, result: Result, lines: Lines, rooms: list[str], second
             before = parties.now()
             await asyncio.sleep(seconds)
             usage = Usage.between(before, parties.now())
-            heard = await watchers.until({}, seconds=1)
+        await _events_beside(run, result, lines, min(LARGE_ROOM, len(places)), seconds)
+        heard = await watchers.until({}, seconds=1)
         full = sum(map(memory_kib, parties.servers))
         if empty:
             result.add(
@@ -82,6 +88,18 @@ async def _hold(run: Run, result: Result, lines: Lines, rooms: list[str], second
         result.notes.append(f"connecting: {connecting.text()}")
         result.notes.append(f"idle: {usage.text()}")
         await watchers.leave()
+
+
+async def _events_beside(
+    run: Run, result: Result, lines: Lines, people: int, seconds: float
+) -> None:
+    """Joins into one more room that `people` watch, at an easy pace."""
+    async with run.rooms(1) as (_, rooms), watched(run, lines, rooms, people) as others:
+        measured = await window(
+            run, others, lines, rooms, in_flight=4, seconds=seconds, per_second=EVENTS_PER_SECOND
+        )
+    result.broken += measured.faults(f"a room of {people:,} beside them")
+    result.latencies[f"join → seen by {people:,} in a room beside them"] = measured.heard.latency
 
 
 def _place(run: Run, number: int, room: str, token: str) -> Place:

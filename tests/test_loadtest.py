@@ -336,6 +336,7 @@ class TestRuns:
         found = self.run(tmp_path, "idle", "--connections", "200", "--seconds", "1")
         names = {figure["name"] for figure in found["figures"]}  # type: ignore[attr-defined]
         assert {"connects", "memory", "CPU with 200 idle connections"} <= names
+        assert "join → seen by 200 in a room beside them" in found["latencies"]  # type: ignore[operator]
 
     def test_rest_asks_every_endpoint(self, node: NodeProcess, token: str, tmp_path: Path) -> None:
         found = self.run(
