@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
+
 from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import (
     CoordinatorError,
@@ -19,7 +21,7 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.people import Proof
 from coordinator.domain.room_rules import MAX_CONNECTIONS
-from coordinator.live.connection import Connection, ConnectionContext
+from coordinator.live.connection import MAX_TEXT_BYTES, Connection, ConnectionContext
 from coordinator.live.feed import Feed
 from coordinator.live.websocket import LiveSocket
 from coordinator.store.room_writer.commands import Connect, Disconnect, Leave
@@ -84,6 +86,14 @@ class ParticipantConnection(Connection):
         super().close(code, after_ms=after_ms)
 
     def on_lost(self) -> None:
+        """A client that said `leave` and hung up has left, not dropped, also where `leave` waited
+        for what it had asked before.
+        """
+        if any(_is_leave(text) for text in self._inbox):
+            self._has_left = True
+            self._writer.post(Leave(room_id=self.room_id, user_id=self.user_id))
+        if self._has_left:
+            self._rows.give_up(self.session_id)  # the leave deletes it
         super().on_lost()
         self.give_up_row()
 
@@ -199,3 +209,13 @@ class ParticipantConnection(Connection):
             self.say_bye(CloseCode.REMOVED)
         except CoordinatorError:
             self.say_bye(CloseCode.NOT_ALLOWED)
+
+
+def _is_leave(text: bytes) -> bool:
+    if len(text) > MAX_TEXT_BYTES:
+        return False
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return isinstance(message, dict) and message.get("type") == "leave"

@@ -223,6 +223,12 @@ class Live:
             b"".join(wire.frame(wire.TEXT, json.dumps(each).encode()) for each in all_frames)
         )
 
+    async def hangs_up_with(self, *texts: str) -> None:
+        """Says something last: in one write with its close."""
+        last = b"".join(wire.frame(wire.TEXT, text.encode()) for text in texts)
+        self.socket.transport.write(last + wire.frame(wire.CLOSE, (1000).to_bytes(2, "big")))
+        await self.until(lambda: self._reader.done())
+
     async def sends(self, raw: str | bytes) -> None:
         await self.socket.send(raw)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.harness.observing import types
 from tests.harness.people import Api, Guest, Host
 
@@ -62,6 +64,23 @@ async def test_leaving_closes_this_one_with_1000_and_the_others_with_4009(
     await watching.hears_pong()
     assert types(watching)[-1] == "participant_left", "no away before or after it"
     assert types(watching).count("participant_away") == 0
+
+
+@pytest.mark.parametrize("before", [[], ["sync"], ["away", "ping"]])
+async def test_who_says_leave_and_hangs_up_in_one_write_has_left(
+    a: Api, host: Host, room: str, before: list[str]
+) -> None:
+    """Also where `leave` waits for the answer to what was said before it."""
+    watching = await host.connects(room)
+    guest = await Guest(a).joins(room)
+    live = await guest.connects()
+
+    await live.hangs_up_with(*(f'{{"type":"{kind}"}}' for kind in (*before, "leave")))
+
+    left = await watching.sees("participant_left", user_id=guest.user_id)
+    assert left["reason"] == "left"
+    if "away" not in before:
+        assert types(watching)[-2:] == ["participant_online", "participant_left"]
 
 
 async def test_leaving_over_rest_closes_the_connections(a: Api, b: Api, room: str) -> None:

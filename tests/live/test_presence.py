@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from coordinator.store.database import Database
-from tests.harness import wire
 from tests.harness.observing import types
 from tests.harness.people import Api, Guest, Host, moment
 from tests.live.conftest import GRACE
@@ -152,9 +151,9 @@ async def test_leaving_from_the_background_is_no_return(a: Api, host: Host, room
     assert types(watching)[-2:] == ["participant_away", "participant_left"]
 
 
-@pytest.mark.parametrize("last", [b'{"type":"ping"}', b'{"type":"nonsense"}', b"not json"])
+@pytest.mark.parametrize("last", ['{"type":"ping"}', '{"type":"nonsense"}', "not json"])
 async def test_a_last_word_from_the_background_with_the_close_in_one_write_is_no_return(
-    quick: Api, database: Database, last: bytes
+    quick: Api, database: Database, last: str
 ) -> None:
     """The connection has ended before what it said is carried out: nobody would undo a return."""
     host = await Host.hired(database, quick)
@@ -165,8 +164,7 @@ async def test_a_last_word_from_the_background_with_the_close_in_one_write_is_no
     await live.says(type="away")
     await watching.sees("participant_away", user_id=guest.user_id)
 
-    closes = wire.frame(wire.CLOSE, (1000).to_bytes(2, "big"))
-    live.socket.transport.write(wire.frame(wire.TEXT, last) + closes)
+    await live.hangs_up_with(last)
 
     await watching.sees("participant_left", user_id=guest.user_id)
     assert types(watching)[-2:] == ["participant_away", "participant_left"]
