@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -13,14 +14,20 @@ class JoinedWrites:
 
     uvicorn writes an answer's head and its body by themselves, and uvloop makes a system call of
     each; together they are one. Everything else goes to the transport as it is.
+
+    Attributes:
+        lingers: asked at `close`; True where the connection is not to be ended at once, since its
+            client still sends. Whoever says so ends it.
     """
 
-    __slots__ = ("_held", "_loop", "plain")
+    __slots__ = ("_held", "_is_closed", "_loop", "lingers", "plain")
 
     def __init__(self, plain: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.plain = plain
+        self.lingers: Callable[[], bool] | None = None
         self._loop = loop
         self._held = b""
+        self._is_closed = False
 
     def write(self, data: bytes) -> None:
         if not self._held:
@@ -29,23 +36,28 @@ class JoinedWrites:
 
     def flush(self) -> None:
         held, self._held = self._held, b""
-        if held and not self.plain.is_closing():
+        if held and not self.is_closing():
             self.plain.write(held)
 
     def write_at_once(self, data: bytes) -> None:
         """Writes bytes to which nothing will be joined."""
         if self._held:
             self.flush()
-        if not self.plain.is_closing():
+        if not self.is_closing():
             self.plain.write(data)
 
     def is_closing(self) -> bool:
-        closing: bool = self.plain.is_closing()
+        closing: bool = self._is_closed or self.plain.is_closing()
         return closing
 
     def close(self) -> None:
+        """Nothing is written any more; what has been is sent, and the connection ended."""
+        if self.is_closing():
+            return
         self.flush()
-        self.plain.close()
+        self._is_closed = True
+        if self.lingers is None or not self.lingers():
+            self.plain.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.plain, name)

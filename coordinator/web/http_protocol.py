@@ -44,7 +44,8 @@ UNREAD_SECONDS = 30.0
 COMING_SECONDS = 1.0
 """How long a node that ends waits for the request of a client that has just connected."""
 LINGER_SECONDS = 1.0
-"""How long what a refused client still sends is thrown away, so that it can read why."""
+"""How long what a refused client still sends is thrown away, so that it can read why. (A body that
+nobody wants any more is, as long as one may take.)"""
 
 _malformed = RareWarning("malformed_requests")
 
@@ -79,6 +80,7 @@ class CoordinatorProtocol(LimitedParsing):
             return
         super().connection_made(transport)
         joined: Any = JoinedWrites(transport, self.loop)
+        joined.lingers = self._lingers
         self.transport = joined
         self.flow = HeldFlow(transport)
         self.deadline = self.loop.time() + REQUEST_SECONDS
@@ -89,11 +91,13 @@ class CoordinatorProtocol(LimitedParsing):
             return
         self.slot.leave()
         self._watch_no_more()
-        self._forget_scope()
+        self._forget_itself()
         super().connection_lost(exc)
 
-    def _forget_scope(self) -> None:
-        """It names this protocol: the two would wait for the garbage collector."""
+    def _forget_itself(self) -> None:
+        """What names this protocol, and is named by it, would wait for the garbage collector."""
+        joined: Any = self.transport
+        joined.lingers = None
         if self.scope is not None:
             self.scope.pop("extensions", None)
 
@@ -280,7 +284,7 @@ class CoordinatorProtocol(LimitedParsing):
             self.refuse(request_head.NO_HANDSHAKE)
             return
         self._watch_no_more()
-        self._forget_scope()
+        self._forget_itself()
         self.connections.discard(self)
         joined: Any = self.transport
         joined.flush()
@@ -317,18 +321,34 @@ class CoordinatorProtocol(LimitedParsing):
             self._send_refusal(refusal)
 
     def _send_refusal(self, refusal: RefusedHead) -> None:
-        # What the client still sends is thrown away for a moment: closing with bytes unread would
-        # take the answer from it (RFC 9112, section 9.6).
         if self.transport.is_closing():
             return
         self.transport.write(refusal.answer(self.url))
         joined: Any = self.transport
         joined.flush()
-        joined.write_eof()
+        self._linger(LINGER_SECONDS)
+
+    def _lingers(self) -> bool:
+        """True where the last answer goes to a client that is still sending its request's body."""
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body or self.refusal is not None:
+            return False
+        self.is_over, self.unparsed = True, b""
+        self._linger(REQUEST_SECONDS)
+        return True
+
+    def _linger(self, seconds: float) -> None:
+        """Ends the connection for the client, and throws away for a while what it still sends.
+
+        Closing with bytes unread would take the answer from it (RFC 9112, section 9.6).
+        """
+        self.transport.write_eof()
+        held: Any = self.flow
+        held.hold(False)
         self.flow.resume_reading()
-        self.deadline = self.loop.time() + LINGER_SECONDS
+        self.deadline = self.loop.time() + seconds
         self._watch_no_more()
-        self.watch = self.loop.call_later(LINGER_SECONDS, self._watch)
+        self.watch = self.loop.call_later(seconds, self._watch)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at it
         """True keeps the connection: a client that has said all it had to say may still listen."""

@@ -1,0 +1,91 @@
+"""An answer that ends its connection reaches a client that is still sending."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.http_server import serving
+from tests.harness.people import Api
+
+LARGE = 20_000_000
+
+
+def chunked(size_bytes: int) -> Iterator[bytes]:
+    for _ in range(size_bytes // 50_000):
+        yield b"c350\r\n" + b"x" * 50_000 + b"\r\n"
+    yield b"0\r\n\r\n"
+
+
+def plain(size_bytes: int) -> Iterator[bytes]:
+    return (b"x" * 50_000 for _ in range(size_bytes // 50_000))
+
+
+def sends_all_then_reads(port: int, head: bytes, body: Iterator[bytes]) -> bytes:
+    """The answer that a client gets which looks for none before it has said everything.
+
+    Raises:
+        OSError: it was cut off.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as there:
+        there.sendall(head)
+        for part in body:
+            there.sendall(part)
+        answer = b""
+        while part := there.recv(65536):
+            answer += part
+        return answer
+
+
+ANSWERED = {
+    "a fast path": ("/api/interview/guest/join", 413),
+    "Litestar's way": ("/api/interview/guest/leave", 413),
+    "before the body is looked at": ("/api/interview/create-room", 401),
+}
+
+
+@pytest.mark.parametrize(("path", "status"), ANSWERED.values(), ids=ANSWERED.keys())
+@pytest.mark.parametrize("is_chunked", [True, False], ids=["chunked", "of a told length"])
+async def test_who_sends_too_much_on_its_last_request_reads_why(
+    a: Api, path: str, status: int, is_chunked: bool
+) -> None:
+    """As Python's urllib does it, and proxies that do not keep their connections."""
+    told = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {LARGE}"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{told}\r\n\r\n".encode()
+    body = chunked(LARGE) if is_chunked else plain(LARGE)
+
+    answer = await asyncio.to_thread(sends_all_then_reads, a.node.port, head, body)
+
+    told_head, _, content = answer.partition(b"\r\n\r\n")
+    assert told_head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"connection: close" in told_head
+    assert json.loads(content)["success"] is False
+
+
+async def test_who_speaks_http_1_0_and_sends_too_much_reads_why() -> None:
+    async with serving() as (port, _, protocols):
+        head = f"POST /hot HTTP/1.0\r\nContent-Length: {LARGE}\r\n\r\n".encode()
+
+        answer = await asyncio.to_thread(sends_all_then_reads, port, head, plain(LARGE))
+
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        await asyncio.sleep(0.1)
+        assert not protocols, "each is gone without the garbage collector"
+
+
+async def test_who_goes_on_sending_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.web.http_protocol.REQUEST_SECONDS", 0.3)
+    async with serving() as (port, state, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /hot HTTP/1.0\r\nContent-Length: 99999999\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+
+        while state.connections:
+            writer.write(b"x" * 1000)
+            await asyncio.sleep(0.02)
+
+        writer.close()
