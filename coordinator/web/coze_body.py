@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ MAX_ITEMS = 200
 MAX_CONTAINERS = 10_000
 MAX_VALUES = 50_000
 """Objects and lists, and values of any kind, in one body: more would hold the event loop up."""
+AT_ONCE = 5_000
+"""Values that are looked at in one turn of the event loop."""
 SAFE_INTEGER = 2**53 - 1
 """The largest number that every JSON reader takes as it is (RFC 8259, section 6)."""
 
@@ -53,9 +56,14 @@ async def read_tolerantly(kind: type[msgspec.Struct], raw: bytes) -> dict[str, A
     await asyncio.sleep(0)
     schema = schema_of(kind)
     known = {name: value for name, value in body.items() if name in schema["properties"]}
+    looked_at = 0
     for name, value in body.items():
         _check_text(name, name)
-        _check_sizes_and_texts(name, value)
+        for count in _check_sizes_and_texts(name, value):
+            looked_at += count
+            if looked_at >= AT_ONCE:
+                looked_at = 0
+                await asyncio.sleep(0)
     await asyncio.sleep(0)
     members: dict[str, Any] = _tolerated(known, schema, "")
     _drop_blank_texts(members)
@@ -92,27 +100,41 @@ def _decoded(raw: bytes) -> Any:
         ) from error
 
 
-def _check_sizes_and_texts(member: str, value: Any) -> None:
-    """What no client could read back or Postgres not hold is refused, wherever it stands."""
+def _check_sizes_and_texts(member: str, value: Any) -> Iterator[int]:
+    """What no client could read back or Postgres not hold is refused, wherever it stands.
+
+    Yields:
+        how many values have been looked at since the last time, `AT_ONCE` at most.
+    """
     level = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                below += each.keys()
-                below += each.values()
-            elif isinstance(each, list):
-                if len(each) > MAX_ITEMS:
-                    raise InvalidParams.wrong(member, f"不能超过{MAX_ITEMS}项")
-                below += each
-            elif isinstance(each, str):
-                _check_text(member, each)
-            elif isinstance(each, int) and not _LEAST <= each <= _MOST:
-                raise InvalidParams.wrong(member, "数值超出范围")
+        for start in range(0, len(level), AT_ONCE):
+            part = level[start : start + AT_ONCE]
+            below += _inside(member, part)
+            yield len(part)
         if not below:
             return
         level = below
     raise InvalidParams.wrong(member, "嵌套过深")
+
+
+def _inside(member: str, values: list[Any]) -> list[Any]:
+    """The values that stand in these, names of members too."""
+    below: list[Any] = []
+    for each in values:
+        if isinstance(each, dict):
+            below += each.keys()
+            below += each.values()
+        elif isinstance(each, list):
+            if len(each) > MAX_ITEMS:
+                raise InvalidParams.wrong(member, f"不能超过{MAX_ITEMS}项")
+            below += each
+        elif isinstance(each, str):
+            _check_text(member, each)
+        elif isinstance(each, int) and not _LEAST <= each <= _MOST:
+            raise InvalidParams.wrong(member, "数值超出范围")
+    return below
 
 
 def _check_text(member: str, text: str) -> None:

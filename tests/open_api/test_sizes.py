@@ -281,3 +281,30 @@ async def test_a_body_of_very_many_values_is_refused_before_it_is_read(
     assert time.thread_time() - began < 0.02
     response = await coze.patch(f"{INTERVIEWS}/{interview['id']}", content=raw)
     refused(response, 400, "INVALID_PARAMS")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {f"unknown{number}": "" for number in range(49_000)},
+        {"highlights": [{f"m{number}": "" for number in range(240)} for _ in range(200)]},
+        {"highlights": [{"more": [[0] * 118] * 2} for _ in range(200)]},
+    ],
+    ids=["members that we do not know", "members of items", "values within items"],
+)
+async def test_others_get_their_turn_while_a_body_of_many_values_is_read(
+    body: dict[str, Any],
+) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(others())
+    await read_tolerantly(ChangeInterviewBody, as_json(body))
+    waiting.cancel()
+
+    assert turns > 47_000 // 5_000
