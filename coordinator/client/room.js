@@ -1038,7 +1038,10 @@ class Live {
         const isToken = token && typeof token === "string";
         return { type: isToken ? "renewed" : "tokenFailed", token };
       })
-      .catch(({ code, message } = {}) => ({ type: "tokenFailed", code, reason: message }))
+      .catch((error) => {
+        const { code, message } = error || {};
+        return { type: "tokenFailed", code, reason: message };
+      })
       .then((input) => this.feed({ id, ...input }));
   }
 

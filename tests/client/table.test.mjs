@@ -325,6 +325,16 @@ describe("tokens", () => {
     made.close();
   });
 
+  test("a getToken that rejects with null or a text has failed, and is asked for again", async () => {
+    const brought = [() => Promise.reject(null), () => Promise.reject("no network"), () => "good"];
+    const made = await room({ token: undefined, getToken: () => brought.shift()() });
+    await time.settle();
+    assert.equal(made.state.status, "waiting");
+    for (let turn = 0; turn < 40 && brought.length; turn++) await time.advance(1_000);
+    assert.deepEqual(platform.socket.options.protocols, ["room.v1", "bearer.good"]);
+    made.close();
+  });
+
   test("no token and nobody to ask stops", async () => {
     const made = await room({ token: undefined });
     await time.settle();
