@@ -123,6 +123,8 @@ class Environment:
         if not text:
             return default
         try:
+            if not text.isascii() or "_" in text:  # Python's numbers, nobody else's
+                raise ValueError
             value = kind(text)
             in_range = least <= value <= most  # type: ignore[operator]  # kind is int or float
         except ValueError:

@@ -222,7 +222,7 @@ def _read(env: Environment) -> Settings:
         wx_api_base=env.web_url("WX_API_BASE") or defaults.wx_api_base,
         wx_qr_pages=env.list("WX_QR_PAGES") or defaults.wx_qr_pages,
         wx_console_page=env.text("WX_CONSOLE_PAGE"),
-        zego_app_id=env.number("ZEGO_APP_ID", int, 0, least=0, most=2**32 - 1),
+        zego_app_id=env.number("ZEGO_APP_ID", int, 0, least=1, most=2**32 - 1),
         zego_server_secret=_zego_secret(env),
         zego_token_cipher=env.choice("ZEGO_TOKEN_CIPHER", ("gcm", "cbc")),
         open_api_keys=_api_keys(env),

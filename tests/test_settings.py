@@ -254,6 +254,7 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
     ("name", "value"),
     [
         ("PORT", "65536"), ("PORT", "3000.5"), ("ROOM_CAPACITY", "-1"), ("PRESENCE_GRACE", "soon"),
+        ("PORT", "3_000"), ("ROOM_CAPACITY", "٣"), ("DRAIN_SECONDS", "1_0"),
         ("PRESENCE_GRACE", "nan"), ("DRAIN_SECONDS", "-1"), ("DRAIN_SECONDS", "inf"),
         ("LIVE_BUFFER", "1"), ("REDIS_URL", "http://h"), ("DATABASE_URL", "mysql://h/d"),
         ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"),
@@ -278,6 +279,13 @@ def test_what_a_number_may_be_is_said_in_full() -> None:
         "PRESENCE_GRACE must be a number from 0 to 316224000, not '30s'",
         "EVENTS_KEEP_DAYS must be a number from 0 to 1000000, not '-1'",
         "LIVE_BUFFER must be a number of at least 4096 (0: no limit), not '1'",
+    ]
+
+
+def test_no_zego_app_has_the_number_0() -> None:
+    """With a secret beside it, it would be off while it seems to be set."""
+    assert problems(ZEGO_APP_ID="0", ZEGO_SERVER_SECRET="z" * 32) == [
+        "ZEGO_APP_ID must be a number from 1 to 4294967295, not '0'"
     ]
 
 
