@@ -199,7 +199,9 @@ async def test_an_admin_may_watch(
 ) -> None:  # fmt: skip
     token = await staff_token(database, "admin")
     if by == "header":
-        watcher = await watch(node, interview["id"], Authorization=f"Bearer {token}")
+        watcher = await watch(
+            node, interview["id"], Authorization=f"Bearer {token}", X_API_Key=""
+        )
     elif by == "subprotocol":
         watcher = await watch(node, interview["id"], protocols=("room.v1", f"bearer.{token}"))
     else:

@@ -38,6 +38,9 @@ async def test_staff_is_added_once_changed_and_shut_out(a: Api, deployment: Depl
         lambda: deployment.run("users", "disable", user_id),
     )
     assert role.stdout.strip() == disabled.stdout.strip() == user_id
+    (refused,) = await at_once(lambda: deployment.run("token", user_id))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "disabled" in refused.stderr
     answer = await a.get("/api/interview/rooms", token.strip())
     assert refusal(answer) == (401, "UNAUTHORIZED")
     listed = deployment.run("users", "list").stdout.splitlines()

@@ -155,7 +155,9 @@ async def member(people: People, public_id: str) -> Staff:
     number = staff_number(public_id)
     staff = await people.staff(number) if number else None
     if staff is None:
-        raise unknown(public_id)
+        raise CommandFailed(
+            f"there is no {public_id}, or it is disabled (see `coordinator users list`)"
+        )
     return staff
 
 

@@ -89,7 +89,7 @@ async def api_key_or_admin(connection: Connection, handler: BaseRouteHandler) ->
         Forbidden: the token is not an admin's.
     """
     scope = connection.scope
-    if header(scope, b"x-api-key") is not None or header(scope, b"authorization") is None:
+    if header(scope, b"x-api-key") or header(scope, b"authorization") is None:
         await api_key(connection, handler)
         return
     caller = await _staff(connection)

@@ -45,7 +45,7 @@ class InterviewEndpoint:
 
     def credential(self, socket: LiveSocket) -> str | None:
         header = utf8_header(socket.headers.get("x-api-key"))
-        if header is not None:
+        if header:  # a blank one is none
             return _KEY + header
         if token := presented_token(socket):
             return _TOKEN + token

@@ -74,6 +74,7 @@ async def test_an_admins_token_reads_what_all_tenants_have_and_writes_nothing(
         assert await read(admin, interview) == interview
         assert shown(await admin.get(INTERVIEWS, params={"userId": user}))["total"] == 1
         shown(await admin.get(f"/api/open/jobs/{JOB_ID}"))
+        shown(await admin.get(path, headers={"X-API-Key": ""}))  # blank is missing
         refused(await admin.patch(path, json={"currentIndex": 1}), 401, "UNAUTHORIZED")
         refused(await admin.get(path, headers={"X-API-Key": "wrong"}), 401, "UNAUTHORIZED")
     async with calling(app, bearer["hr"]) as hr:
