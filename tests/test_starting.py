@@ -8,6 +8,7 @@ import re
 import subprocess
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.harness.commands import at_once, command
@@ -92,6 +93,17 @@ def test_a_port_that_is_taken_ends_it_with_a_message(deployment: Deployment) -> 
         assert refused.returncode != 0
         assert "in use" in refused.stdout + refused.stderr
         assert "Traceback" not in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_node_tells_the_port_that_it_was_given(deployment: Deployment, workers: str) -> None:
+    """In links and codes, where no `PUBLIC_BASE_URL` is set."""
+    node = deployment.node("--workers", workers, PORT="3999")
+
+    told = httpx.get(f"{node.url}/openapi/coze.json", trust_env=False).json()
+
+    assert told["servers"] == [{"url": f"http://localhost:{node.port}"}]
+    assert node.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,19 @@ def _serve(options: argparse.Namespace) -> int:
         if options.workers > 1:
             return serve_with_workers(listener, options.workers, settings.drain_seconds)
         fd = listener.detach()
+    settings = replace(settings, port=_port_of(fd))  # also where it was 0
     logging.configure(form=settings.log_format, level=settings.log_level, node=f"pid-{os.getpid()}")
     for warning in settings.warnings():
         log.warning("setting_is_risky", problem=warning)
     serving = server(
-        settings, deployment, host=options.host, port=port, fd=fd, parent=options.parent
+        settings, deployment, host=options.host, port=settings.port, fd=fd, parent=options.parent
     )
     serving.run()
     return serving.exit_status
+
+
+def _port_of(fd: int) -> int:
+    """Where a listening socket listens: `PUBLIC_BASE_URL` is that where none is set."""
+    with socket.socket(fileno=os.dup(fd)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
