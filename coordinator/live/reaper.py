@@ -185,13 +185,18 @@ class Reconciler:
         if node_epoch != self._lease.node_epoch:
             return
         if lost := confirmed - stored:
-            await self._close(lost)
+            await self._close(node_epoch, lost)
         if unknown := stored - confirmed - self._sessions.claimed():
             await self._drop(node_epoch, unknown)
 
-    async def _close(self, lost: Iterable[str]) -> None:
-        """Closes the sockets of those sessions, but who has ended since."""
-        people = {s: who for s in lost if (who := self._sessions.participant(s)) is not None}
+    async def _close(self, node_epoch: str, lost: set[str]) -> None:
+        """Closes the sockets of those sessions, but who has ended since, or was away for a moment
+        and has a row again.
+        """
+        again = {row.session_id for row in await self._nodes.stored(node_epoch, list(lost))}
+        people = {
+            s: who for s in lost - again if (who := self._sessions.participant(s)) is not None
+        }
         if not people:
             return
         crowded = await self._nodes.crowded(list(people.values()), MAX_CONNECTIONS)

@@ -11,6 +11,7 @@ import asyncpg
 import pytest_asyncio
 
 from coordinator.data_cipher import DataCipher
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.errors import Unavailable
 from coordinator.domain.ids import new_guest_id, new_session_id
 from coordinator.domain.people import Staff
@@ -19,7 +20,8 @@ from coordinator.live.housekeeping import Housekeeping
 from coordinator.live.judge import Judge
 from coordinator.live.lease import Lease
 from coordinator.live.loop import Loop
-from coordinator.live.reaper import Reaper
+from coordinator.live.own_rows import OwnRows
+from coordinator.live.reaper import Reaper, Reconciler
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.shifts import Shifts
 from coordinator.store.database import Database
@@ -88,6 +90,32 @@ class JudgingNode:
                 user,
             )
         )
+
+
+class HeldSessions:
+    """The sessions of a node as its registry has them; `closed`: with which codes."""
+
+    def __init__(self) -> None:
+        self.rows = OwnRows()
+        self.people: dict[str, tuple[str, str]] = {}
+        self.closed: dict[str, CloseCode] = {}
+
+    def opened(self, room: str, user: str, session: str) -> None:
+        self.rows.claim(session)
+        self.rows.confirm(session)
+        self.people[session] = room, user
+
+    def claimed(self) -> set[str]:
+        return set(self.rows.claimed)
+
+    def confirmed(self) -> set[str]:
+        return set(self.rows.confirmed)
+
+    def participant(self, session_id: str) -> tuple[str, str] | None:
+        return self.people[session_id] if session_id in self.rows.confirmed else None
+
+    def close_session(self, session_id: str, code: CloseCode) -> None:
+        self.closed[session_id] = code
 
 
 @pytest_asyncio.fixture
@@ -201,3 +229,44 @@ async def test_a_node_without_limits_keeps_nobodys_rooms_alive(site: JudgingNode
     assert len(kinds[1]) == len(kinds[2]) == 1
     assert kinds[1] != kinds[2]
     assert all(len(kind) <= 30 for kind in (*kinds[1], *kinds[2]))
+
+
+async def test_a_socket_without_a_row_is_closed_and_a_row_without_a_socket_goes(
+    site: JudgingNode,
+) -> None:
+    sessions = HeldSessions()
+    lost, ended, opening = [await site.guest() for _ in range(3)]
+    sessions.opened(*lost)
+    sessions.rows.claim(opening[2])  # its answer is on its way
+    room, user, session = lost
+    await site.writer.submit(Disconnect(room_id=room, user_id=user, session_id=session))
+
+    await Reconciler(site.lease, site.nodes, site.writer, sessions).reconcile()
+
+    assert sessions.closed == {session: CloseCode.CANNOT_CONTINUE}
+    assert await site.nodes.sessions(site.lease.node_epoch) == {opening[2]}
+    assert ended[2] not in sessions.closed
+
+
+async def test_who_was_away_while_the_rows_were_read_is_not_closed(site: JudgingNode) -> None:
+    """A mini-program that is shown again at once: its row goes, and comes again."""
+    sessions = HeldSessions()
+    sessions.opened(*(await site.guest()))
+    ((session, (room, user)),) = sessions.people.items()
+    epoch = site.lease.node_epoch
+
+    class ReadsSlowly(Nodes):
+        async def sessions(self, node_epoch: str) -> set[str]:
+            gone = Disconnect(room_id=room, user_id=user, session_id=session)
+            await site.writer.submit(gone)
+            found = await super().sessions(node_epoch)
+            await site.writer.submit(
+                Connect(room_id=room, user_id=user, session_id=session, node_epoch=epoch)
+            )
+            return found
+
+    nodes = ReadsSlowly(site.database)
+    await Reconciler(site.lease, nodes, site.writer, sessions).reconcile()
+
+    assert sessions.closed == {}
+    assert await site.nodes.sessions(epoch) == {session}
