@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.http_server import serving
+from tests.harness.node import Deployment
 from tests.harness.people import Api
 
 LARGE = 20_000_000
@@ -75,6 +76,22 @@ async def test_who_speaks_http_1_0_and_sends_too_much_reads_why() -> None:
         assert answer.startswith(b"HTTP/1.1 413 ")
         await asyncio.sleep(0.1)
         assert not protocols, "each is gone without the garbage collector"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_goes_on_sending_does_not_keep_a_node_from_ending(
+    deployment: Deployment, version: str
+) -> None:
+    node = await asyncio.to_thread(deployment.node, DRAIN_SECONDS="0")
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    head = f"POST /api/interview/guest/leave HTTP/{version}\r\nHost: x\r\n"
+    writer.write(f"{head}Content-Length: 99999999\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+
+    assert await asyncio.to_thread(node.stop) == 0
+
+    assert "shutdown exceeded" not in node.logs()  # uvicorn's patience, which is an error
+    writer.close()
 
 
 async def test_who_goes_on_sending_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,8 @@ IDLE_SECONDS = 75.0
 UNREAD_SECONDS = 30.0
 """How long a client may leave an answer unread."""
 COMING_SECONDS = 1.0
-"""How long a node that ends waits for the request of a client that has just connected."""
+"""How long a node that ends waits for the request of a client that has just connected, and for one
+that goes on sending after its answer."""
 LINGER_SECONDS = 1.0
 """How long what a refused client still sends is thrown away, so that it can read why. (A body that
 nobody wants any more is, as long as one may take.)"""
@@ -116,13 +117,15 @@ class CoordinatorProtocol(LimitedParsing):
             self.watch = None
 
     def shutdown(self) -> None:
-        if self.cycle is not None or self.deadline is None:
+        # A new one has asked nothing yet: a proxy connects for a request, which is on its way.
+        is_new = self.cycle is None
+        if not is_new:
             super().shutdown()
-            return
-        # It has asked nothing yet: a proxy connects for a request, which is on its way.
-        self.deadline = min(self.deadline, self.loop.time() + COMING_SECONDS)
-        self._watch_no_more()
-        self._watch()
+        # One that closes has its answer, and may still be sending.
+        if self.deadline is not None and (is_new or self.transport.is_closing()):
+            self.deadline = min(self.deadline, self.loop.time() + COMING_SECONDS)
+            self._watch_no_more()
+            self._watch()
 
     def pause_writing(self) -> None:
         self.unread_deadline = self.loop.time() + UNREAD_SECONDS
