@@ -244,3 +244,19 @@ async def test_only_the_origins_that_are_listed_may_read_answers(
         assert refused.json() == {"success": False, complaint: "禁止访问", "code": "FORBIDDEN"}
         assert "Access-Control-Allow-Origin" not in refused.headers
     await opened.aclose()
+
+
+async def test_a_page_of_a_listed_origin_may_read_when_to_come_again(
+    deployment: Deployment, room: str
+) -> None:
+    origin = {"Origin": "https://crm.example.com"}
+    settings = {"ALLOWED_ORIGINS": origin["Origin"], "RATE_LIMITS": "join=1/minute"}
+    limited = Api(deployment.node(**settings))
+    path, body = "/api/interview/guest/join", {"roomId": room, "userName": "李明"}
+
+    answers = [await limited.http.post(path, json=body, headers=origin) for _ in range(3)]
+
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert answers[-1].headers["Access-Control-Expose-Headers"] == "Retry-After"
+    await limited.aclose()

@@ -113,12 +113,17 @@ def litestar_app(
         state=State(services),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,
-        cors_config=CORSConfig(allow_origins=origins) if origins else None,
+        cors_config=_cors(origins) if origins else None,
         openapi_config=openapi_config(settings.base_url, [guards.limited("view")]),
         logging_config=None,
     )
     lighten(app)
     return app
+
+
+def _cors(origins: list[str]) -> CORSConfig:
+    """What pages of other origins may call, and read beside the body."""
+    return CORSConfig(allow_origins=origins, expose_headers=["Retry-After"])
 
 
 def _methods_by_path(app: Litestar) -> dict[str, str]:
