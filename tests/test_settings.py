@@ -282,6 +282,12 @@ def test_what_a_number_may_be_is_said_in_full() -> None:
     ]
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_a_bad_port_of_the_database_is_told_once(port: str) -> None:
+    found = problems(DATABASE_URL="", DB_HOST="h", DB_NAME="n", DB_USER="u", DB_PORT=port)
+    assert found == [f"DB_PORT must be a number from 1 to 65535, not {port!r}"]
+
+
 def test_no_zego_app_has_the_number_0() -> None:
     """With a secret beside it, it would be off while it seems to be set."""
     assert problems(ZEGO_APP_ID="0", ZEGO_SERVER_SECRET="z" * 32) == [
