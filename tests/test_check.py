@@ -317,6 +317,17 @@ async def test_a_user_without_scripts_fails_the_check(
     assert "word" not in out
 
 
+async def test_a_database_that_redis_does_not_have_is_said_in_words(
+    deployment: Deployment, redis: EmbeddedRedis
+) -> None:
+    url = redis.url.partition("?")[0]
+
+    status, out, _ = await answers(deployment, "check", REDIS_URL=f"{url}?db=99")
+
+    assert status == 1
+    assert "FAIL  redis: it refuses: DB index is out of range" in out.splitlines()
+
+
 async def test_a_wrong_password_of_redis_is_said_in_words(
     deployment: Deployment, redis: EmbeddedRedis
 ) -> None:
@@ -368,6 +379,7 @@ async def test_a_server_by_itself_under_another_kinds_url_is_told_which_url_it_n
     ("url", "told"),
     [("redis://127.0.0.1:1", "nobody listens there"), ("unix:///no.sock", "no such socket"),
      ("redis+cluster://127.0.0.1:1", "nobody listens there"),
+     ("redis+sentinel://127.0.0.1:1/mymaster/0", "no sentinel that answers knows its master"),
      ("redis://nowhere.invalid", "its host name is not known")],
 )  # fmt: skip
 async def test_a_redis_that_is_away_is_one_line_with_the_cause_in_words(

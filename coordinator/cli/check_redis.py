@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import RedisCluster
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -61,7 +62,10 @@ def explain(error: BaseException) -> str:
         return f"it refuses: {text}"
     if isinstance(error, ConnectionFailed):
         return f"it cannot be used: {text}"
-    return explain_network(_first_cause(error))
+    if isinstance(error, MasterNotFoundError):
+        return "it cannot be reached: no sentinel that answers knows its master"
+    cause = _first_cause(error)
+    return explain(cause) if isinstance(cause, ResponseError) else explain_network(cause)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -150,7 +150,8 @@ def review(feed: Feed) -> None:
 def evict(feed: Feed) -> int:
     """Closes the connections that the feed's events end; the events sent to them before, in sum.
 
-    A connection that was admitted after the event stays: it came back.
+    A connection that was admitted after the event stays: it came back. Who still waits for later
+    events ends, too: nobody would ask about this one again.
     """
     departures, feed.departures = feed.departures, []
     deliveries = 0
@@ -158,5 +159,9 @@ def evict(feed: Feed) -> int:
         for subscriber in feed.subscribers.of_user(departure.user_id):
             if subscriber.connect_seq < seq:
                 deliveries += feed.subscribers.flush(subscriber)
+                subscriber.close(departure.code)
+        for subscriber in feed.subscribers.pending_of(departure.user_id):
+            if subscriber.connect_seq < seq:
+                feed.subscribers.remove(subscriber)
                 subscriber.close(departure.code)
     return deliveries

@@ -184,6 +184,11 @@ class Subscribers:
         """The connections of one participant; None = everybody's."""
         return list(self._cursors if user_id is None else self.by_user.get(user_id, ()))
 
+    def pending_of(self, user_id: str | None) -> list[Subscriber]:
+        """Of those who wait to be admitted, the same."""
+        waiting = [entry.subscriber for entry in self.pending]
+        return [each for each in waiting if user_id is None or each.user_id == user_id]
+
     def begin_broadcast(self) -> None:
         """Begins a broadcast to everybody who listens now; `send` carries it out."""
         self._broadcast = iter(list(self._cursors.values()))
