@@ -128,8 +128,9 @@ class Environment:
             value = kind(text)
             in_range = least <= value <= most  # type: ignore[operator]  # kind is int or float
         except ValueError:
-            in_range, value = False, default
+            in_range = False
         if not in_range:
+            value = default
             span = f"of at least {least}" if most == NO_LIMIT else f"from {least} to {most}"
             self.problems.append(f"{name} must be a number {span}{or_else}, not {text!r}")
         return value
