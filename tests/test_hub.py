@@ -214,6 +214,28 @@ async def test_an_unknown_feed_is_not_found() -> None:
         await attached(hub, seq=3)
 
 
+async def test_who_goes_while_its_sync_waits_for_later_events_is_put_out(
+    hub: Hub, log: Log
+) -> None:
+    going, staying = Listener("u"), Listener("v")
+    for each in (going, staying):
+        await hub.resume.attach(KEY, each, since=None, epoch=None, connect_seq=5)
+    out, later = log.append("out", who="u"), log.append()
+    syncs = [
+        asyncio.create_task(hub.resume.sync(the_feed(hub), each, since=99, epoch=None))
+        for each in (going, staying)
+    ]
+    await soon(lambda: len(the_feed(hub).subscribers.pending) == 2)
+
+    hub.offer([out], 0.0)
+    hub.offer([later], 0.0)
+    await asyncio.gather(*syncs)
+
+    assert (going.code, staying.code) == (4009, None)
+    assert list(the_feed(hub).subscribers) == [staying]
+    assert staying.welcomes[-1] == (False, 7)
+
+
 async def test_a_sync_repeats_what_was_missed_and_goes_on(hub: Hub, log: Log) -> None:
     listener = await attached(hub)
     feed = the_feed(hub)
