@@ -35,7 +35,8 @@ from coordinator.store.room_writer.commands import (
     RemoveUnconnected,
     Return,
 )
-from coordinator.store.room_writer.queue import OnCommit, Writer
+from coordinator.store.room_writer.queue import Writer
+from coordinator.store.room_writer.telling import OnCommit
 from coordinator.store.rooms import Rooms, StoredRoom
 
 Enter = Callable[[type[Return], str], asyncio.Future[Joined]]

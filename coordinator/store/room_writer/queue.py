@@ -1,8 +1,9 @@
 """The writer: every change of a room, many at a time, in one transaction after the other.
 
 Commands that arrive while a transaction is in flight wait together and go into the next one (group
-commit); each caller gets its own answer or its own error. A transaction is written in one of two
-ways (`transaction.py`):
+commit); each caller gets its own answer or its own error. Where most of those who were just
+answered are about to come back, the next one waits for them for a moment (`gathering.py`). A
+transaction is written in one of two ways (`transaction.py`):
 
     optimistic   of rooms that the node remembers (`room_cache.py`): decided from memory, written by
                  one statement that compares the rows' versions and sets them. One round trip.
@@ -24,14 +25,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
 from coordinator.domain.errors import Unavailable
-from coordinator.domain.events import Event
 from coordinator.domain.room import Policy, Room
 from coordinator.store import outages
 from coordinator.store.database import Database
@@ -44,6 +45,7 @@ from coordinator.store.room_writer.lost_commit import (
 )
 from coordinator.store.room_writer.pending_command import CommandAnswer, PendingCommand
 from coordinator.store.room_writer.room_cache import RoomCache
+from coordinator.store.room_writer.telling import OnCommit, Telling
 from coordinator.store.room_writer.transaction import Transaction, is_away
 
 log = structlog.get_logger()
@@ -63,9 +65,6 @@ TRANSACTION_SECONDS = 4.0
 _BUSY_SECONDS = 0.002
 _AWAY_SECONDS = 0.1
 
-OnCommit = Callable[[Sequence[Event], Sequence[str]], None]
-"""Hears of each committed batch: its events in order, and the sessions that newer ones replaced."""
-
 
 class Writer:
     """One lane of transactions per node. Start it with `run` in a task of its own.
@@ -77,7 +76,6 @@ class Writer:
     def __init__(self, database: Database, policy: Policy, on_commit: OnCommit) -> None:
         self._database = database
         self._policy = policy
-        self._on_commit = on_commit
         self._queue: deque[PendingCommand] = deque()
         self._idle: asyncio.Future[None] | None = None
         """Done when a command arrives; None while there is work."""
@@ -91,6 +89,7 @@ class Writer:
         self._sent_at = float("inf")
         """The loop's time at which the step under way was sent."""
         self._is_waiting = False
+        self._telling = Telling(on_commit, self._undo)
 
     def state(self) -> dict[str, object]:
         """What it does now, for whoever inspects the node."""
@@ -138,8 +137,11 @@ class Writer:
         patience = asyncio.create_task(self._keep_patience())
         try:
             while True:
-                while self._queue:
-                    await self._next_batch()
+                while self._queue or self._telling.gathering.seconds:
+                    if self._telling.gathering.seconds:
+                        await self._telling.gather(self._queue)
+                    if self._queue:
+                        await self._next_batch()
                 self._idle = asyncio.get_running_loop().create_future()
                 await self._idle
         finally:
@@ -291,12 +293,14 @@ class Writer:
         batch = self._transaction(commands)
         batch.recall(self._cache)
         batch.decide()
+        sent_at = time.perf_counter()
         await self._in_time(batch.write_optimistically(), batch, commits=True)
+        self._telling.gathering.note_statement(time.perf_counter() - sent_at)
         left, unchanged = batch.drop_unwritten()
         self._cache.keep([*batch.written, *unchanged])
         if batch.reading is not None:
             self._cache.note_clock(batch.reading)
-        self._tell_soon(batch)
+        self._tell(batch)
         return left
 
     async def _write_locked(self, commands: list[PendingCommand]) -> list[PendingCommand]:
@@ -317,7 +321,7 @@ class Writer:
         self._cache.learn(batch.written, found)
         if batch.reading is not None:
             self._cache.set_clock(batch.reading)
-        self._tell_soon(batch)
+        self._tell(batch)
         return batch.busy
 
     async def _commit(self, batch: Transaction) -> None:
@@ -353,22 +357,11 @@ class Writer:
                 raise AnswerLost from error
             raise
 
-    def _tell_soon(self, batch: Transaction) -> None:
-        """Tells of a batch; where commands wait, as soon as Postgres works on their statement."""
-        if self._queue:
-            asyncio.get_running_loop().call_soon(self._tell, batch)
-        else:
-            self._tell(batch)
-
     def _tell(self, batch: Transaction) -> None:
-        """Announces a committed batch and answers its callers; a failing listener stops neither."""
-        batch.answer_first()
-        try:
-            if batch.events or batch.replaced:
-                self._on_commit(batch.events, batch.replaced)
-        except Exception as error:
-            log.error("commit_not_announced", exc_info=error)
-        batch.answer(self._undo)
+        # A transaction that has begun must not wait: none stays open without work.
+        self._telling.committed(
+            batch, waiting=len(self._queue), may_gather=not self._has_begun
+        )
 
     # -- the connection -----------------------------------------------------------------------
 

@@ -206,11 +206,12 @@ class Transaction:
 
     # -- telling --------------------------------------------------------------------------------
 
-    def answer_first(self) -> None:
-        """Answers those who need not wait until the events are told."""
+    def answer_first(self) -> bool:
+        """Answers those who need not wait until the events are told; True where that is all."""
         for pending, answer, refusal in self.answers:
             if refusal is None:
                 pending.answer.settle_first(answer)
+        return all(pending.answer.done() for pending, _, _ in self.answers)
 
     def answer(self, undo: Callable[[Command[Any]], None]) -> None:
         """Answers the others; `undo` hears of each join whose caller was told that it failed."""
