@@ -8,8 +8,8 @@ for as long as it takes, which is hardly less than for all of them:
     with      │ 8 │·│ 8 │·│ 8 │ …                    told while PostgreSQL works on the next 8
 
 So where less than half of those of the last round are there, the next statement waits for the
-others, a part of the time that statements take. Where they do not come (people are no closed loop)
-it waits more and more seldom.
+others, a part of the time that statements take. Where they do not come, but for a quarter (people
+are no closed loop), it waits more and more seldom.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import asyncio
 import time
 from collections.abc import Sized
 
+FEW = 4
+"""Fewer callers are not waited for: they may as well have come by chance."""
 ENOUGH = 16
 """So many commands share the cost of a statement well enough."""
 PART = 0.5
@@ -65,7 +67,7 @@ class Gathering:
         """
         self.seconds = 0.0
         self._size = min(ENOUGH, answered + waiting)
-        if self._size < 2 or 2 * waiting >= self._size:
+        if self._size < FEW or 2 * waiting >= self._size:
             return
         if self._skip:
             self._skip -= 1
@@ -87,7 +89,7 @@ class Gathering:
         self._end_round(len(commands))
 
     def _end_round(self, waiting: int) -> None:
-        if 2 * waiting >= self._size:
+        if 4 * waiting >= 3 * self._size:
             self._next_skip = 1
         else:
             self._skip = self._next_skip
