@@ -21,7 +21,7 @@ run: $(STAMP)
 	@exec $(BIN)/coordinator dev
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal $(PYTEST_OPTIONS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
