@@ -13,6 +13,7 @@ from coordinator.store.room_writer import gathering as gathering_module
 from coordinator.store.room_writer.commands import Join, Leave
 from coordinator.store.room_writer.gathering import ENOUGH, MOST_SECONDS, Gathering
 from coordinator.store.room_writer.pending_command import CommandAnswer
+from coordinator.store.room_writer.telling import Telling
 from tests.harness.patience import patient
 from tests.store.lanes import WriterLane, created, is_consistent
 
@@ -162,3 +163,34 @@ async def test_who_has_come_back_is_waited_for_again() -> None:
         skipped += 1
         gathering.begin_round(answered=ENOUGH, waiting=0)
     assert skipped == 1
+
+
+# -- telling -----------------------------------------------------------------------------------
+
+
+class Answered:
+    """A committed batch of four, all of whom are called first."""
+
+    def __init__(self, name: str) -> None:
+        self.answers = [None] * 4
+        self.events, self.replaced = [name], ()
+
+    def answer_first(self) -> bool:
+        return True
+
+    def answer(self, undo: object) -> None:
+        """Nobody is left."""
+
+
+async def test_batches_without_a_wait_in_between_are_told_in_order() -> None:
+    told: list[Any] = []
+    telling = Telling(lambda events, _replaced: told.extend(events), lambda _: None)
+    for name in ("first", "second"):
+        batch: Any = Answered(name)
+        telling.committed(batch, waiting=0, may_gather=True)
+    assert told == ["first"]
+
+    await telling.gather([])
+    await asyncio.sleep(0)
+
+    assert told == ["first", "second"]

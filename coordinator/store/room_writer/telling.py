@@ -47,6 +47,9 @@ class Telling:
             waiting: commands that are there already.
             may_gather: False where the next statement cannot wait for more.
         """
+        if (before := self._untold) is not None:  # committed without the wait in between
+            self._untold = None
+            self._tell(before)
         gathering = self.gathering
         gathering.begin_round(answered=len(batch.answers), waiting=waiting)
         if not may_gather:
