@@ -168,7 +168,7 @@ async def test_who_has_come_back_is_waited_for_again() -> None:
 # -- telling -----------------------------------------------------------------------------------
 
 
-class Answered:
+class CommittedBatch:
     """A committed batch of four, all of whom are called first."""
 
     def __init__(self, name: str) -> None:
@@ -186,7 +186,7 @@ async def test_batches_without_a_wait_in_between_are_told_in_order() -> None:
     told: list[Any] = []
     telling = Telling(lambda events, _replaced: told.extend(events), lambda _: None)
     for name in ("first", "second"):
-        batch: Any = Answered(name)
+        batch: Any = CommittedBatch(name)
         telling.committed(batch, waiting=0, may_gather=True)
     assert told == ["first"]
 
