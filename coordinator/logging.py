@@ -1,6 +1,6 @@
 """Logs: one event per line, as JSON or as text, with the node's id; never a secret.
 
-What is logged while a request is served has its `requestId`, whoever logs it.
+What is logged in the task that serves a request has its `requestId`, whoever logs it.
 
 Our own events come from structlog; what libraries say through `logging` is printed in the same
 form, from warnings on. Members that could hold a secret are struck out whoever logs them.
