@@ -74,21 +74,9 @@ class Connection:
     user_id: str | None = None
 
     __slots__ = (
-        "_ends_at",
-        "_expiry_timer",
-        "_inbox",
-        "_ping_place",
-        "_work",
-        "connect_seq",
-        "context",
-        "counts_only",
-        "feed",
-        "identity",
-        "needs_admin",
-        "proof",
-        "session_id",
-        "socket",
-    )
+        "_ends_at", "_expiry_timer", "_inbox", "_ping_place", "_work", "connect_seq", "context",
+        "counts_only", "feed", "identity", "needs_admin", "proof", "session_id", "socket",
+    )  # fmt: skip
 
     def __init__(
         self,

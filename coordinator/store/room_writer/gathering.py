@@ -8,8 +8,8 @@ for as long as it takes, which is hardly less than for all of them:
     with      │ 8 │·│ 8 │·│ 8 │ …                    told while PostgreSQL works on the next 8
 
 So where less than half of those of the last round are there, the next statement waits for the
-others, a part of the time that statements take. Where they do not come, but for a quarter (people
-are no closed loop), it waits more and more seldom.
+others, for a share of the time that statements take. Where more than a quarter of them stay away
+(people ask when they like), it waits more and more seldom.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FEW = 4
 ENOUGH = 16
 """So many commands share the cost of a statement well enough."""
 PART = 0.5
-"""Of the time that a statement takes, it is waited at most."""
+"""The longest wait, as a share of the time that a statement takes; within the two bounds below."""
 MOST_SECONDS = 0.01
 LEAST_SECONDS = 0.0003
 TURN_SECONDS = 0.001
