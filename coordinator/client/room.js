@@ -159,7 +159,7 @@ export class InterviewModel extends Model {
  * is when it wants a `tick`. Inputs are the methods that take `{…}`; `id` is that of the socket or
  * the question that they are about.
  *
- * A socket is `opening`, `live` or `closing`. There is one at most; an older one is nobody's.
+ * A socket is `opening`, `open`, `live` or `closing`. There is one at most; an older one is nobody's.
  */
 export class Link {
   constructor(model, { random = Math.random, keepInBackground } = {}) {
@@ -272,6 +272,8 @@ export class Link {
   }
 
   opened({ frame }) {
+    if (this.socket.phase !== "opening") return; // told twice
+    this.socket.phase = "open";
     this.later("timeout", ANSWER_MS);
     if (frame) this.send(frame);
   }
@@ -301,7 +303,7 @@ export class Link {
     this.lost(1006, "no answer");
   }
 
-  lost(code, reason = "connection lost", { type, afterMs = 1000 } = {}) {
+  lost(code, reason = "connection lost", { type, afterMs } = {}) {
     const { liveAt, isAway } = this.socket;
     this.drop();
     if (liveAt && this.now - liveAt > SHORT_MS) this.tries = 0;
@@ -310,7 +312,7 @@ export class Link {
     const family = code === 4009 && isAway ? 0 : Math.floor(code / 100);
     if (family === 40) return this.stop(code, reason);
     if (family === 41) return this.retry(this.backOff(++this.tries + 1));
-    if (family === 42) return this.retry(this.random() * afterMs);
+    if (family === 42) return this.retry(this.random() * (afterMs >= 0 ? afterMs : 1000));
     if (family !== 43) return this.again(liveAt);
     if (++this.refusals > 1) return this.stop(code, reason);
     this.refuse(code === 4300 ? "expired" : "invalid");
@@ -424,7 +426,7 @@ export class Link {
     this.refusals = 0;
     this.error = null;
     this.reason = "refresh";
-    this.pingMs = pingMs || this.pingMs;
+    if (pingMs > 0) this.pingMs = pingMs;
     this.later("probe", this.pingMs * 1.5);
     this.offset = Date.parse(now) - this.now || 0;
     this.expires(tokenExpiresAt);
@@ -572,7 +574,7 @@ export class Link {
 
 // -- platforms
 
-// `Platform` in room.d.ts says what they are. `authByFrame`: subprotocols cannot be relied on.
+// `Platform` in room.d.ts says what they are.
 
 export function browser() {
   return {
@@ -652,13 +654,18 @@ export function wechat(wx) {
       const fail = ({ errMsg } = {}) => on.closed(undefined, errMsg);
       const task = wx.connectSocket({ url, timeout: ANSWER_MS, fail });
       if (!task) return null;
-      task.onOpen(() => on.opened());
+      let isOver;
+      const close = () => {
+        isOver = true;
+        task.close({ code: 1000, fail: () => {} });
+      };
+      task.onOpen(() => (isOver ? close() : on.opened())); // WeChat closes no socket before
       task.onMessage(({ data }) => on.message(data));
       task.onClose(({ code, reason } = {}) => on.closed(code, reason));
       task.onError(fail);
       return {
         send: (data) => task.send({ data, fail }),
-        close: () => task.close({ code: 1000, fail: () => {} }),
+        close,
       };
     },
     listen: (tell) => {
@@ -867,7 +874,7 @@ function kept(storage) {
   return (verb, ...about) => harmless(() => storage[verb + kind](...about));
 }
 
-/** What others do wrong (listeners, storages that are full) is theirs. */
+/** What others do wrong is theirs. */
 function harmless(act) {
   try {
     return act();
@@ -912,6 +919,7 @@ class Live {
     if (isSame && current.error === error && this.version === model.version) return current;
     this.version = model.version;
     this.current = Object.freeze({ status, ...model.view(), retryAt, error });
+    Object.values(this.current).forEach(Object.freeze);
     return this.current;
   }
 
@@ -933,7 +941,7 @@ class Live {
     clearTimeout(this.timer);
     this.unlisten();
     this.hangUp();
-    this.listeners = {};
+    for (const name in this.listeners) this.listeners[name].clear();
   }
 
   listen() {
@@ -942,7 +950,7 @@ class Live {
   }
 
   unlisten() {
-    if (this.ends) this.ends();
+    if (this.ends) harmless(this.ends);
     this.ends = null;
   }
 
@@ -977,7 +985,7 @@ class Live {
     this.timer = setTimeout(ring, Math.min(Math.max(at - this.clock(), 0), 2e9));
   }
 
-  /** Never goes back, whatever is done to the device's. */
+  /** Never goes back. */
   clock() {
     const now = Date.now();
     this.skew += Math.max(0, this.lastNow - now);
@@ -992,7 +1000,8 @@ class Live {
   }
 
   tell(name, about) {
-    for (const entry of [...(this.listeners[name] || [])]) harmless(() => entry.listener(about));
+    const all = this.listeners[name] || [];
+    for (const entry of [...all]) if (all.has(entry)) harmless(() => entry.listener(about));
   }
 
   open({ id, token, since, epoch }) {

@@ -103,6 +103,37 @@ test("error and close, both twice, and late: one new connection", async () => {
   room.close();
 });
 
+test("a socket that says twice that it is open stays, and proves who it is once", async () => {
+  const room = await start();
+  const [first] = tasks;
+  first.on.Open({});
+  first.on.Open({});
+  first.says(welcome());
+  first.on.Open({});
+  for (let n = 0; n < 3; n++) {
+    await time.advance(8000);
+    first.says({ type: "ping", seq: 3, epoch: "e1", now: "" });
+  }
+  assert.equal(tasks.length, 1);
+  assert.equal(room.state.status, "live");
+  assert.deepEqual(first.sent, [{ type: "auth", token: "t.k.n" }]);
+  room.close();
+});
+
+test("a socket that opens after it was given up is closed then: before, WeChat closes none", async () => {
+  const room = await start();
+  await time.advance(11_500);
+  const [late, next] = tasks;
+  assert.equal(tasks.length, 2);
+  const before = late.closed;
+  late.on.Open({});
+  assert.equal(late.closed, before + 1);
+  room.close();
+  const asked = next.closed;
+  next.on.Open({});
+  assert.equal(next.closed, asked + 1);
+});
+
 test("a send that fails is a lost connection", async () => {
   const room = await start();
   tasks[0].on.Open({});

@@ -157,6 +157,20 @@ describe("close codes", () => {
     }
   });
 
+  test("an afterMs that is no time is a second; a pingMs that is none is the one before", async () => {
+    for (const afterMs of [undefined, null, "soon", -5, {}]) {
+      platform = new FakePlatform();
+      const made = await live({}, { pingMs: afterMs });
+      await time.advance(30_000);
+      assert.deepEqual(platform.socket.sent, []);
+      platform.socket.says({ type: "bye", code: 4200, reason: "r", retry: "soon", afterMs });
+      platform.socket.end(4200);
+      await time.advance(1000);
+      assert.equal(platform.sockets.length, 2);
+      made.close();
+    }
+  });
+
   for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 3000, 4400]) {
     test(`${code} is a lost network: within 0.5 s, then less and less often`, async () => {
       const made = await live({ random: () => 0.999 });
@@ -588,7 +602,8 @@ describe("the roster", () => {
     platform.tell("network", false);
     assert.notEqual(made.state, after);
     assert.equal(made.state.participants, after.participants, "the same people are the same list");
-    for (const value of [after, after.participants, after.participants[0]]) assert.ok(Object.isFrozen(value));
+    const { room, self, participants } = after;
+    for (const value of [after, room, self, participants, participants[0]]) assert.ok(Object.isFrozen(value));
     made.close();
   });
 
@@ -1076,6 +1091,38 @@ describe("listeners", () => {
     platform.socket.says(joined(5, 3));
     assert.deepEqual(heard, [4]);
     assert.equal(time.timers.size, 0);
+  });
+
+  test("who was removed by an earlier one, or by its close, is told nothing more", async () => {
+    const made = await live();
+    const heard = [];
+    made.on("event", () => off());
+    const off = made.on("event", (event) => heard.push(event.seq));
+    made.on("stopped", () => made.close());
+    made.on("stopped", (end) => heard.push(end.code));
+    platform.socket.says(joined(4, 2));
+    platform.socket.bye(4010);
+    assert.deepEqual(heard, []);
+  });
+
+  test("a platform whose listeners cannot be removed stops and closes all the same", async () => {
+    const { error } = console;
+    console.error = () => {};
+    try {
+      platform.listen = () => () => {
+        throw new Error("of a platform");
+      };
+      const made = await live();
+      platform.socket.bye(4010);
+      assert.deepEqual(made.heard.stops.map(({ code }) => code), [4010]);
+      made.connect();
+      await time.settle();
+      assert.equal(platform.sockets.length, 2);
+      made.close();
+      assert.ok(platform.socket.wasClosed);
+    } finally {
+      console.error = error;
+    }
   });
 });
 
