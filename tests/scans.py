@@ -43,7 +43,8 @@ from coordinator.store.sealing import Sealing
 from coordinator.store.webhook_feeds import WebhookFeeds
 from coordinator.store.webhooks import Endpoints, Wanted
 
-LARGE = {"connections", "interview_rooms", "interview_participants", "room_events", "qr_images"}
+LARGE = {"connections", "away_connections", "interview_rooms", "interview_participants",
+         "room_events", "qr_images"}  # fmt: skip
 NODES = 100
 EVENTS_PER_ROOM = 50
 CONNECTIONS_PER_ROOM = 10
@@ -81,6 +82,9 @@ def filling(rooms: int) -> Iterator[tuple[str, str]]:
         INSERT INTO connections (id, room_id, user_id, boot, connected_at)
         SELECT 's' || n, 'room_' || 1 + n % {active}, 'guest_' || n, 'node_' || n % {NODES}, now()
         FROM generate_series(1, {connections}) AS n"""
+    yield "connections marked away", """
+        INSERT INTO away_connections (id, room_id, user_id, boot, connected_at)
+        SELECT 'a' || id, room_id, user_id, boot, connected_at FROM connections"""
     yield "events", f"""
         INSERT INTO room_events (room_id, seq, type, at, payload, epoch)
         SELECT 'room_' || r, s, 'participant_joined',
@@ -174,6 +178,9 @@ async def the_work(database: RecordingDatabase) -> dict[str, Callable[[], Awaita
         "judge: rooms past their limits, 500": lambda: nodes.overdue_rooms(limits, 500),
         "judge: rooms past their limits, none": lambda: nodes.overdue_rooms(distant, 500),
         "node: its own connections": lambda: nodes.sessions("node_1"),
+        "node: which of 100 are not marked": lambda: nodes.unmarked(
+            "node_1", [f"as{n}01" for n in range(100)]
+        ),
         "node: 1,000 open feeds, nothing moved": lambda: rooms.moved(known),
         "node: 200 open feeds, after a new epoch": lambda: rooms.vanished(known[:200]),
         "node: a feed is opened": lambda: rooms.load("room_1"),

@@ -48,6 +48,10 @@ def disconnect(room: Room, user_id: str, session: str) -> None:
     rules.disconnect(room, POLICY, user_id=user_id, session_id=session)
 
 
+def mark_away(room: Room, user_id: str, session: str) -> None:
+    rules.mark_away(room, POLICY, user_id=user_id, session_id=session)
+
+
 def types(room: Room) -> list[str]:
     return [event.type for event in room.events][1:]
 
@@ -119,16 +123,65 @@ def test_a_sixth_connection_pushes_out_the_oldest_without_an_event() -> None:
     assert types(room) == ["participant_online"]
 
 
-def test_a_connection_that_goes_and_returns_in_one_batch_keeps_its_row() -> None:
+def test_a_connection_that_goes_away_and_returns_in_one_batch_keeps_its_row() -> None:
     room = new_room()
     connect(room, HOST, "s1")
-    room.opened.clear()  # written by an earlier transaction
+    room.forget_changes()
 
-    disconnect(room, HOST, "s1")
+    mark_away(room, HOST, "s1")
     connect(room, HOST, "s1", returning=True)
 
-    assert (room.opened, room.closed) == ([], [])
-    assert types(room) == ["participant_online", "participant_away", "participant_back"]
+    assert (room.opened, room.closed, room.marked, room.unmarked) == ([], [], [], [])
+    assert [event.type for event in room.events] == ["participant_away", "participant_back"]
+
+
+def test_a_marked_connection_counts_among_the_five_and_keeps_its_age() -> None:
+    room = new_room()
+    for number in range(5):
+        connect(room, HOST, f"s{number}")
+    room.forget_changes()
+    mark_away(room, HOST, "s0")
+    mark_away(room, HOST, "s1")
+    room.forget_changes()
+    connect(room, HOST, "s0", returning=True)
+
+    connect(room, HOST, "s5")
+    connect(room, HOST, "s6")
+
+    assert room.replaced == ["s0", "s1"]
+    assert room.participants[HOST].connections == [f"s{number}" for number in range(2, 7)]
+    assert (room.closed, room.closed_marked, room.unmarked) == ([], ["s0", "s1"], [])
+    assert room.events == []
+
+
+def test_a_marked_connection_that_closes_changes_nothing_for_its_participant() -> None:
+    room = new_room()
+    connect(room, HOST, "s1")
+    room.forget_changes()
+    mark_away(room, HOST, "s1")
+    leave_at = room.participants[HOST].leave_at
+    room.forget_changes()
+    room.now += timedelta(seconds=1)
+
+    disconnect(room, HOST, "s1")
+
+    assert room.closed_marked == ["s1"]
+    assert room.events == []
+    assert room.participants[HOST].leave_at == leave_at
+
+
+def test_who_is_marked_away_everywhere_leaves_at_the_deadline() -> None:
+    room = new_room()
+    join(room)
+    connect(room, "g", "s1")
+    room.forget_changes()
+    mark_away(room, "g", "s1")
+    room.forget_changes()
+    room.now += GRACE
+
+    assert rules.expire(room, user_id="g")
+    assert room.closed_marked == ["s1"]
+    assert room.participants["g"].connections == []
 
 
 def test_who_had_gone_is_in_again_by_connecting() -> None:

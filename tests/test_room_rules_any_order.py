@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -21,7 +22,7 @@ from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.roster import replay
 from tests.harness.patience import untraced
 from tests.test_room_refusals import ask_for_token, leave_by_id
-from tests.test_room_rules import HOST, connect, disconnect, join, new_room
+from tests.test_room_rules import HOST, connect, disconnect, join, mark_away, new_room
 
 USERS = st.sampled_from([HOST, "g0", "g1", "g2", "g3", "g4"])
 SESSIONS = st.sampled_from([f"s{number}" for number in range(14)])
@@ -42,6 +43,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.room = new_room()
         self.log: list[Event] = list(self.room.events)
         self.rows: dict[str, str] = {}
+        self.marked: dict[str, str] = {}
+        """The rows of connections that are marked away."""
         self.ended_seq: int | None = None
         self.room.events.clear()
 
@@ -53,6 +56,12 @@ class AnyOrder(RuleBasedStateMachine):
             rule()
         except CoordinatorError:
             assert room == before, "a refused rule changed something"
+        moved = {session: self.rows.pop(session) for session in room.marked}
+        for session in room.unmarked:
+            self.rows[session] = self.marked.pop(session)
+        for session in room.closed_marked:
+            del self.marked[session]
+        self.marked |= moved
         for session in room.closed:
             self.rows.pop(session, None)
         for session, user_id, _ in room.opened:
@@ -61,9 +70,9 @@ class AnyOrder(RuleBasedStateMachine):
                 self.rows[session] = user_id
         if room.is_ended:
             self.rows.clear()
+            self.marked.clear()
         self.log += room.events
-        for written in (room.events, room.opened, room.closed, room.replaced, room.touched):
-            written.clear()
+        room.forget_changes()
 
     @rule(user=USERS)
     def joins(self, user: str) -> None:
@@ -72,7 +81,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(user=USERS, session=SESSIONS, returning=st.booleans())
     def connects(self, user: str, session: str, returning: bool) -> None:
-        if self.rows.get(session, user) == user:
+        if self.owner(session, user) == user:
             self.ask(lambda: connect(self.room, user, session, returning=returning))
 
     @rule(user=USERS, session=SESSIONS)
@@ -80,17 +89,39 @@ class AnyOrder(RuleBasedStateMachine):
         self.ask(lambda: disconnect(self.room, user, session))
 
     @rule(user=USERS, session=SESSIONS)
-    def goes_away_and_returns_in_one_transaction(self, user: str, session: str) -> None:
-        if self.rows.get(session, user) != user:
+    def is_marked_away(self, user: str, session: str) -> None:
+        self.ask(lambda: mark_away(self.room, user, session))
+
+    @rule(user=USERS, session=SESSIONS, steps=st.lists(st.sampled_from("mrdc"), max_size=5))
+    def does_many_things_in_one_transaction(
+        self, user: str, session: str, steps: list[str]
+    ) -> None:
+        if self.owner(session, user) != user:
             return
 
-        def both() -> None:
-            disconnect(self.room, user, session)
-            connect(self.room, user, session, returning=True)
+        def all_of_them() -> None:
+            for step in steps:
+                # What is refused changes nothing; what came before it stands.
+                with contextlib.suppress(CoordinatorError):
+                    self.step(step, user, session)
 
-        participant = self.room.participants.get(user)
-        if participant is not None and session in participant.connections:
-            self.ask(both)
+        self.ask(all_of_them)
+
+    def step(self, step: str, user: str, session: str) -> None:
+        """Marks it away, returns, disconnects or connects."""
+        match step:
+            case "m":
+                mark_away(self.room, user, session)
+            case "r":
+                connect(self.room, user, session, returning=True)
+            case "d":
+                disconnect(self.room, user, session)
+            case _:
+                connect(self.room, user, session)
+
+    def owner(self, session: str, user: str) -> str:
+        """Whose session that is; `user`'s where it is nobody's yet."""
+        return self.rows.get(session) or self.marked.get(session, user)
 
     @rule(seconds=st.sampled_from([0, 1, 29, 30, 31, 300]))
     def time_passes(self, seconds: int) -> None:
@@ -147,11 +178,11 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def a_state_follows_from_rows_and_deadlines(self) -> None:
         for p in self.room.participants.values():
-            assert sorted(p.connections) == sorted(
-                s for s, u in self.rows.items() if u == p.user_id
-            )
-            assert len(p.connections) <= rules.MAX_CONNECTIONS
-            assert bool(p.connections) == (p.connection == "online")
+            live = {s for s, u in self.rows.items() if u == p.user_id}
+            marked = {s for s, u in self.marked.items() if u == p.user_id}
+            assert (set(p.connections) - p.marked, p.marked) == (live, marked)
+            assert len(p.connections) == len(set(p.connections)) <= rules.MAX_CONNECTIONS
+            assert p.is_live == bool(live) == (p.connection == "online")
             assert (p.leave_at is not None) == (p.connection == "away")
             if not p.present:
                 assert p.connection == "none"

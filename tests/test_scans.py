@@ -17,14 +17,22 @@ from coordinator.domain.room import Lifespan
 from coordinator.standins.servers import EmbeddedPostgres
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
-from coordinator.store.nodes import ORPHANS, OVERDUE, OWN_SESSIONS, Nodes, overdue_rooms_by
+from coordinator.store.nodes import (
+    AWAY_ORPHANS,
+    ORPHANS,
+    OVERDUE,
+    OWN_SESSIONS,
+    Nodes,
+    overdue_rooms_by,
+)
 
 ROOMS = 5_000
 CONNECTIONS = 25_000
 LIMIT_HOURS = 3_600
 LIMIT = timedelta(hours=LIMIT_HOURS)
 """Rooms are 1, 2, 3 … hours old: the 3,600th and those after it have outlived this."""
-LARGE = {"connections", "interview_rooms", "interview_participants", "room_events"}
+LARGE = {"connections", "away_connections", "interview_rooms", "interview_participants",
+         "room_events"}  # fmt: skip
 
 FILL = (
     f"""
@@ -47,6 +55,11 @@ FILL = (
     SELECT 's' || n, 'room_' || n % {ROOMS}, 'guest_' || n, 'node_' || n % 20, now()
     FROM generate_series(1, {CONNECTIONS}) AS n
     """,
+    f"""
+    INSERT INTO away_connections (id, room_id, user_id, boot, connected_at)
+    SELECT 'a' || n, 'room_' || n % {ROOMS}, 'guest_' || n, 'node_' || n % 19, now()
+    FROM generate_series(1, {CONNECTIONS}) AS n
+    """,
     """
     INSERT INTO nodes (boot, name, lease_until, held_since)
     SELECT 'node_' || n, 'name', now() + interval '1 h', now() - interval '1 h'
@@ -58,6 +71,7 @@ FILL = (
 
 SCANS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "orphans": (ORPHANS, (500,)),
+    "orphans that are marked away": (AWAY_ORPHANS, (500,)),
     "deadlines": (OVERDUE, ("node_1", timedelta(seconds=30), 500)),
     "rooms without their host": (overdue_rooms_by("host_absent_since"), (LIMIT, 500)),
     "empty rooms": (overdue_rooms_by("empty_since"), (LIMIT, 500)),

@@ -56,7 +56,9 @@ class Participant:
     proven: bool = False
     removed: bool = False
     connections: list[str] = field(default_factory=list)
-    """Session ids of its live connections, oldest first; those marked away are not among them."""
+    """Session ids of its open connections, oldest first."""
+    marked: set[str] = field(default_factory=set)
+    """Those of them that are marked away."""
 
     @property
     def present(self) -> bool:
@@ -65,6 +67,11 @@ class Participant:
     @property
     def is_host(self) -> bool:
         return self.role == "host"
+
+    @property
+    def is_live(self) -> bool:
+        """True where one of its connections is not marked away."""
+        return len(self.connections) > len(self.marked)
 
     def who(self) -> dict[str, Any]:
         """As events name it."""
@@ -96,8 +103,11 @@ class Room:
         touched: ids of participants whose rows changed.
         opened: live connections to add: (session id, user id, node epoch).
         closed: session ids of live connections to delete.
-        replaced: session ids among `closed` that a newer connection pushed out.
-        is_marked: its row is written although nothing about it changed.
+        marked: session ids of live connections whose row goes to those that are marked away.
+        unmarked: session ids of connections whose row comes back from there.
+        closed_marked: session ids of connections to delete there.
+        replaced: session ids of closed ones that a newer connection pushed out.
+        is_written: also where nothing about it has changed.
         feed: its log.
     """
 
@@ -122,8 +132,11 @@ class Room:
     touched: set[str] = field(default_factory=set)
     opened: list[tuple[str, str, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    marked: list[str] = field(default_factory=list)
+    unmarked: list[str] = field(default_factory=list)
+    closed_marked: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-    is_marked: bool = False
+    is_written: bool = False
     feed: FeedKey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,12 +149,63 @@ class Room:
     @property
     def is_changed(self) -> bool:
         """True where there is something to write."""
-        return bool(self.events or self.touched or self.opened or self.closed or self.is_marked)
+        return bool(
+            self.events or self.touched or self.opened or self.closed or self.marked
+            or self.unmarked or self.closed_marked or self.is_written
+        )  # fmt: skip
 
     def forget_changes(self) -> None:
         """They have been written: from here on, new ones are noted."""
         self.events, self.opened, self.closed, self.replaced = [], [], [], []
-        self.touched, self.is_marked = set(), False
+        self.marked, self.unmarked, self.closed_marked = [], [], []
+        self.touched, self.is_written = set(), False
+
+    def open(self, participant: Participant, session_id: str, node_epoch: str) -> None:
+        """Notes a new live connection; how many there may be is the rules' to say."""
+        participant.connections.append(session_id)
+        if session_id in self.closed:
+            self.closed.remove(session_id)  # its row is still there
+        else:
+            self.opened.append((session_id, participant.user_id, node_epoch))
+
+    def mark(self, participant: Participant, session_id: str) -> None:
+        """Notes that a live connection is marked away.
+
+        One that opens in this very transaction (nobody knows yet that it is open) has no row that
+        could be moved: it is closed.
+        """
+        if any(session_id == opened for opened, _, _ in self.opened):
+            self.close(participant, session_id)
+            return
+        participant.marked.add(session_id)
+        if session_id in self.unmarked:
+            self.unmarked.remove(session_id)
+        else:
+            self.marked.append(session_id)
+
+    def unmark(self, participant: Participant, session_id: str) -> None:
+        """Notes that a connection is marked away no more."""
+        participant.marked.remove(session_id)
+        if session_id in self.marked:
+            self.marked.remove(session_id)
+        else:
+            self.unmarked.append(session_id)
+
+    def close(self, participant: Participant, session_id: str) -> None:
+        """Notes the end of a connection; its row is where the last transaction left it."""
+        participant.connections.remove(session_id)
+        is_marked = session_id in participant.marked
+        participant.marked.discard(session_id)
+        if session_id in self.marked:
+            self.marked.remove(session_id)
+            self.closed.append(session_id)
+        elif session_id in self.unmarked:
+            self.unmarked.remove(session_id)
+            self.closed_marked.append(session_id)
+        elif is_marked:
+            self.closed_marked.append(session_id)
+        else:
+            self.closed.append(session_id)
 
     def record(self, kind: str, data: Mapping[str, Any]) -> int:
         """Adds an event to the log; its seq."""

@@ -22,7 +22,8 @@ from coordinator.domain.identity_claim import IdentityClaim
 from coordinator.domain.room import Lifespan, Participant, Policy, Room, room_view
 
 MAX_CONNECTIONS = 5
-"""Live connections of one participant in one room; one more closes the oldest."""
+"""Open connections of one participant in one room, those that are marked away among them; one more
+closes the oldest."""
 
 SYSTEM = "system"
 
@@ -97,6 +98,9 @@ def connect(
     if participant.removed:
         raise Removed
     if session_id in participant.connections:
+        if session_id in participant.marked:
+            room.unmark(participant, session_id)
+            _note_live(room, participant)
         return
     if not participant.present:
         if returning:
@@ -107,23 +111,25 @@ def connect(
 
 
 def _open(room: Room, participant: Participant, session_id: str, node_epoch: str) -> None:
-    participant.connections.append(session_id)
     participant.proven = True
     room.touched.add(participant.user_id)
-    if session_id in room.closed:
-        room.closed.remove(session_id)  # marked away a moment ago: its row is still there
-    else:
-        room.opened.append((session_id, participant.user_id, node_epoch))
+    room.open(participant, session_id, node_epoch)
     if len(participant.connections) > MAX_CONNECTIONS:
-        oldest = participant.connections.pop(0)
-        room.closed.append(oldest)
+        oldest = participant.connections[0]
+        room.close(participant, oldest)
         room.replaced.append(oldest)
+    _note_live(room, participant)
+
+
+def _note_live(room: Room, participant: Participant) -> None:
+    """A connection of it is live now: the first one is an event."""
     if not participant.present:
         _enter(room, participant, connection="online")
     elif participant.connection != "online":
         change = "participant_back" if participant.connection == "away" else "participant_online"
         participant.connection = "online"
         participant.leave_at = None
+        room.touched.add(participant.user_id)
         room.record(change, {"participant": participant.who()})
     else:
         return
@@ -134,20 +140,39 @@ def _open(room: Room, participant: Participant, session_id: str, node_epoch: str
 
 
 def disconnect(room: Room, policy: Policy, *, user_id: str, session_id: str) -> None:
-    """A live connection went or was marked away; the last one makes its participant `away`.
+    """A connection went; the last live one makes its participant `away`.
 
     A connection that is not known (any more) changes nothing: a late close harms nobody.
     """
     participant = room.participants.get(user_id)
     if participant is None or session_id not in participant.connections:
         return
-    participant.connections.remove(session_id)
-    room.closed.append(session_id)
-    if participant.connections or room.is_ended:
+    was_live = session_id not in participant.marked
+    room.close(participant, session_id)
+    if was_live:
+        _note_absence(room, policy, participant)
+
+
+def mark_away(room: Room, policy: Policy, *, user_id: str, session_id: str) -> None:
+    """The client of an open connection went to the background; the last live one makes its
+    participant `away`. Twice is once.
+    """
+    participant = room.participants.get(user_id)
+    if participant is None or session_id not in participant.connections:
+        return
+    if session_id in participant.marked:
+        return
+    room.mark(participant, session_id)
+    _note_absence(room, policy, participant)
+
+
+def _note_absence(room: Room, policy: Policy, participant: Participant) -> None:
+    """A live connection of it is live no more: the last one is an event."""
+    if participant.is_live or room.is_ended:
         return
     participant.connection = "away"
     participant.leave_at = room.now + policy.grace
-    room.touched.add(user_id)
+    room.touched.add(participant.user_id)
     room.online -= 1
     if participant.is_host:
         room.host_absent_since = room.now
@@ -163,7 +188,7 @@ def expire(room: Room, *, user_id: str) -> bool:
     participant = room.participants.get(user_id)
     if participant is None or not participant.present or participant.leave_at is None:
         return False
-    if participant.leave_at > room.now or participant.connections:
+    if participant.leave_at > room.now or participant.is_live:
         return False
     _depart(room, participant, "disconnected")
     return True
@@ -328,8 +353,8 @@ def _put_out(room: Room, participant: Participant) -> None:
     participant.left_at = room.now
     participant.leave_at = None
     participant.connection = "none"
-    room.closed += participant.connections
-    participant.connections = []
+    for session_id in list(participant.connections):
+        room.close(participant, session_id)
     room.touched.add(participant.user_id)
 
 

@@ -6,7 +6,7 @@ connection never touches a newer one.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -20,20 +20,14 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.people import Proof
-from coordinator.domain.room_rules import MAX_CONNECTIONS
 from coordinator.live.connection import MAX_TEXT_BYTES, Connection, ConnectionContext
-from coordinator.live.feed import Feed
 from coordinator.live.websocket import LiveSocket
-from coordinator.store.room_writer.commands import Connect, Disconnect, Leave
+from coordinator.store.room_writer.commands import Connect, Disconnect, Leave, MarkAway
 from coordinator.store.room_writer.queue import Writer
 
 
 class ParticipantConnection(Connection):
-    """A participant's connection to its room.
-
-    Attributes:
-        opened_at: on the loop's clock.
-    """
+    """A participant's connection to its room."""
 
     __slots__ = (
         "_has_left",
@@ -41,7 +35,6 @@ class ParticipantConnection(Connection):
         "_writer",
         "is_marked_away",
         "node_epoch",
-        "opened_at",
         "room_id",
         "user_id",
     )
@@ -70,7 +63,6 @@ class ParticipantConnection(Connection):
         self.user_id: str = identity["userId"]
         self.room_id = room_id
         self.node_epoch = node_epoch
-        self.opened_at = socket.loop.time()
         self._rows = context.rows
         self.is_marked_away = False
         self._writer = writer
@@ -107,22 +99,6 @@ class ParticipantConnection(Connection):
     async def open(self) -> int:
         return await self.connect()
 
-    def start(self, feed: Feed) -> None:
-        super().start(feed)
-        self._replace_oldest(feed)
-
-    def _replace_oldest(self, feed: Feed) -> None:
-        """Closes the oldest of more than `MAX_CONNECTIONS` of its participant on this node.
-
-        The rule of the room counts rows. Connections that are marked away have none, and are
-        connections all the same.
-        """
-        # In a room's feed only participants' connections have a user id.
-        mine = cast("list[ParticipantConnection]", feed.subscribers.of_user(self.user_id))
-        for oldest in sorted(mine, key=lambda each: each.opened_at)[:-MAX_CONNECTIONS]:
-            oldest.give_up_row()
-            oldest.say_bye(CloseCode.REPLACED)
-
     async def connect(self, *, returning: bool = False) -> int:
         """Writes its row; the log's last seq then.
 
@@ -141,7 +117,10 @@ class ParticipantConnection(Connection):
                 )
             )
         except Unavailable:
-            self.give_up_row()  # the row may have been written all the same
+            if returning:
+                self._mark()  # the mark may have been taken away all the same
+            else:
+                self.give_up_row()  # the row may have been written all the same
             raise
         except CoordinatorError:
             self._rows.give_up(self.session_id)
@@ -157,12 +136,20 @@ class ParticipantConnection(Connection):
             self._has_left = True
             self._do(self._leave())
         elif kind == "away":
-            self.is_marked_away = True
-            self.give_up_row()
+            if not self.is_marked_away:
+                self._mark()
         elif self.is_marked_away:
             self._do(self._return_then(kind, message))
         else:
             super()._hear(kind, message)
+
+    def _mark(self) -> None:
+        """Marks it away; the next reconciliation finds a failure."""
+        self.is_marked_away = True
+        if self._rows.mark(self.session_id):
+            self._writer.post(
+                MarkAway(room_id=self.room_id, user_id=self.user_id, session_id=self.session_id)
+            )
 
     def on_not_admitted(self) -> None:
         self._do(self._return())  # the rule says why
@@ -194,12 +181,12 @@ class ParticipantConnection(Connection):
         if self.socket.is_closing:
             return
         self.is_marked_away = False
+        self._rows.marked.discard(self.session_id)
         try:
             await self.connect(returning=True)
         except LeaseLost:
             self.say_bye(CloseCode.CANNOT_CONTINUE)
         except Unavailable:
-            self.is_marked_away = True
             raise
         except NotFound:
             self.say_bye(CloseCode.LEFT)

@@ -31,7 +31,13 @@ from coordinator.live.loop import Loop, waited
 from coordinator.live.shifts import Shifts
 from coordinator.metrics import PRESENCE_EXPIRED
 from coordinator.store.nodes import Nodes, StoredConnection
-from coordinator.store.room_writer.commands import Command, Disconnect, EndIfOverdue, Expire
+from coordinator.store.room_writer.commands import (
+    Command,
+    Disconnect,
+    EndIfOverdue,
+    Expire,
+    MarkAway,
+)
 from coordinator.store.room_writer.queue import Writer
 
 log = structlog.get_logger()
@@ -146,6 +152,9 @@ class OwnSessions(Protocol):
     def confirmed(self) -> set[str]:
         """Sessions whose row has been written, as of now."""
 
+    def marked(self) -> set[str]:
+        """Sessions that are marked away, as of now."""
+
     def participant(self, session_id: str) -> tuple[str, str] | None:
         """Of a session whose row has been written, its room and user; None of any other."""
 
@@ -156,8 +165,8 @@ class OwnSessions(Protocol):
 class Reconciler:
     """Compares this node's rows with its sockets, and mends what has no counterpart.
 
-    It drops the rows of sockets that ended while Postgres was away, and closes sockets whose rows
-    another node has deleted.
+    It drops the rows of sockets that ended while Postgres was away, closes sockets whose rows
+    another node has deleted, and marks the rows of clients that went to the background unheard.
     """
 
     def __init__(self, lease: Lease, nodes: Nodes, writer: Writer, sessions: OwnSessions) -> None:
@@ -188,6 +197,8 @@ class Reconciler:
             await self._close(node_epoch, lost)
         if unknown := stored - confirmed - self._sessions.claimed():
             await self._drop(node_epoch, unknown)
+        if marked := self._sessions.marked() & confirmed:
+            await self._mark(node_epoch, marked)
 
     async def _close(self, node_epoch: str, lost: set[str]) -> None:
         """Closes the sockets of those sessions, but who has ended since, or was away for a moment
@@ -214,6 +225,19 @@ class Reconciler:
         rows = await self._nodes.stored(node_epoch, list(unknown))
         claimed = self._sessions.claimed()
         await drop(self._writer, [row for row in rows if row.session_id not in claimed])
+
+    async def _mark(self, node_epoch: str, marked: set[str]) -> None:
+        """Marks the rows of those sessions that are not, but of who has come back since."""
+        rows = await self._nodes.unmarked(node_epoch, list(marked))
+        still = self._sessions.marked()
+        await _carry_out(
+            self._writer,
+            (
+                MarkAway(room_id=row.room_id, user_id=row.user_id, session_id=row.session_id)
+                for row in rows
+                if row.session_id in still
+            ),
+        )
 
 
 async def drop(writer: Writer, connections: Iterable[StoredConnection]) -> None:

@@ -47,12 +47,16 @@ class ConnectionRegistry:
                 yield session_id, proof.holder, proof.session or ""
 
     def claimed(self) -> set[str]:
-        """Sessions that have a row in `connections` now, or are about to."""
+        """Sessions that have a row now, or are about to have one."""
         return set(self.rows.claimed)
 
     def confirmed(self) -> set[str]:
         """Sessions whose row has been written, as of now."""
         return set(self.rows.confirmed)
+
+    def marked(self) -> set[str]:
+        """Sessions that are marked away, as of now."""
+        return set(self.rows.marked)
 
     def participant(self, session_id: str) -> tuple[str, str] | None:
         """Of a session whose row has been written, its room and user; None of any other."""

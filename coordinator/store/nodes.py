@@ -32,12 +32,17 @@ _IS_WATCHING = """
 happened while it was watching. Without this, an outage of Postgres puts people out who are
 connected."""
 
-# One step of an index for each node that owns connections, not one row for each connection.
-ORPHANS = """
+
+def orphans_in(table: str) -> str:
+    """SQL: at most `$1` connections of a table whose node is gone.
+
+    One step of an index for each node that owns connections, not one row for each connection.
+    """
+    return f"""
     WITH RECURSIVE owners AS (
-        (SELECT boot FROM connections ORDER BY boot LIMIT 1)
+        (SELECT boot FROM {table} ORDER BY boot LIMIT 1)
         UNION ALL
-        SELECT (SELECT c.boot FROM connections c WHERE c.boot > o.boot ORDER BY c.boot LIMIT 1)
+        SELECT (SELECT c.boot FROM {table} c WHERE c.boot > o.boot ORDER BY c.boot LIMIT 1)
         FROM owners o WHERE o.boot IS NOT NULL
     ), gone AS (
         SELECT o.boot FROM owners o
@@ -45,10 +50,14 @@ ORPHANS = """
     )
     SELECT c.id, c.room_id, c.user_id FROM gone
     CROSS JOIN LATERAL (
-        SELECT id, room_id, user_id FROM connections WHERE boot = gone.boot LIMIT $1
+        SELECT id, room_id, user_id FROM {table} WHERE boot = gone.boot LIMIT $1
     ) c
     LIMIT $1
-"""
+    """
+
+
+ORPHANS = orphans_in("connections")
+AWAY_ORPHANS = orphans_in("away_connections")
 
 # `(SELECT clock_timestamp())`, here and wherever an index is walked: the function alone is asked
 # for each row, and where it says no to all of them the whole index is read.
@@ -64,14 +73,17 @@ PAGE = 2000
 # One value: a row for each of 17,000 sessions, every 5 s, is what a node would spend its time on.
 OWN_SESSIONS = """
     SELECT array_agg(id ORDER BY id) FROM (
-        SELECT id FROM connections WHERE boot = $1 AND id > $2 ORDER BY id LIMIT $3
+        SELECT id FROM connections WHERE boot = $1 AND id > $2
+        UNION ALL
+        SELECT id FROM away_connections WHERE boot = $1 AND id > $2
+        ORDER BY id LIMIT $3
     ) own
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredConnection:
-    """A row of `connections`: a session of a participant in a room."""
+    """A row of `connections` or `away_connections`: a session of a participant in a room."""
 
     session_id: str
     room_id: str
@@ -184,7 +196,10 @@ class Nodes:
 
     async def orphans(self, limit: int) -> list[StoredConnection]:
         """Connections whose node holds no lease any more: its row is gone."""
-        return _connections(await self._judge.fetch(ORPHANS, limit))
+        rows = await self._judge.fetch(ORPHANS, limit)
+        if len(rows) < limit:
+            rows += await self._judge.fetch(AWAY_ORPHANS, limit - len(rows))
+        return _connections(rows)
 
     async def sessions(self, node_epoch: str) -> set[str]:
         """The sessions of this run of a node that have a row; all that have it all the while."""
@@ -200,6 +215,18 @@ class Nodes:
     async def stored(self, node_epoch: str, sessions: list[str]) -> list[StoredConnection]:
         """Of these sessions of a run of a node, the rows that are there."""
         rows = await self._judge.fetch(
+            """
+            SELECT id, room_id, user_id FROM connections WHERE boot = $1 AND id = ANY($2)
+            UNION ALL
+            SELECT id, room_id, user_id FROM away_connections WHERE boot = $1 AND id = ANY($2)
+            """,
+            node_epoch, sessions,
+        )  # fmt: skip
+        return _connections(rows)
+
+    async def unmarked(self, node_epoch: str, sessions: list[str]) -> list[StoredConnection]:
+        """Of these sessions of a run of a node, the rows that are not marked away."""
+        rows = await self._judge.fetch(
             "SELECT id, room_id, user_id FROM connections WHERE boot = $1 AND id = ANY($2)",
             node_epoch, sessions,
         )  # fmt: skip
@@ -210,8 +237,14 @@ class Nodes:
         rooms, users = zip(*people, strict=True)
         rows = await self._judge.fetch(
             """
-            SELECT room_id, user_id FROM connections
-            WHERE (room_id, user_id) IN (SELECT * FROM unnest($1::varchar[], $2::varchar[]))
+            WITH people AS (SELECT * FROM unnest($1::varchar[], $2::varchar[]))
+            SELECT room_id, user_id FROM (
+                SELECT room_id, user_id FROM connections
+                WHERE (room_id, user_id) IN (SELECT * FROM people)
+                UNION ALL
+                SELECT room_id, user_id FROM away_connections
+                WHERE (room_id, user_id) IN (SELECT * FROM people)
+            ) open
             GROUP BY room_id, user_id HAVING count(*) >= $3
             """,
             rooms, users, most,

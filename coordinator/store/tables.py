@@ -133,6 +133,20 @@ class Connections(Table, tablename="connections", db=ENGINE):
     number = BigInt(null=True, default=None)
 
 
+class AwayConnections(Table, tablename="away_connections", db=ENGINE):
+    """One row per open connection that is marked away, with what it had in `connections`.
+
+    A table of its own: to a node of a version before it, every row of `connections` is live.
+    """
+
+    id = Varchar(32, primary_key=True)
+    room_id = Varchar(100)
+    user_id = Varchar(100)
+    boot = Varchar(32)
+    connected_at = Timestamptz()
+    number = BigInt(null=True, default=None)
+
+
 class NodesTable(Table, tablename="nodes", db=ENGINE):
     """One row per running node: its lease. `held_since`: since when it has been held unbroken.
 

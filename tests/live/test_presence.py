@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.store.database import Database
 from tests.harness.observing import types
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, moment
 from tests.live.conftest import GRACE
 
@@ -73,6 +74,57 @@ async def test_a_sixth_connection_closes_the_oldest_also_where_some_are_marked_a
         await live.hears_pong()
     await watching.hears_pong()
     assert types(watching) == ["participant_joined", "participant_online"]
+
+
+async def test_a_sixth_connection_closes_the_oldest_though_it_is_marked_away_on_another_node(
+    a: Api, b: Api, host: Host, database: Database, room: str
+) -> None:
+    """One that is used again is as old as it was."""
+    watching = await host.connects(room)
+    guest = await Guest(a).joins(room)
+    lives = [await guest.connects(api) for api in (a, b, a, b, a)]
+    for live in lives:
+        await live.says(type="away")
+    await watching.sees("participant_away", user_id=guest.user_id)
+    await lives[1].hears_pong()
+    await watching.sees("participant_back", user_id=guest.user_id)
+
+    sixth = await guest.connects(b)
+    assert await lives[0].is_put_out() == 4006
+    seventh = await guest.connects(a)
+    assert await lives[1].is_put_out() == 4006
+
+    for live in (*lives[2:], sixth, seventh):
+        await live.hears_pong()
+    await watching.hears_pong()
+    assert types(watching) == [
+        "participant_joined", "participant_online", "participant_away", "participant_back"
+    ]  # fmt: skip
+    rows = "SELECT count(*) FROM connections WHERE user_id = $1"
+    assert await database.fetchval(rows, guest.user_id) == 5
+    assert await database.fetchval(
+        "SELECT count(*) FROM away_connections WHERE user_id = $1", guest.user_id
+    ) == 0  # fmt: skip
+
+
+async def test_a_marked_connection_that_hangs_up_leaves_no_row(
+    a: Api, host: Host, database: Database, room: str
+) -> None:
+    watching = await host.connects(room)
+    guest = await Guest(a).joins(room)
+    live = await guest.connects()
+    await live.says(type="away")
+    await watching.sees("participant_away", user_id=guest.user_id)
+    rows = "SELECT count(*) FROM away_connections WHERE user_id = $1"
+    assert await database.fetchval(rows, guest.user_id) == 1
+
+    await live.vanishes()
+
+    async with asyncio.timeout(patient(4)):
+        while await database.fetchval(rows, guest.user_id):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await watching.hears_pong()
+    assert types(watching)[-1] == "participant_away"
 
 
 @pytest.mark.parametrize("later", ["ping", "nonsense", "not json"])

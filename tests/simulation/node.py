@@ -171,6 +171,9 @@ class SimulatedNode:
     def confirmed(self) -> set[str]:
         return {each.session_id for each in self.connections if each.has_row}
 
+    def marked(self) -> set[str]:
+        return set()
+
     def participant(self, session_id: str) -> tuple[str, str] | None:
         for each in self.connections:
             if each.session_id == session_id and each.has_row:

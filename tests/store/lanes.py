@@ -116,6 +116,9 @@ async def is_consistent(database: Database, room_id: str) -> list[Event]:
     online = await database.fetch(
         "SELECT DISTINCT user_id FROM connections WHERE room_id = $1", room_id
     )
+    marked = await database.fetch(
+        "SELECT id, user_id FROM away_connections WHERE room_id = $1", room_id
+    )
     told = Roster({})
     for event in events:
         told.apply(event)
@@ -126,6 +129,9 @@ async def is_consistent(database: Database, room_id: str) -> list[Event]:
     assert {p["user_id"] for p in people if p["connection"] == "online"} == {
         each["user_id"] for each in online
     }
+    assert {each["user_id"] for each in marked} <= {p["user_id"] for p in people}
+    both = "SELECT id FROM connections WHERE id = ANY($1)"
+    assert not await database.fetch(both, [each["id"] for each in marked])
     assert row["present"] == len(people) <= CAPACITY
     assert row["guests"] == sum(p["role"] == "guest" for p in people)
     assert row["online"] == len(online)

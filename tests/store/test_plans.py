@@ -11,11 +11,13 @@ import pytest_asyncio
 from coordinator.store.database import Database
 from coordinator.store.room_writer import newcomers, sql
 
-BIG = ("interview_rooms", "interview_participants", "connections", "room_events")
+BIG = ("interview_rooms", "interview_participants", "connections", "away_connections",
+       "room_events")  # fmt: skip
 SHAPES = [
     sql.StatementShape(
         is_optimistic=is_optimistic, is_fenced=False, is_lone=is_lone, has_people=True,
-        has_opened=True, has_closed=True, has_events=True, has_node=is_optimistic,
+        has_opened=True, has_closed=True, has_marked=True, has_unmarked=True,
+        has_closed_marked=True, has_events=True, has_node=is_optimistic,
     )
     for is_optimistic in (False, True)
     for is_lone in (False, True)

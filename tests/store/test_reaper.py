@@ -26,10 +26,10 @@ from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.shifts import Shifts
 from coordinator.store.database import Database
 from coordinator.store.duties import Duties
-from coordinator.store.nodes import Nodes
+from coordinator.store.nodes import Nodes, StoredConnection
 from coordinator.store.qr_images import Images
 from coordinator.store.retention import Keep, Retention
-from coordinator.store.room_writer.commands import Connect, Disconnect, End, Join
+from coordinator.store.room_writer.commands import Connect, Disconnect, End, Join, MarkAway
 from coordinator.store.room_writer.queue import Writer
 from coordinator.store.rooms import Rooms
 from coordinator.store.sealing import Sealing
@@ -110,6 +110,9 @@ class HeldSessions:
 
     def confirmed(self) -> set[str]:
         return set(self.rows.confirmed)
+
+    def marked(self) -> set[str]:
+        return set(self.rows.marked)
 
     def participant(self, session_id: str) -> tuple[str, str] | None:
         return self.people[session_id] if session_id in self.rows.confirmed else None
@@ -249,7 +252,7 @@ async def test_a_socket_without_a_row_is_closed_and_a_row_without_a_socket_goes(
 
 
 async def test_who_was_away_while_the_rows_were_read_is_not_closed(site: JudgingNode) -> None:
-    """A mini-program that is shown again at once: its row goes, and comes again."""
+    """Its row goes, and comes again."""
     sessions = HeldSessions()
     sessions.opened(*(await site.guest()))
     ((session, (room, user)),) = sessions.people.items()
@@ -270,3 +273,46 @@ async def test_who_was_away_while_the_rows_were_read_is_not_closed(site: Judging
 
     assert sessions.closed == {}
     assert await site.nodes.sessions(epoch) == {session}
+
+
+async def test_a_mark_that_was_not_written_is_written_later(site: JudgingNode) -> None:
+    """But not of a client that has come back since."""
+    sessions = HeldSessions()
+    away, back = [await site.guest() for _ in range(2)]
+    for guest in (away, back):
+        sessions.opened(*guest)
+        sessions.rows.mark(guest[2])
+    epoch = site.lease.node_epoch
+
+    class HearsOfAReturn(Nodes):
+        async def unmarked(
+            self, node_epoch: str, sessions_: list[str]
+        ) -> list[StoredConnection]:
+            found = await super().unmarked(node_epoch, sessions_)
+            sessions.rows.marked.discard(back[2])
+            return found
+
+    nodes = HearsOfAReturn(site.database)
+    await Reconciler(site.lease, nodes, site.writer, sessions).reconcile()
+
+    rows = await site.nodes.unmarked(epoch, [away[2], back[2]])
+    assert [row.session_id for row in rows] == [back[2]]
+    assert await site.nodes.sessions(epoch) == {away[2], back[2]}
+    assert sessions.closed == {}
+
+
+async def test_the_marked_connections_of_a_dead_node_go_without_an_event(
+    site: JudgingNode,
+) -> None:
+    room, user, session = await site.guest()
+    await site.writer.submit(MarkAway(room_id=room, user_id=user, session_id=session))
+    seq = "SELECT last_seq FROM interview_rooms WHERE room_id = $1"
+    before = await site.database.fetchval(seq, room)
+    dead = "UPDATE away_connections SET boot = 'gone' WHERE id = $1"
+    await site.database.execute(dead, session)
+
+    await site.reaper.reap()
+
+    stored = "SELECT FROM away_connections WHERE id = $1"
+    assert await site.database.fetch(stored, session) == []
+    assert await site.database.fetchval(seq, room) == before

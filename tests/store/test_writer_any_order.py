@@ -22,6 +22,7 @@ from coordinator.store.room_writer.commands import (
     Join,
     Leave,
     LeaveById,
+    MarkAway,
     Remove,
     Return,
 )
@@ -33,8 +34,8 @@ def _anything(
 ) -> Command[Any]:
     user_id = f"guest_{chance.randrange(12)}"
     kind = chance.choices(
-        (Return, Join, Connect, Disconnect, LeaveById, Leave, Remove, Expire, End),
-        (25, 8, 25, 20, 8, 8, 2, 3, 0.3),
+        (Return, Join, Connect, Disconnect, MarkAway, LeaveById, Leave, Remove, Expire, End),
+        (25, 8, 25, 14, 14, 8, 8, 2, 3, 0.3),
     )[0]
     if kind is Join:
         return Join(room_id=room, user_id=new_guest_id(), user_name="n", identity=None)
@@ -47,6 +48,14 @@ def _anything(
     if kind is Disconnect and sessions:
         its_room, its_user, session = sessions.pop(chance.randrange(len(sessions)))
         return Disconnect(room_id=its_room, user_id=its_user, session_id=session)
+    if kind is MarkAway and sessions:
+        its_room, its_user, session = chance.choice(sessions)
+        if chance.random() < 0.5:
+            return MarkAway(room_id=its_room, user_id=its_user, session_id=session)
+        return Connect(
+            room_id=its_room, user_id=its_user, session_id=session, node_epoch=lane.boot,
+            returning=True,
+        )  # fmt: skip
     if kind is LeaveById:
         own = IdentityClaim(is_presented=True, is_required=False)
         return LeaveById(room_id=room, user_id=user_id, claim=own)

@@ -86,7 +86,7 @@ class UndoJoin(Command[None], frozen=True, kw_only=True):
 
     def decide(self, room: Room, policy: Policy) -> None:
         rules.leave(room, user_id=self.user_id)
-        room.is_marked = True
+        room.is_written = True
 
 
 class LeaveById(Command[None], frozen=True, kw_only=True):
@@ -179,8 +179,18 @@ class Connect(Command[Connected], frozen=True, kw_only=True):
         return Connected(room.last_seq, tuple(room.replaced[replaced:]))
 
 
+class MarkAway(Command[None], frozen=True, kw_only=True):
+    """The client of an open connection went to the background."""
+
+    user_id: str
+    session_id: str
+
+    def decide(self, room: Room, policy: Policy) -> None:
+        rules.mark_away(room, policy, user_id=self.user_id, session_id=self.session_id)
+
+
 class Disconnect(Command[None], frozen=True, kw_only=True):
-    """A live connection went, was marked away, or belonged to a node that is dead."""
+    """A connection went, or belonged to a node that is dead."""
 
     user_id: str
     session_id: str

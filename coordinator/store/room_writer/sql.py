@@ -72,7 +72,10 @@ OPENED: Columns = {
     "boot": "varchar",
     "connected_at": "timestamptz",
 }
-CLOSED: Columns = {"id": "varchar"}
+SESSION: Columns = {"id": "varchar"}
+"""Whose row is deleted, or moves between `connections` and `away_connections`."""
+MOVED = (*OPENED, "number")
+"""What a row keeps that moves."""
 EVENTS: Columns = {
     "room_id": "varchar",
     "seq": "bigint",
@@ -125,6 +128,9 @@ class StatementShape(NamedTuple):
     has_people: bool
     has_opened: bool
     has_closed: bool
+    has_marked: bool
+    has_unmarked: bool
+    has_closed_marked: bool
     has_events: bool
     has_node: bool
 
@@ -136,7 +142,10 @@ def write_statement(shape: StatementShape) -> str:
     parts = [f"given AS (SELECT * FROM {number.rows(_given(shape))})"]
     people = number.rows(PEOPLE) if shape.has_people else ""
     opened = number.rows(OPENED) if shape.has_opened else ""
-    closed = number.rows(CLOSED) if shape.has_closed else ""
+    closed = number.rows(SESSION) if shape.has_closed else ""
+    marked = number.rows(SESSION) if shape.has_marked else ""
+    unmarked = number.rows(SESSION) if shape.has_unmarked else ""
+    closed_marked = number.rows(SESSION) if shape.has_closed_marked else ""
     events = number.rows(EVENTS) if shape.has_events else ""
     if shape.is_optimistic:
         parts += _locked(number, shape)
@@ -153,10 +162,13 @@ def write_statement(shape: StatementShape) -> str:
     if opened:
         parts += [_insert("connections", OPENED, opened, mine)]
     if closed:
-        parts += [
-            f"""closed AS (
-        DELETE FROM connections c USING {closed} WHERE c.id = n.id AND {_of("c", mine)})"""
-        ]
+        parts += [f"closed AS ({_delete('connections', closed, mine)})"]
+    if marked:
+        parts += _move("connections", "away_connections", marked, mine)
+    if unmarked:
+        parts += _move("away_connections", "connections", unmarked, mine)
+    if closed_marked:
+        parts += [f"closed_marked AS ({_delete('away_connections', closed_marked, mine)})"]
     if events:
         parts += [_insert("room_events", EVENTS, events, mine)]
     written = ",\n    ".join(parts)
@@ -178,6 +190,18 @@ def _insert(table: str, columns: Columns, rows: str, mine: str) -> str:
     return f"""into_{table} AS (
         INSERT INTO {table} ({_names(columns)})
         SELECT {_names(columns)} FROM {rows} WHERE {mine})"""
+
+
+def _delete(table: str, sessions: str, mine: str) -> str:
+    return f"DELETE FROM {table} c USING {sessions} WHERE c.id = n.id AND {_of('c', mine)}"
+
+
+def _move(source: str, target: str, sessions: str, mine: str) -> list[str]:
+    return [
+        f"from_{source} AS ({_delete(source, sessions, mine)} RETURNING {_names(MOVED, 'c.')})",
+        f"""moved_to_{target} AS (
+        INSERT INTO {target} ({_names(MOVED)}) SELECT {_names(MOVED)} FROM from_{source})""",
+    ]
 
 
 def _update(shape: StatementShape) -> str:
@@ -230,18 +254,23 @@ EXISTING = "SELECT room_id FROM interview_rooms WHERE room_id = ANY($1::varchar[
 
 ALIVE = "SELECT boot FROM nodes WHERE boot = ANY($1::varchar[]) FOR KEY SHARE"
 
+_IS_OF_PERSON = "room_id = p.room_id AND user_id = p.user_id"
 LOAD_PEOPLE = f"""
     SELECT {_names(PEOPLE, "p.")},
-           ARRAY(SELECT c.id FROM connections c
-                 WHERE c.room_id = p.room_id AND c.user_id = p.user_id
-                 ORDER BY c.number NULLS FIRST, c.connected_at, c.id) AS sessions
+           ARRAY(SELECT id FROM (
+                     SELECT id, number, connected_at FROM connections WHERE {_IS_OF_PERSON}
+                     UNION ALL
+                     SELECT id, number, connected_at FROM away_connections WHERE {_IS_OF_PERSON}
+                 ) c ORDER BY number NULLS FIRST, connected_at, id) AS sessions,
+           ARRAY(SELECT id FROM away_connections WHERE {_IS_OF_PERSON}) AS marked
     FROM unnest($1::varchar[], $2::varchar[]) AS named (room_id, user_id)
     JOIN interview_participants p USING (room_id, user_id)
 """
 
 # One room for each execution (all sent together): the planner then uses the room's index.
 EMPTY_ENDED_ROOM = """
-    WITH closed AS (DELETE FROM connections WHERE room_id = $1 AND connected_at <= $2)
+    WITH closed AS (DELETE FROM connections WHERE room_id = $1 AND connected_at <= $2),
+    closed_marked AS (DELETE FROM away_connections WHERE room_id = $1 AND connected_at <= $2)
     UPDATE interview_participants SET left_at = $2, leave_at = NULL, connection = 'none'
     WHERE room_id = $1 AND left_at IS NULL
 """
@@ -276,7 +305,7 @@ def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any
     room_rows: list[Row] = []
     people_rows: list[Row] = []
     opened_rows: list[Row] = []
-    closed_rows: list[Row] = []
+    session_rows: tuple[list[Row], ...] = [], [], [], []
     event_rows: list[Row] = []
     for r in rooms:
         known = r.version if condition is not None else ()
@@ -290,9 +319,12 @@ def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any
             for session_id, user_id, node_epoch in r.opened
             if session_id not in r.closed
         ]
-        closed_rows += [(session_id,) for session_id in r.closed]
+        for rows, changed in zip(
+            session_rows, (r.closed, r.marked, r.unmarked, r.closed_marked), strict=True
+        ):
+            rows += [(session_id,) for session_id in changed]
         event_rows += [(r.room_id, e.seq, e.type, r.now, payload(e), e.epoch) for e in r.events]
-    every_part = (room_rows, people_rows, opened_rows, closed_rows, event_rows)
+    every_part = (room_rows, people_rows, opened_rows, *session_rows, event_rows)
     parts = [rows for rows in every_part if rows]
     is_lone = all(len(rows) == 1 for rows in parts)
     shape = StatementShape(
@@ -301,7 +333,10 @@ def write(rooms: list[Room], condition: Condition | None) -> tuple[str, list[Any
         is_lone=is_lone,
         has_people=bool(people_rows),
         has_opened=bool(opened_rows),
-        has_closed=bool(closed_rows),
+        has_closed=bool(session_rows[0]),
+        has_marked=bool(session_rows[1]),
+        has_unmarked=bool(session_rows[2]),
+        has_closed_marked=bool(session_rows[3]),
         has_events=bool(event_rows),
         has_node=condition is not None and condition.node_epoch is not None,
     )
@@ -342,6 +377,7 @@ def participant_of(row: Any) -> Participant:
         identity=row["identity"], joined_at=row["joined_at"], joined_seq=row["joined_seq"],
         left_at=row["left_at"], leave_at=row["leave_at"], connection=row["connection"],
         proven=row["proven"], removed=row["removed"], connections=list(row["sessions"]),
+        marked=set(row["marked"]),
     )  # fmt: skip
 
 
