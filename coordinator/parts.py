@@ -132,7 +132,7 @@ def build_live(settings: Settings, store: StoreParts, deployment: str) -> LivePa
         _sender_parts(settings, store), DataCipher(settings.data_keys), bus, lease
     )
     publisher = Publisher(hub, bus, registry, webhooks.note)
-    writer = Writer(store.database, policy, publisher.publish)
+    writer = Writer(store.database, policy, publisher.publish, publisher.tell_here)
     reaper = Reaper(
         lease, store.nodes, writer, shifts, judge, grace=policy.grace,
         lifespan=_lifespan(settings),

@@ -100,6 +100,18 @@ async def test_who_hops_between_nodes_misses_nothing_and_sees_nothing_twice(
     assert seen + live.seqs == list(range(1, len(log) + 1))
 
 
+async def test_an_answer_is_what_was_committed_where_the_other_node_was_faster(
+    a: Api, b: Api, host: Host, room: str
+) -> None:
+    """The answer is made while Postgres works, from what the node remembers of the room."""
+    guests = [await Guest(api).joins(room) for api in (a, a, a, b, a, b, b, a)]
+
+    log = await host.log(room)
+
+    assert [guest.seq for guest in guests] == list(range(2, 10))
+    assert [event["participant"]["userId"] for event in log[1:]] == [g.user_id for g in guests]
+
+
 async def test_what_one_node_answered_the_other_knows(a: Api, b: Api, host: Host) -> None:
     room = await host.creates(at=a)
     assert (await b.room(room))["status"] == "active"

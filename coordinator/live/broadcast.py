@@ -23,7 +23,7 @@ FIRST_WRITES = 64
 """How many connections a broadcast writes to in its first turn of the loop."""
 WRITES_PER_TURN = 16
 """How many it writes to in each later turn: about a tenth of a millisecond."""
-SMALL = 16
+SMALL = 32
 """A feed with so few connections is told at once."""
 
 

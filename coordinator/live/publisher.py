@@ -39,6 +39,10 @@ class Publisher:
         self._registry = registry
         self._also_tell = also_tell
 
+    def tell_here(self, events: Sequence[Event]) -> None:
+        """Tells who listens on this node; what is told once is not told again."""
+        self._hub.offer(events, time.time())
+
     def publish(self, events: Sequence[Event], _replaced: Sequence[str] = ()) -> None:
         """Tells of a committed batch.
 

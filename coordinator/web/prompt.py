@@ -6,6 +6,7 @@ writer, and from the callback of its future to the client:
 
     a head has come     the protocol finds it plain, and keeps a `PromptRequest` for a cycle
     its body has come   `Prompts.start`: the endpoint begins, and gives what is waited for
+    it is decided       the answer of a join is made while PostgreSQL writes
     that is done        the answer is encoded, written and counted; for a join as soon as it is
                         committed, before the room is told of it
 
@@ -33,6 +34,9 @@ Begin = Callable[[Any, bytes], Begun]
 """An endpoint: from a scope (that of a `PromptRequest`) and the body to what it
 waits for; raises `CoordinatorError`."""
 Tell = Callable[["PromptRequest", Outcome], None]
+
+_NOTHING: tuple[object, Outcome] = (object(), (0, (), b""))
+"""No result is this object."""
 
 _SPECIAL = frozenset((b"origin", b"expect", b"transfer-encoding"))
 
@@ -99,13 +103,19 @@ class Prompts:
             self._tasks.add(waited_for)
             waited_for.add_done_callback(self._tasks.discard)
 
+        prepared = _NOTHING
+
+        def prepare(result: Any) -> None:
+            nonlocal prepared
+            prepared = result, success(view(result))
+
         def done(future: asyncio.Future[Any]) -> None:
-            outcome = _outcome(future, view, request.scope)
+            outcome = _outcome(future, view, request.scope, prepared)
             tell(request, outcome)
             self._meter.answered(request.scope, outcome[0], request.started)
 
         if isinstance(waited_for, CommandAnswer):
-            waited_for.call_first(done)
+            waited_for.call_first(done, prepare)
         else:
             waited_for.add_done_callback(done)
 
@@ -114,8 +124,15 @@ def _nothing(result: Any) -> Any:
     """The view of a request that failed before anything was waited for: never called."""
 
 
-def _outcome(done: asyncio.Future[Any], view: Callable[[Any], Any], scope: Any) -> Outcome:
+def _outcome(
+    done: asyncio.Future[Any],
+    view: Callable[[Any], Any],
+    scope: Any,
+    prepared: tuple[object, Outcome],
+) -> Outcome:
+    """What is answered; `prepared`: a result that was expected, and the answer of it."""
     try:
-        return success(view(done.result()))
+        result = done.result()
+        return prepared[1] if result is prepared[0] else success(view(result))
     except (Exception, asyncio.CancelledError) as error:
         return failure(error, scope)

@@ -59,7 +59,8 @@ class WriterLane:
         self.events: list[Event] = []
         self.under_way: list[object] = []
         """How many commands were in a transaction when a batch was announced."""
-        self.writer = Writer(self.database, POLICY, self.hear)
+        self.told_alone: list[Event] = []
+        self.writer = Writer(self.database, POLICY, self.hear, self.told_alone.extend)
 
     def hear(self, events: Sequence[Event], replaced: Sequence[str]) -> None:
         self.events += events

@@ -61,3 +61,70 @@ async def test_one_that_fails_holds_up_nobody(lane: WriterLane, room: str) -> No
     await asyncio.gather(*answers)
 
     assert len(lane.events) == 2
+
+
+async def test_a_small_room_hears_of_a_lone_event_before_its_caller_is_answered(
+    lane: WriterLane, room: str
+) -> None:
+    called: list[tuple[int, int]] = []
+    lane.told_alone.clear()
+    answer = asks(lane, room, "lone")
+    answer.call_first(lambda done: called.append((len(lane.told_alone), len(lane.events))))
+
+    await answer
+
+    assert called == [(1, 0)], "who listens here first, then the caller, then the other nodes"
+    assert lane.told_alone == lane.events
+
+
+async def test_many_callers_are_answered_before_their_rooms_are_told(
+    lane: WriterLane, room: str
+) -> None:
+    lane.told_alone.clear()
+    await asyncio.gather(*(asks(lane, room, name) for name in ("first", "second")))
+
+    assert lane.told_alone == []
+    assert len(lane.events) == 2
+
+
+async def test_the_answer_can_be_made_while_postgres_works(lane: WriterLane, room: str) -> None:
+    said: list[tuple[str, object]] = []
+    answer = asks(lane, room, "new")
+    answer.call_first(
+        lambda done: said.append(("committed", done.result())),
+        lambda result: said.append(("decided", result)),
+    )
+
+    await answer
+
+    assert [what for what, _ in said] == ["decided", "committed"]
+    assert said[0][1] is said[1][1]
+
+
+async def test_an_answer_made_too_early_is_not_the_result(
+    lanes: tuple[WriterLane, WriterLane], room: str
+) -> None:
+    lane, other = lanes
+    said: list[Any] = []
+    await other.joins(room, "faster")
+    answer = asks(lane, room, "new")
+    answer.call_first(lambda done: None, said.append)
+    result = await answer
+
+    assert [each.seq for each in said] == [result.seq - 1], "decided from what it remembered"
+    assert result is not said[0]
+
+
+async def test_an_answer_that_cannot_be_made_early_fails_nothing(
+    lane: WriterLane, room: str
+) -> None:
+    def fails(_result: object) -> None:
+        raise ValueError("cannot be encoded")
+
+    called: list[str] = []
+    answer = asks(lane, room, "new")
+    answer.call_first(lambda done: called.append(done.result().user_name), fails)
+
+    await answer
+
+    assert called == ["new"]

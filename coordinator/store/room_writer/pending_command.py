@@ -20,16 +20,35 @@ class CommandAnswer(asyncio.Future[A]):
     """The answer of a command, or its refusal."""
 
     _callback: Callable[[asyncio.Future[A]], None] | None = None
+    _on_decided: Callable[[A], None] | None = None
 
-    def call_first(self, callback: Callable[[asyncio.Future[A]], None]) -> None:
+    def call_first(
+        self,
+        callback: Callable[[asyncio.Future[A]], None],
+        on_decided: Callable[[A], None] | None = None,
+    ) -> None:
         """Has one callback called as soon as the command is committed, before its room is told.
 
         The command's client goes on while the node still writes to the room. A refusal or a failure
         comes as to any done callback. The callback must not block, and must not rely on what the
         hub learns from the events.
+
+        Args:
+            on_decided: called while PostgreSQL works, with what will be the result if it commits
+                this (then it is this very object): what the client is told can be made meanwhile.
+                Nothing of it may be seen by anybody before `callback` is called.
         """
-        self._callback = callback
+        self._callback, self._on_decided = callback, on_decided
         self.add_done_callback(callback)
+
+    def note_decided(self, result: A) -> None:
+        """The command is decided, and its write is under way."""
+        if self._on_decided is None or self.done():
+            return
+        try:
+            self._on_decided(result)
+        except Exception as error:
+            log.error("answer_not_prepared", exc_info=error)
 
     def settle_first(self, result: A) -> None:
         """Sets the result, and calls the callback of `call_first`, where there is one."""

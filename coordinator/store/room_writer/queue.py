@@ -45,7 +45,7 @@ from coordinator.store.room_writer.lost_commit import (
 )
 from coordinator.store.room_writer.pending_command import CommandAnswer, PendingCommand
 from coordinator.store.room_writer.room_cache import RoomCache
-from coordinator.store.room_writer.telling import OnCommit, Telling
+from coordinator.store.room_writer.telling import OnCommit, OnLone, Telling
 from coordinator.store.room_writer.transaction import Transaction, is_away
 
 log = structlog.get_logger()
@@ -71,9 +71,16 @@ class Writer:
 
     Args:
         on_commit: called after each COMMIT, before the callers hear; must not block or raise.
+        on_lone: see `Telling`.
     """
 
-    def __init__(self, database: Database, policy: Policy, on_commit: OnCommit) -> None:
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy,
+        on_commit: OnCommit,
+        on_lone: OnLone = lambda events: None,
+    ) -> None:
         self._database = database
         self._policy = policy
         self._queue: deque[PendingCommand] = deque()
@@ -89,7 +96,7 @@ class Writer:
         self._sent_at = float("inf")
         """The loop's time at which the step under way was sent."""
         self._is_waiting = False
-        self._telling = Telling(on_commit, self._undo)
+        self._telling = Telling(on_commit, self._undo, on_lone)
 
     def state(self) -> dict[str, object]:
         """What it does now, for whoever inspects the node."""
@@ -293,6 +300,7 @@ class Writer:
         batch = self._transaction(commands)
         batch.recall(self._cache)
         batch.decide()
+        asyncio.get_running_loop().call_soon(batch.prepare_answers)  # when the statement is sent
         sent_at = time.perf_counter()
         await self._in_time(batch.write_optimistically(), batch, commits=True)
         self._telling.gathering.note_statement(time.perf_counter() - sent_at)

@@ -145,6 +145,12 @@ class Transaction:
             except CoordinatorError as refusal:
                 self.answers.append((pending, None, refusal))
 
+    def prepare_answers(self) -> None:
+        """Has made what the callers are told if this is committed, while PostgreSQL works."""
+        for pending, answer, refusal in self.answers:
+            if refusal is None:
+                pending.answer.note_decided(answer)
+
     # -- writing ------------------------------------------------------------------------------
 
     async def write_optimistically(self) -> None:
