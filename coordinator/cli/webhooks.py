@@ -129,8 +129,13 @@ async def _test(stories: Webhooks, endpoint_id: str) -> int:
     said = "no answer" if answer.status is None else str(answer.status)
     print(f"{said} after {answer.milliseconds} ms")
     if answer.body:
-        print(answer.body)
+        print(_harmless(answer.body))
     return 0 if answer.is_success else 1
+
+
+def _harmless(text: str) -> str:
+    """What a stranger said, without the characters that steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _print_list(listed: list[Status]) -> None:
@@ -146,8 +151,10 @@ def _print_list(listed: list[Status]) -> None:
             _last_answer(status), str(status.failing), str(status.parked),
             "all" if endpoint.events is None else ",".join(endpoint.events), endpoint.url,
         )  # fmt: skip
-    # What is read by a script is not cut off at the edge of a screen.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table, soft_wrap=True)
+    # What is read by a script is not cut off at the edge of a screen; a URL may hold what Rich
+    # takes for its markup.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width, markup=False, emoji=False).print(table, soft_wrap=True)
     for status in listed:
         for log in status.parked_logs:
             print(f"{status.endpoint.name}: parked {log.feed.kind} {log.feed.id} after seq "

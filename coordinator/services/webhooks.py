@@ -386,7 +386,7 @@ def _checked_name(name: str) -> str:
 
 def _names_of(url: str) -> list[str]:
     """`crm.example.com`, `crm.example.com-2`, …"""
-    host = re.sub(r"[^\w.-]", "-", split_url(url).hostname or "webhook")[:90]
+    host = re.sub(r"[^\w.-]", "-", split_url(url).hostname or "").strip("-")[:90] or "webhook"
     return [host, *(f"{host}-{number}" for number in range(2, MOST_OF_A_HOST + 1))]
 
 

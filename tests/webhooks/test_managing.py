@@ -105,7 +105,7 @@ async def test_webhooks_are_for_admins(host: Host, api: Api) -> None:
     "url",
     [
         "ftp://example.com/", "http://example.com/", "https://", "https://u:p@example.com/",
-        "https://10.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest",
+        "https://10.0.0.1/", "https://[::ffff:8.8.8.8]/", "https://169.254.169.254/latest",
         "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::a00:1]/", "https://0.0.0.0/",
         "https://100.64.0.1/", "https://[fe80::1]/", "https://224.0.0.1/", "https://example.com/#x",
         "https://exa mple.com/", "http://10.0.0.1/", "https://2130706434:x/",
@@ -171,6 +171,41 @@ async def test_the_commands_do_what_rest_does(
     await receiver.until(lambda: len(receiver.of(room)) == 2)
     assert (await run("remove", "cli")).returncode == 0
     assert (await run("remove", "cli")).returncode == 1
+
+
+async def test_any_url_is_listed_whole_and_named_so_that_commands_find_it(
+    admin: Admin, sending: Deployment
+) -> None:
+    """Brackets and colons are markup to who draws tables, and `-` in front is an option."""
+    urls = [
+        "https://example.com/a[red]b[/c]:smile:?" + "x" * 1500,
+        "https://[2001:4860:4860::8888]/",
+        "https://[::ffff:8.8.8.8]/",
+    ]
+    added = [data(await admin.call("POST", "", {"url": url})) for url in urls]
+    admin.added += [each["id"] for each in added]
+    listed = await asyncio.to_thread(sending.run, "webhooks", "list")
+
+    assert listed.returncode == 0, listed.stderr
+    assert set(urls) <= set(listed.stdout.split())
+    assert [each["name"] for each in added[1:]] == ["2001-4860-4860--8888", "ffff-8.8.8.8"]
+
+
+async def test_what_a_receiver_answers_steers_no_terminal(
+    admin: Admin, sending: Deployment
+) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\n\x1b[2J\xc2\x9b1m\rgood\n\xe5\xa5\xbd")
+        writer.close()
+
+    server = await asyncio.start_server(answers, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        added = await admin.adds(f"http://127.0.0.1:{port}/")
+        done = await asyncio.to_thread(sending.run, "webhooks", "test", added["name"])
+
+    assert done.stdout.splitlines()[1:] == ["\ufffd[2J\ufffd1m\ufffdgood", "好"]
 
 
 @pytest.mark.parametrize("tenant", ["", "e" * 65, "ent xxx"])
