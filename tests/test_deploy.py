@@ -108,3 +108,27 @@ def test_the_unit_drains_and_outlives_no_drain() -> None:
     assert float(service["TimeoutStopSec"]) >= Settings("", "", ()).drain_seconds + 5
     assert "coordinator serve" in service["ExecStart"]
     assert service["KillMode"] == "mixed"
+
+
+def test_the_nodes_of_the_unit_can_be_inspected_from_outside_of_it() -> None:
+    """Its user and its `/tmp` are its own: nobody else finds a socket there."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "systemd/coordinator.service")
+    service = unit["Service"]
+
+    folder = f"/run/{service['RuntimeDirectory']}"
+    assert service["Environment"] == f"XDG_RUNTIME_DIR={folder}"
+    assert f"XDG_RUNTIME_DIR={folder} coordinator inspect" in (
+        ROOT / "docs/operations.md"
+    ).read_text()
+    assert service["RuntimeDirectoryMode"] == "0700"
+
+
+def test_docker_is_sent_nothing_that_git_ignores() -> None:
+    """`make run` leaves secrets, sockets and other users' folders in `.coordinator`."""
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    kept_back = {line.removeprefix("**/") for line in
+                 (ROOT / ".dockerignore").read_text().splitlines()}  # fmt: skip
+
+    assert ignored - kept_back == set()
