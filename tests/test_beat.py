@@ -19,9 +19,13 @@ from tests.harness.patience import patient
 class Called:
     def __init__(self, on_beat: Callable[[], None]) -> None:
         self._call = on_beat
+        self.late = 0
 
     def on_beat(self) -> None:
         self._call()
+
+    def on_late(self) -> None:
+        self.late += 1
 
 
 class Calls:
@@ -113,10 +117,11 @@ async def test_after_a_pause_of_the_process_all_are_called_as_far_apart_as_ever(
 ) -> None:
     monkeypatch.setattr(beat_module, "LATE_SECONDS", 0.05)
     calls, beat = Calls(), Beat(0.8)
-    beat.join(calls.member("a"))
+    beat.join(member := calls.member("a"))
     await calls.until(1)
 
     time.sleep(3)  # noqa: ASYNC251  what else stops a process for so long, and all of it
 
     await calls.until(5)
     assert min(b - a for a, b in pairwise(calls.seconds[1:])) > 0.6
+    assert member.late > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import uvloop
 
 from coordinator.domain.errors import Unauthorized
 from coordinator.domain.events import Event, FeedKey, Head
+from coordinator.domain.people import Proof, ProvenGuest
 from coordinator.domain.roster import Roster
 from coordinator.live import beat, websocket
+from coordinator.live import connection as connection_module
 from coordinator.live.beat import Beat
 from coordinator.live.connection import PING_SECONDS, Connection, ConnectionContext
 from coordinator.live.hub import Hub
@@ -158,6 +161,47 @@ async def _hangs_up_while_it_waits() -> None:
         await asyncio.gather(*letting_in)
         for _, writer in others:
             writer.close()
+    await hub.close()
+
+
+async def test_a_token_that_ends_while_the_process_does_not_run_is_told_when_it_runs_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ping that would have looked is put off."""
+    monkeypatch.setattr(connection_module, "_TOKEN_AHEAD_SECONDS", 0.1)
+    log = SlowLog()
+    log.may_load.set()
+    hub = Hub([log], epoch=lambda: "", is_degraded=lambda: False)
+    terms = ConnectionContext(
+        hub, 30, 262_144, refuses, lambda _: None, lambda _: None, Beat(600), OwnRows()
+    )
+    life = timedelta(seconds=patient(1))
+    proof = Proof(ProvenGuest("r", "guest_1"), datetime.now(UTC) + life)
+    started = asyncio.Event()
+
+    async def let_in(connection: Connection) -> None:
+        connection.start(
+            await hub.resume.attach(KEY, connection, since=None, epoch=None, connect_seq=1)
+        )
+        started.set()
+
+    letting_in = []
+
+    def accept(socket: LiveSocket) -> None:
+        connection = Connection(
+            socket, terms, session_id="s", identity={"userId": "u"}, proof=proof
+        )
+        socket.receiver = connection
+        letting_in.append(asyncio.create_task(let_in(connection)))
+
+    async with serving(accept) as (port, _, _):
+        reader, writer = await upgraded(port)
+        await started.wait()
+        time.sleep(patient(1) + 2)  # noqa: ASYNC251  what else stops a process, and all of it
+        async with asyncio.timeout(patient(8)):
+            told = await reader.read()
+        assert b'"type":"bye","code":4300' in told
+        writer.close()
     await hub.close()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -29,6 +30,9 @@ class Member(Protocol):
 
     def on_beat(self) -> None:
         """Its turn, once in a period."""
+
+    def on_late(self) -> None:
+        """The process did not run for a while: its turn comes that much later than it was to."""
 
 
 class Beat:
@@ -88,6 +92,7 @@ class Beat:
             self._was_put_off = True  # once: who is always late is called all the same
             self._due = now + self._step
             self._timer = loop.call_at(self._due, self._tick, loop)
+            self._tell_late()
             return
         self._was_put_off = False
         members = self._places[self._hand]
@@ -96,11 +101,16 @@ class Beat:
         self._timer = loop.call_at(self._due, self._tick, loop)
         for member in tuple(members):
             if member in members:  # not left through one before it
-                self._call(member)
+                self._call(member.on_beat)
+
+    def _tell_late(self) -> None:
+        for members in self._places:
+            for member in tuple(members):
+                self._call(member.on_late)
 
     @staticmethod
-    def _call(member: Member) -> None:
+    def _call(hears: Callable[[], None]) -> None:
         try:
-            member.on_beat()
+            hears()
         except Exception as error:
             log.error("beat_failed", exc_info=error)

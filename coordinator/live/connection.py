@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,7 +34,7 @@ log = structlog.get_logger()
 
 PING_SECONDS = 25.0
 _TOKEN_AHEAD_SECONDS = 2 * PING_SECONDS
-"""A token that runs longer has no timer yet: each ping looks."""
+"""A token that runs longer has no timer yet: each ping looks, by the clock on the wall."""
 MAX_TEXT_BYTES = 4096
 
 Verify = Callable[[str], Awaitable[Proof]]
@@ -74,7 +73,7 @@ class Connection:
     user_id: str | None = None
 
     __slots__ = (
-        "_ends_at", "_expiry_timer", "_inbox", "_ping_place", "_work", "connect_seq", "context",
+        "_expiry_timer", "_inbox", "_ping_place", "_work", "connect_seq", "context",
         "counts_only", "feed", "identity", "needs_admin", "proof", "session_id", "socket",
     )  # fmt: skip
 
@@ -101,8 +100,6 @@ class Connection:
         self._inbox: list[bytes] = []
         self._work: asyncio.Task[None] | None = None
         self._ping_place = -1
-        self._ends_at = math.inf
-        """On the loop's clock, when its token runs out."""
         self._expiry_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -216,7 +213,7 @@ class Connection:
             return
         slow_consumer.allow_what_is_unsent(self.socket, self.context.buffer_bytes)
         self._ping_place = self.context.pings.join(self, anywhere=True)
-        self._run_token()
+        self._time_token()
         self._work = None
         if feed.state is not None and not feed.state.admits(self.user_id):
             self.on_not_admitted()
@@ -226,19 +223,15 @@ class Connection:
         """The room ended, or its participant left, while this connection was being admitted."""
         self.say_bye(CloseCode.ENDED)
 
-    def _run_token(self) -> None:
+    def _time_token(self) -> None:
+        """Sets the timer anew where the token ends before pings have looked again."""
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
             self._expiry_timer = None
         if self.expires_at is not None and not self.socket.is_closing:
             left = (self.expires_at - datetime.now(UTC)).total_seconds()
-            self._ends_at = self.socket.loop.time() + left
-            self._time_token()
-
-    def _time_token(self) -> None:
-        loop = self.socket.loop
-        if self._expiry_timer is None and self._ends_at < loop.time() + _TOKEN_AHEAD_SECONDS:
-            self._expiry_timer = loop.call_at(self._ends_at, self._expire)
+            if left < _TOKEN_AHEAD_SECONDS:
+                self._expiry_timer = self.socket.loop.call_later(left, self._expire)
 
     def _expire(self) -> None:
         self.say_bye(CloseCode.TOKEN_EXPIRED)
@@ -249,6 +242,10 @@ class Connection:
             return
         self._say_seq(Ping)
         slow_consumer.allow_buffer_alone(self.socket, self.context.buffer_bytes)
+        self._time_token()
+
+    def on_late(self) -> None:
+        """The process did not run: the token may have ended meanwhile, and the ping is put off."""
         self._time_token()
 
     def _say_seq(self, kind: type[Ping | Pong]) -> None:
@@ -380,7 +377,7 @@ class Connection:
             self.say_bye(CloseCode.NOT_ALLOWED)
             return
         self.proof = proof
-        self._run_token()
+        self._time_token()
         self._flush()
         self.socket.write(Refreshed(token_expires_at=timestamp(proof.expires_at)).to_bytes())
 

@@ -241,6 +241,9 @@ class LiveSocket(asyncio.Protocol):
         if not self.is_closing:
             self.transport.write(_PING)
 
+    def on_late(self) -> None:
+        """Its peer has time to answer all the same: the next beat is put off."""
+
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
