@@ -42,6 +42,8 @@ _FRAMEWORK: dict[int, type[CoordinatorError]] = {
 _OPEN_API = re.compile("/+api/+open(/|$)")
 """The router takes several slashes for one."""
 
+_BY_KEY = 'ApiKey header="X-API-Key"'
+
 _HUNG_UP = "client disconnected prematurely"
 """Litestar's words for a request whose end never came: no fault of ours, and nobody is answered."""
 
@@ -68,16 +70,26 @@ class FailureResponse:
     headers: dict[str, str]
 
 
-def failure_response(error: CoordinatorError, path: str) -> FailureResponse:
-    """The failure as the API of that path shows it."""
-    complaint = "error" if is_open_api(path) else "message"
+def failure_response(error: CoordinatorError, scope: Any) -> FailureResponse:
+    """The failure as the API of the path that was asked for shows it."""
+    is_open = is_open_api(scope["path"])
+    complaint = "error" if is_open else "message"
     body = {"success": False, complaint: error.message, "code": error.code}
     if isinstance(error, Unforeseen):
         body["requestId"] = error.request_id
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2
+        headers["WWW-Authenticate"] = _challenges(scope["method"], is_open=is_open)
     return FailureResponse(error.status, body, headers)
+
+
+def _challenges(method: str, *, is_open: bool) -> str:
+    """What would be let in there (RFC 9110, section 11.6.1): only what the open API reads takes an
+    admin's token too. No scheme is registered for keys.
+    """
+    if not is_open:
+        return "Bearer"
+    return f"{_BY_KEY}, Bearer" if method == "GET" else _BY_KEY
 
 
 def unforeseen(error: BaseException, scope: Any) -> Unforeseen:
@@ -104,14 +116,14 @@ def _answer(failure: FailureResponse) -> Response[dict[str, Any]]:
 def _on_refusal(
     request: Request[Any, Any, Any], error: CoordinatorError
 ) -> Response[dict[str, Any]]:
-    return _answer(failure_response(error, request.scope["path"]))
+    return _answer(failure_response(error, request.scope))
 
 
 def _on_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     refusal = refused_by_litestar(error)
     if refusal is None:
         return _on_unforeseen(request, error)
-    failure = failure_response(refusal, request.scope["path"])
+    failure = failure_response(refusal, request.scope)
     for name, value in (error.headers or {}).items():
         if name.lower() == "allow":
             failure.headers["Allow"] = allow(value.split(", "))
@@ -119,7 +131,7 @@ def _on_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 
 def _on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    return _answer(failure_response(unforeseen(error, request.scope), request.scope["path"]))
+    return _answer(failure_response(unforeseen(error, request.scope), request.scope))
 
 
 EXCEPTION_HANDLERS: Any = {

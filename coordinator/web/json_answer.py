@@ -35,7 +35,7 @@ def failure(error: BaseException, scope: Any) -> Outcome:
         error = Unavailable(retry_after=1)
     if not isinstance(error, CoordinatorError):
         error = unforeseen(error, scope)
-    refused = failure_response(error, scope["path"])
+    refused = failure_response(error, scope)
     content = _encode(refused.body)
     headers = [_JSON, (b"content-length", b"%d" % len(content))]
     headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]

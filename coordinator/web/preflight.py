@@ -37,7 +37,7 @@ class Preflights:
         if not _of_a_stranger(scope, self._cors):
             await self._app(scope, receive, _varying(send))
             return
-        refusal = failure_response(Forbidden(), scope["path"])
+        refusal = failure_response(Forbidden(), scope)
         content = msgspec.json.encode(refusal.body)
         headers = [
             (b"content-type", b"application/json"),

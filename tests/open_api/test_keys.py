@@ -47,6 +47,24 @@ async def test_without_a_good_key_nothing_is_told(
     refused(response, 401, "UNAUTHORIZED")
 
 
+@pytest.mark.parametrize(
+    ("method", "challenge"),
+    [
+        ("GET", 'ApiKey header="X-API-Key", Bearer'),
+        ("POST", 'ApiKey header="X-API-Key"'),
+    ],
+)
+async def test_a_401_names_what_would_be_let_in(
+    app: Litestar, method: str, challenge: str
+) -> None:
+    """An admin's token, where something is read; a key everywhere."""
+    async with calling(app, {}) as client:
+        response = await client.request(method, "/api/open/interviews", json={})
+
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == challenge
+
+
 @pytest.mark.usefixtures("patient_limits")
 async def test_keys_that_are_tried_out_are_limited_by_address(
     database: Database, redis_url: str, published: Published
