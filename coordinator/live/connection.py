@@ -28,7 +28,7 @@ from coordinator.live.frames import Error, Ping, Pong, Refreshed, Welcome, bye_f
 from coordinator.live.hub import Hub
 from coordinator.live.own_rows import OwnRows
 from coordinator.live.snapshot import RESUMED, Snapshot, greeting
-from coordinator.live.websocket import LiveSocket, Refused
+from coordinator.live.websocket import Heard, LiveSocket, Refused
 
 log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ class Connection:
         self.proof = proof
         self.counts_only = counts_only
         self.needs_admin = needs_admin
-        self._inbox: list[bytes] = []
+        self._inbox: list[Heard] = []
         self._work: asyncio.Task[None] | None = None
         self._ping_place = -1
         self._expiry_timer: asyncio.TimerHandle | None = None
@@ -180,16 +180,15 @@ class Connection:
 
     # -- its life -----------------------------------------------------------------------------
 
-    def hold(self, early: Iterable[bytes]) -> None:
-        """Keeps what the client says before its greeting, to be read after that.
+    def hold(self, early: Iterable[Heard]) -> None:
+        """Keeps what the client says before its greeting, to be answered after that.
 
         Args:
             early: what it has said during the handshake.
         """
         self.socket.limit_unsent(self.context.buffer_bytes)
         self._work = asyncio.current_task()
-        for text in early:
-            self.on_text(text)
+        self._inbox += early
 
     async def open(self) -> int | None:
         """What an opening connection writes; the log's last seq then, where that is known."""
@@ -279,6 +278,9 @@ class Connection:
         self._read(text)
 
     def on_refused(self, why: Refused) -> None:
+        if self._work is not None and why is not Refused.FLOOD:
+            self._inbox.append(why)  # in order, and nothing is sent before the greeting
+            return
         match why:
             case Refused.FLOOD:
                 self.say_bye(CloseCode.RATE_LIMITED)
@@ -343,7 +345,11 @@ class Connection:
 
     def _read_on(self) -> None:
         while self._inbox and self._work is None and not self.socket.is_closing:
-            self._read(self._inbox.pop(0))
+            heard = self._inbox.pop(0)
+            if isinstance(heard, bytes):
+                self._read(heard)
+            else:
+                self.on_refused(heard)
 
     def _sync(self, since: object, epoch: object) -> None:
         if since is UNSET:

@@ -21,7 +21,7 @@ from coordinator.domain.errors import (
 )
 from coordinator.domain.people import Proof
 from coordinator.live.connection import MAX_TEXT_BYTES, Connection, ConnectionContext
-from coordinator.live.websocket import LiveSocket
+from coordinator.live.websocket import Heard, LiveSocket
 from coordinator.store.room_writer.commands import Connect, Disconnect, Leave, MarkAway
 from coordinator.store.room_writer.queue import Writer
 
@@ -81,7 +81,7 @@ class ParticipantConnection(Connection):
         """A client that said `leave` and hung up has left, not dropped, also where `leave` waited
         for what it had asked before.
         """
-        if any(_is_leave(text) for text in self._inbox):
+        if any(_is_leave(heard) for heard in self._inbox):
             self._has_left = True
             self._writer.post(Leave(room_id=self.room_id, user_id=self.user_id))
         if self._has_left:
@@ -198,11 +198,11 @@ class ParticipantConnection(Connection):
             self.say_bye(CloseCode.NOT_ALLOWED)
 
 
-def _is_leave(text: bytes) -> bool:
-    if len(text) > MAX_TEXT_BYTES:
+def _is_leave(heard: Heard) -> bool:
+    if not isinstance(heard, bytes) or len(heard) > MAX_TEXT_BYTES:
         return False
     try:
-        message = msgspec.json.decode(text)
+        message = msgspec.json.decode(heard)
     except (msgspec.DecodeError, RecursionError):
         return False
     return isinstance(message, dict) and message.get("type") == "leave"

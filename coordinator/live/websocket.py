@@ -59,6 +59,10 @@ class Refused(Enum):
     """It has been beyond the rate for so long that the connection has to end."""
 
 
+Heard = bytes | Refused
+"""What a client says: a text message, or why it is not heard."""
+
+
 class SocketReceiver(Protocol):
     """Who hears what a socket brings. Nothing here may await or raise."""
 

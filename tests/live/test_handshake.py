@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 
+import asyncpg
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from coordinator.store.database import Database
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live, bearer, refusal
-from tests.harness.wire import TEXT, frame, upgrade
+from tests.harness.wire import BINARY, TEXT, frame, frames, upgrade
 
 
 async def test_compression_is_never_agreed_on(a: Api, host: Host, room: str) -> None:
@@ -132,3 +134,55 @@ async def test_what_comes_with_the_upgrade_is_heard(
 
     await asyncio.wait_for(reader.readuntil(b'{"type":"pong"'), patient(4))
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("bad", "number"), [(frame(BINARY, b"x"), 1), (frame(TEXT, b"{"), 31)],
+    ids=["binary", "beyond the rate"],
+)  # fmt: skip
+@pytest.mark.parametrize("by", ["header", "frame"])
+async def test_what_is_refused_of_a_client_in_a_hurry_is_told_after_its_greeting(
+    a: Api, room: str, by: str, bad: bytes, number: int
+) -> None:
+    guest = await Guest(a).joins(room)
+    auth = json.dumps({"type": "auth", "token": guest.token}).encode()
+    headers = (f"Authorization: Bearer {guest.token}",) if by == "header" else ()
+    head = upgrade(f"127.0.0.1:{a.node.port}", f"/api/interview/room/{room}/live", headers)
+    reader, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+
+    writer.write(head + (b"" if by == "header" else frame(TEXT, auth)) + bad * number)
+
+    assert await told(reader, number + 1) == ["welcome", *["error"] * number]
+    writer.close()
+
+
+@pytest.mark.parametrize("by", ["header", "frame"])
+async def test_a_client_that_waits_for_its_greeting_is_told_nothing_before_it(
+    a: Api, database: Database, room: str, by: str
+) -> None:
+    guest = await Guest(a).joins(room)
+    busy = await asyncpg.connect(database.url)
+    async with busy.transaction():
+        await busy.execute("SELECT FROM interview_rooms WHERE room_id = $1 FOR UPDATE", room)
+        live = await a.watch(room, guest.token, by=by)
+        await live.sends(b"binary")
+        await (await live.socket.ping())  # whoever has answered has read what came before
+        assert live.frames == []
+    await busy.close()
+
+    await live.sees("error")
+    assert [told["type"] for told in live.frames if "at" not in told] == ["welcome", "error"]
+
+
+async def told(reader: asyncio.StreamReader, number: int) -> list[str]:
+    """The types of the first frames after the 101, without events and pings."""
+    data, types = b"", list[str]()
+    async with asyncio.timeout(patient(4)):
+        await reader.readuntil(b"\r\n\r\n")
+        while len(types) < number:
+            data += await reader.read(65536)
+            whole, taken = frames(data)
+            data = data[taken:]
+            said = [json.loads(text) for kind, text in whole if kind == TEXT]
+            types += [each["type"] for each in said if each["type"] in ("welcome", "error")]
+    return types
