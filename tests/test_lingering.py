@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness.http_server import serving
 from tests.harness.node import Deployment
+from tests.harness.patience import patient
 from tests.harness.people import Api
 
 LARGE = 20_000_000
@@ -47,6 +48,36 @@ ANSWERED = {
     "Litestar's way": ("/api/interview/guest/leave", 413),
     "before the body is looked at": ("/api/interview/create-room", 401),
 }
+
+
+async def asks_again(port: int, head: bytes, body: Iterator[bytes]) -> tuple[bytes, bytes]:
+    """The status lines of two answers on one connection: that of a request with this body, which is
+    sent before anything is read, and that of another one.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    for part in body:
+        writer.write(part)
+        await writer.drain()
+    first = await reader.readuntil(b"\r\n\r\n")
+    size = int(first.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    await reader.readexactly(size)
+    writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    second = await reader.read()
+    writer.close()
+    return first.split(b"\r\n")[0], second.split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(("path", "status"), ANSWERED.values(), ids=ANSWERED.keys())
+async def test_who_sends_too_much_and_keeps_its_connection_may_go_on(
+    a: Api, path: str, status: int
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n\r\n".encode()
+
+    first, second = await asks_again(a.node.port, head, plain(LARGE))
+
+    assert first.startswith(b"HTTP/1.1 %d " % status)
+    assert second == b"HTTP/1.1 200 OK"
 
 
 @pytest.mark.parametrize(("path", "status"), ANSWERED.values(), ids=ANSWERED.keys())
@@ -94,15 +125,43 @@ async def test_who_goes_on_sending_does_not_keep_a_node_from_ending(
     writer.close()
 
 
-async def test_who_goes_on_sending_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_goes_on_sending_is_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """Also where its connection was to be kept."""
     monkeypatch.setattr("coordinator.web.http_protocol.REQUEST_SECONDS", 0.3)
     async with serving() as (port, state, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /hot HTTP/1.0\r\nContent-Length: 99999999\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+        head = f"POST /hot HTTP/{version}\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        writer.write(head.encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
 
-        while state.connections:
-            writer.write(b"x" * 1000)
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(patient(5)):
+            while state.connections:
+                writer.write(b"x" * 1000)
+                await asyncio.sleep(0.02)
 
+        writer.close()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_sends_far_too_much_hears_that_nobody_listens(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """And has a moment to read the answer, whatever it still sends."""
+    monkeypatch.setattr("coordinator.web.http_parsing.MOST_UNWANTED_BYTES", 1_000_000)
+    async with serving() as (port, state, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /hot HTTP/{version}\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n"
+        writer.write(head.encode())
+        for part in plain(2_000_000):
+            writer.write(part)
+        answer = await asyncio.wait_for(reader.read(), patient(3))
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+        async with asyncio.timeout(patient(5)):
+            while state.connections:
+                writer.write(b"x" * 1000)
+                await asyncio.sleep(0.02)
         writer.close()

@@ -17,6 +17,9 @@ from coordinator.web.request_head import MALFORMED, RefusedHead, RequestHead
 
 PARSED_AT_ONCE = 4096
 """Bytes given to the parser before it is seen whether requests wait for their turn."""
+MOST_UNWANTED_BYTES = 64 * 1024 * 1024
+"""Of a body that is thrown away so that its client, which reads nothing before it has sent all, can
+read the answer."""
 
 _NOTHING = memoryview(b"")
 
@@ -30,6 +33,7 @@ class LimitedParsing(HttpToolsProtocol, ABC):
         refusal: why nothing is parsed any more.
         is_over: what follows would be of another protocol, which the last request asked for.
         unparsed: what waits until earlier requests are answered.
+        unwanted_bytes: how much has come of a body whose request has been answered.
     """
 
     head: RequestHead | None = None
@@ -37,6 +41,7 @@ class LimitedParsing(HttpToolsProtocol, ABC):
     refusal: RefusedHead | None = None
     is_over = False
     unparsed = b""
+    unwanted_bytes = 0
 
     @abstractmethod
     def refuse(self, refusal: RefusedHead) -> None:
@@ -50,9 +55,17 @@ class LimitedParsing(HttpToolsProtocol, ABC):
             early: what came with the head of its request.
         """
 
+    @abstractmethod
+    def hang_up(self) -> None:
+        """Too much is unwanted: the client is told that nobody listens, and has little time."""
+
     def data_received(self, data: bytes) -> None:
         if self.refusal is None and not self.is_over:
             self._parse(self.unparsed + data if self.unparsed else data)
+        else:
+            self.unwanted_bytes += len(data)
+        if self.unwanted_bytes > MOST_UNWANTED_BYTES:
+            self.hang_up()
 
     def _parse(self, data: bytes) -> None:
         """Gives the parser what has come, as far as no request waits for its turn."""

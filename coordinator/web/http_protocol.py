@@ -7,7 +7,8 @@ Neither has a task.
     a connection opens      a slot (`web/tcp_connections.py`), and 10 s for the head of a request
     its head has come       10 s for its body, if it has one
     its body has come       no limit but that of the endpoint
-    its answer has gone     75 s for the whole of the next request; nothing less counts
+    its answer has gone     10 s, and 64 MiB, for what is left of its body, if something is
+    and its body has come   75 s for the whole of the next request; nothing less counts
 
 Of pipelined requests a few KiB are parsed at a time (`http_parsing.py`). An answer unread for 30 s
 ends a connection.
@@ -46,7 +47,7 @@ COMING_SECONDS = 1.0
 that goes on sending after its answer."""
 LINGER_SECONDS = 1.0
 """How long what a refused client still sends is thrown away, so that it can read why. (A body that
-nobody wants any more is, as long as one may take.)"""
+nobody wants any more is for as long as one may take, and up to `MOST_UNWANTED_BYTES`.)"""
 
 _malformed = RareWarning("malformed_requests")
 
@@ -72,6 +73,7 @@ class CoordinatorProtocol(LimitedParsing):
     deadline: float | None = None
     unread_deadline: float | None = None
     watch: asyncio.TimerHandle | None = None
+    has_hung_up = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         peer = transport.get_extra_info("peername")
@@ -181,13 +183,15 @@ class CoordinatorProtocol(LimitedParsing):
         self.trailers = None
         if type(self.cycle) is PromptRequest:
             self.cycle.body += body
+        elif self.cycle.response_complete:
+            self.unwanted_bytes += len(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.has_unread_body():
             return
-        cycle, self.trailers = self.cycle, None
+        cycle, self.trailers, self.unwanted_bytes = self.cycle, None, 0
         if type(cycle) is PromptRequest:
             self.deadline = None
             cycle.more_body = False
@@ -211,7 +215,8 @@ class CoordinatorProtocol(LimitedParsing):
         elif self.refusal is not None:
             self._send_refusal(self.refusal)
         else:
-            self.deadline = self.loop.time() + IDLE_SECONDS
+            rests = REQUEST_SECONDS if self.cycle.more_body else IDLE_SECONDS
+            self.deadline = self.loop.time() + rests
         if self.unparsed and not self.pipeline:  # the last one's body may be in it
             self.loop.call_soon(self._parse_rest)
 
@@ -327,9 +332,12 @@ class CoordinatorProtocol(LimitedParsing):
         if self.transport.is_closing():
             return
         self.transport.write(refusal.answer(self.url))
-        joined: Any = self.transport
-        joined.flush()
         self._linger(LINGER_SECONDS)
+
+    def hang_up(self) -> None:
+        if not self.has_hung_up:
+            self.has_hung_up, self.is_over, self.unparsed = True, True, b""
+            self._linger(LINGER_SECONDS)
 
     def _lingers(self) -> bool:
         """True where the last answer goes to a client that is still sending its request's body."""
@@ -345,7 +353,9 @@ class CoordinatorProtocol(LimitedParsing):
 
         Closing with bytes unread would take the answer from it (RFC 9112, section 9.6).
         """
-        self.transport.write_eof()
+        joined: Any = self.transport
+        joined.flush()
+        joined.write_eof()
         held: Any = self.flow
         held.hold(False)
         self.flow.resume_reading()
