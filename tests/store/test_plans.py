@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from coordinator.store.database import Database
+from coordinator.store.room_lists import listed_rooms
 from coordinator.store.room_writer import newcomers, sql
 
 BIG = ("interview_rooms", "interview_participants", "connections", "away_connections",
@@ -52,3 +53,43 @@ async def test_the_writer_finds_what_it_asks_for_by_an_index(
     plan = await _kept_plan(connection, statement)
 
     assert not [table for table in BIG if f"Seq Scan on {table}" in plan], plan
+
+
+class ExplainingDatabase(Database):
+    """Notes how each query was carried out."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.plans: list[str] = []
+
+    async def fetch(self, query: str, *values: Any) -> list[Any]:
+        rows = await super().fetch(f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) {query}", *values)
+        self.plans.append("\n".join(row[0] for row in rows))
+        return await super().fetch(query, *values)
+
+
+@pytest.mark.parametrize("limit", [10, 20, 100])
+@pytest.mark.parametrize("wanted", [
+    {"host": 7, "status": None}, {"host": None, "status": "active"}
+], ids=["a host's", "active"])  # fmt: skip
+async def test_a_page_of_rooms_is_read_along_an_index_also_without_statistics(
+    lonely_database: Database, wanted: dict[str, Any], limit: int
+) -> None:
+    await lonely_database.execute("ALTER TABLE interview_rooms SET (autovacuum_enabled = off)")
+    await lonely_database.execute(
+        """
+        INSERT INTO interview_rooms (room_id, room_name, host_id, host_name, status, created_at)
+        SELECT 'room_' || n, 'name', 7, 'host', 'active', now() - n * interval '1 s'
+        FROM generate_series(1, 5000) AS n
+        """
+    )
+    database = ExplainingDatabase(lonely_database.url)
+    await database.open()
+    total, page = await listed_rooms(database, part=None, limit=limit, offset=0, **wanted)
+    await database.close()
+
+    assert total == 5000
+    assert [room.room_id for room in page] == [f"room_{n}" for n in range(1, limit + 1)]
+    (plan,) = database.plans
+    assert "Index Scan" in plan.split("Limit", 1)[1]
+    assert "Bitmap" not in plan.split("Limit", 1)[1], plan
