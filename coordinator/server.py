@@ -57,6 +57,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # `nohup` has it ignored
+            signal.signal(signal.SIGHUP, self.handle_exit)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.node.inspect)
         if self.started and self.on_ready is not None:
             self.on_ready()
@@ -74,8 +76,12 @@ class Server(uvicorn.Server):
         self.should_exit = self.node.is_draining = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains; a second one does not wait."""
-        if self.should_exit:
+        """The first signal drains; a second one does not wait.
+
+        A worker may be told twice, by its supervisor and by who ends both (Ctrl-C, a process
+        group): it leaves to the supervisor what a second signal is.
+        """
+        if self.should_exit and self.parent is None:
             self.force_exit = True
         self.should_exit = self.node.is_draining = True
 

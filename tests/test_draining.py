@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -84,6 +87,22 @@ async def test_a_second_signal_does_not_wait_and_is_no_fault(deployment: Deploym
 
     assert await asyncio.to_thread(ending.process.wait, patient(10)) == 0
     assert [each for each in ending.lines() if each["level"] == "error"] == []
+
+
+async def test_a_terminal_that_closes_drains_as_sigterm_does(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """SIGHUP; who has it ignored (`nohup`) hands that on, and these tests may be run so."""
+    as_usual = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    under = (sys.executable, "-c", as_usual + "os.execv(sys.argv[1], sys.argv[1:])")
+    ending = NodeProcess(tmp_path / "log", under=under)
+    ending.start(deployment.env(DRAIN_SECONDS="0")).wait_ready()
+    asked = time.time()
+
+    ending.signal(signal.SIGHUP)
+
+    assert await asyncio.to_thread(ending.process.wait, patient(10)) == 0
+    await logged(ending, "node_stopped", after=asked)
 
 
 async def _is_unready(api: Api) -> bool:

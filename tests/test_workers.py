@@ -54,6 +54,43 @@ async def test_a_supervisor_that_is_asked_hands_the_question_on(deployment: Depl
     await api.aclose()
 
 
+async def test_a_signal_to_the_whole_group_is_one_to_each_worker(
+    admin: Host, deployment: Deployment, room: str
+) -> None:
+    """Ctrl-C reaches the workers themselves, and their supervisor then tells them once more."""
+    node = deployment.node("--workers", "2", DRAIN_SECONDS="2")
+    api = Api(node)
+    workers = await _workers(api, 2)
+    lives = await asyncio.gather(*(admin.connects(room, at=api) for _ in range(4)))
+
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    node.terminate()
+
+    for live in lives:
+        assert await live.is_put_out() == 4200
+    assert await asyncio.to_thread(node.process.wait, patient(15)) == 0
+    assert len([line for line in node.lines() if line["event"] == "node_stopped"]) == 2
+    await api.aclose()
+
+
+async def test_a_second_signal_ends_workers_that_drain(deployment: Deployment) -> None:
+    node = deployment.node("--workers", "2", DRAIN_SECONDS="300")
+    api = Api(node)
+    workers = await _workers(api, 2)
+
+    async with asyncio.timeout(patient(15)):
+        while node.is_running:  # signals closer together than a second are one
+            node.terminate()
+            await asyncio.sleep(1.5)
+
+    assert node.process.wait() == 0
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    await api.aclose()
+
+
 async def test_workers_whose_supervisor_was_killed_drain_and_give_the_port_back(
     deployment: Deployment,
 ) -> None:

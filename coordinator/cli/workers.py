@@ -14,6 +14,8 @@ from types import FrameType
 from coordinator.cli.command import CommandFailed
 
 RESTART_SECONDS = 1.0
+AGAIN_SECONDS = 1.0
+"""Signals closer together than this are one: to a process, and to the group that it is in."""
 START_SECONDS = 5.0
 """A worker that ends with status 1 so soon after the start ends the server: trying again would not
 help. One that ends later is replaced: Postgres may be away, and the other workers live on."""
@@ -23,11 +25,13 @@ def serve_with_workers(listener: socket.socket, workers: int, drain_seconds: flo
     """Starts the workers, replaces those that die, and ends them all with the first signal.
 
     Returns:
-        0 after SIGTERM or SIGINT; 1 where a worker cannot start at all.
+        0 after SIGTERM, SIGINT or SIGHUP; 1 where a worker cannot start at all.
     """
     supervisor = _Supervisor(listener, workers)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, supervisor.end)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup`
+        signal.signal(signal.SIGHUP, supervisor.end)
     signal.signal(signal.SIGUSR1, supervisor.hand_on)
     return supervisor.run(drain_seconds)
 
@@ -56,10 +60,17 @@ class _Supervisor:
         self.listener = listener
         self.workers = workers
         self.is_ending = False
+        self.ending_since = 0.0
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def end(self, _signal: int, _frame: FrameType | None) -> None:
-        self.is_ending = True
+        """The first signal drains the workers; another one, a second or more later, kills them."""
+        now = time.monotonic()
+        if self.is_ending and now - self.ending_since > AGAIN_SECONDS:
+            for process in self.processes:
+                process.kill()
+        elif not self.is_ending:
+            self.is_ending, self.ending_since = True, now
 
     def hand_on(self, number: int, _frame: FrameType | None) -> None:
         """Sends each worker the signal that the supervisor was sent (SIGUSR1: log what you do)."""
