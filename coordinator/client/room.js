@@ -2,7 +2,7 @@
  * The coordinator's client; room.d.ts documents it from outside.
  *
  * RoomModel: what the log says. Link: when to connect, resume, probe, stop; no socket, no timer.
- * Room: carries out what a Link decides. Api: the REST calls and their tokens.
+ * Room: carries out what a Link decides. Api: REST and its tokens.
  */
 
 const NEVER = Infinity;
@@ -774,9 +774,9 @@ export class Api {
 
   join({ roomId, userName, identity }) {
     const name = "guest:" + roomId;
-    const guest = this.recall(name) || { joinKey: randomKey() };
+    const guest = { joinKey: randomKey(), ...this.recall(name) };
     const { guestToken, joinKey } = guest;
-    if (joinKey) this.keep(name, guest);
+    this.keep(name, guest); // a token may have ended
     const body = { roomId, userName, identity, guestToken, joinKey };
     return this.post("/interview/guest/join", body, null).then((data) => {
       const { guestId, guestToken, userName, identity } = data;

@@ -73,7 +73,6 @@ describe("joining", () => {
     assert.equal(sent().guestToken, undefined);
     await api.join({ roomId: "r/1", userName: "李明" });
     assert.equal(sent().guestToken, "g1");
-    assert.equal(sent().joinKey, undefined);
     await api.join({ roomId: "other", userName: "李明" });
     assert.equal(sent().guestToken, undefined);
     api.forget("r/1");
@@ -89,6 +88,21 @@ describe("joining", () => {
     await api.join({ roomId: "r/1", userName: "李明" });
     const keys = platform.requests.map(({ body }) => JSON.parse(body).joinKey);
     assert.equal(new Set(keys).size, 1);
+  });
+
+  test("a return has a key of its own, too: its token may have ended, and its answer be lost", async () => {
+    await api.join({ roomId: "r/1", userName: "李明" });
+    const first = sent().joinKey;
+    const { answers } = platform;
+    platform.answers = () => Promise.reject(new Error("lost"));
+    await api.join({ roomId: "r/1", userName: "李明" }).catch(() => {});
+    const { guestToken, joinKey } = sent();
+    assert.deepEqual(api.guest("r/1").guestId, "guest_1");
+    platform.answers = answers;
+    await api.join({ roomId: "r/1", userName: "李明" });
+    assert.deepEqual([sent().guestToken, sent().joinKey], [guestToken, joinKey]);
+    assert.notEqual(joinKey, first);
+    assert.match(joinKey, /^[A-Za-z0-9_-]{16,64}$/);
   });
 
   const stores = {
