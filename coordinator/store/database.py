@@ -57,8 +57,9 @@ SESSION = {
 }
 # Plans are kept, and one that was made while a table was small reads all of it until the next
 # ANALYZE, a minute and thousands of rows later. Without JIT: what cannot be had by an index seems
-# so dear before PostgreSQL 18 that it would be compiled.
-BY_INDEX = {"enable_seqscan": "off", "jit": "off"}
+# so dear before PostgreSQL 18 that it would be compiled. And there is one plan from the first time
+# on: else the first five times of each statement plan it anew, which takes longer than it runs.
+BY_INDEX = {"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan"}
 _SET_BY_INDEX = "SELECT " + ", ".join(
     f"set_config('{name}', '{value}', false)" for name, value in BY_INDEX.items()
 )
@@ -157,10 +158,12 @@ class Database(Queries):
         return await self._connect(**self.options())
 
     async def _connect_ready(self, *, by_index: bool = False) -> Any:
-        connection = await self.connect_plainly()
+        keeps_plans = by_index and not self.is_pooled
+        kept = {"max_cached_statement_lifetime": 0} if keeps_plans else {}
+        connection = await self._connect(**self.options(), **kept)
         try:
             await self._begin_session(connection)
-            if by_index and not self.is_pooled:
+            if keeps_plans:
                 await connection.fetch(_SET_BY_INDEX)
         except BaseException:
             connection.terminate()

@@ -111,8 +111,9 @@ async def test_an_answer_made_too_early_is_not_the_result(
     answer.call_first(lambda done: None, said.append)
     result = await answer
 
-    assert [each.seq for each in said] == [result.seq - 1], "decided from what it remembered"
+    assert [each.seq for each in said] == [result.seq - 1, result.seq], "from memory, then as read"
     assert result is not said[0]
+    assert result is said[1]
 
 
 async def test_an_answer_that_cannot_be_made_early_fails_nothing(

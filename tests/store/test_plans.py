@@ -44,7 +44,7 @@ async def _kept_plan(connection: Any, statement: str) -> str:
 
 
 @pytest.mark.parametrize("statement", [
-    sql.LOCK, sql.EXISTING, sql.LOAD_PEOPLE, sql.EMPTY_ENDED_ROOM,
+    sql.LOCK, sql.EXISTING, sql.LOAD_PEOPLE, sql.READ, sql.EMPTY_ENDED_ROOM,
     *map(sql.write_statement, SHAPES), *newcomers.STATEMENTS.values(),
 ])  # fmt: skip
 async def test_the_writer_finds_what_it_asks_for_by_an_index(

@@ -25,6 +25,7 @@ class Command(msgspec.Struct, Generic[A], frozen=True, kw_only=True):
     """The base: whose room, and whom the decision needs to see (None: nobody).
 
     `is_fresh`: `user_id` was made for this command, so that nothing is stored under it yet.
+    `is_question`: it seldom changes anything.
     `node_epoch`: the node's run that must still be alive for it (connecting), or None.
     """
 
@@ -32,6 +33,7 @@ class Command(msgspec.Struct, Generic[A], frozen=True, kw_only=True):
     user_id: str | None = None
     node_epoch: str | None = None
     is_fresh: ClassVar[bool] = False
+    is_question: ClassVar[bool] = False
 
     def decide(self, room: Room, policy: Policy) -> A:
         """Changes the room under its lock; the answer. Raises before it changes anything."""
@@ -113,6 +115,7 @@ class AdmitTokenRequest(Command[None], frozen=True, kw_only=True):
 
     user_id: str
     claim: IdentityClaim
+    is_question: ClassVar[bool] = True
 
     def decide(self, room: Room, policy: Policy) -> None:
         rules.admit_token_request(room, user_id=self.user_id, claim=self.claim)

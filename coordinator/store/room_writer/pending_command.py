@@ -27,16 +27,17 @@ class CommandAnswer(asyncio.Future[A]):
         callback: Callable[[asyncio.Future[A]], None],
         on_decided: Callable[[A], None] | None = None,
     ) -> None:
-        """Has one callback called as soon as the command is committed, before its room is told.
+        """Has one callback called as soon as the command is committed, before its room is told (but
+        for a lone event of a small room, see `Telling`).
 
         The command's client goes on while the node still writes to the room. A refusal or a failure
         comes as to any done callback. The callback must not block, and must not rely on what the
         hub learns from the events.
 
         Args:
-            on_decided: called while PostgreSQL works, with what will be the result if it commits
-                this (then it is this very object): what the client is told can be made meanwhile.
-                Nothing of it may be seen by anybody before `callback` is called.
+            on_decided: called while PostgreSQL works, with what is the result if it commits this
+                (it is this very object then; else it may be called again): what the client is told
+                can be made meanwhile. Nobody may see anything of it before `callback` is called.
         """
         self._callback, self._on_decided = callback, on_decided
         self.add_done_callback(callback)
@@ -72,7 +73,7 @@ class PendingCommand(msgspec.Struct, eq=False):
     is_uncertain: bool = False
     """An earlier COMMIT of this command was never answered: it may have been carried out."""
     needs_lock: bool = False
-    """An optimistic write of it was skipped: it is to be written under lock."""
+    """Somebody was faster after the room was read, or nothing was to be written."""
 
     @property
     def is_given_up(self) -> bool:
@@ -83,3 +84,9 @@ class PendingCommand(msgspec.Struct, eq=False):
         """Tells its caller, unless it has been told something else."""
         if not self.answer.done():
             self.answer.set_exception(error)
+
+
+def unheard(answer: asyncio.Future[Any]) -> None:
+    """Nobody waits for this answer: a failure is repaired elsewhere (`live/lease.py`)."""
+    if not answer.cancelled():
+        answer.exception()

@@ -6,12 +6,13 @@ answered are about to come back, the next one waits for them for a moment (`gath
 transaction is written in one of two ways (`transaction.py`):
 
     optimistic   of rooms that the node remembers (`room_cache.py`): decided from memory, written by
-                 one statement that compares the rows' versions and sets them. One round trip.
+                 one statement that compares the rows' versions and sets them. One round trip; two
+                 where a room is not remembered, and read before.
     locked       lock the rooms (skipping those that another node holds: their commands go to the
                  next batch), load the people named, decide, write, COMMIT. Four round trips.
 
-An optimistic write falls back to a locked one for the rooms whose row was not as remembered, so
-nothing is decided by what is out of date; whatever is refused is refused under the lock.
+A room that is not as it was remembered is read, and one that has been changed since it was read is
+locked: nothing is decided by what is out of date. Whatever is refused is refused under the lock.
 
 Lock order everywhere: room rows by id, then the node's own row. Nobody touches participants, events
 or connections of a room without its lock, and without writing its row too. (The optimistic write
@@ -24,6 +25,7 @@ COMMIT whose answer is lost: `lost_commit.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -43,8 +45,8 @@ from coordinator.store.room_writer.lost_commit import (
     note_uncertain,
     undo_of,
 )
-from coordinator.store.room_writer.pending_command import CommandAnswer, PendingCommand
-from coordinator.store.room_writer.room_cache import RoomCache
+from coordinator.store.room_writer.pending_command import CommandAnswer, PendingCommand, unheard
+from coordinator.store.room_writer.room_cache import ClockReading, RoomCache
 from coordinator.store.room_writer.telling import OnCommit, OnLone, Telling
 from coordinator.store.room_writer.transaction import Transaction, is_away
 
@@ -75,12 +77,9 @@ class Writer:
     """
 
     def __init__(
-        self,
-        database: Database,
-        policy: Policy,
-        on_commit: OnCommit,
+        self, database: Database, policy: Policy, on_commit: OnCommit,
         on_lone: OnLone = lambda events: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._database = database
         self._policy = policy
         self._queue: deque[PendingCommand] = deque()
@@ -121,7 +120,7 @@ class Writer:
 
     def post(self, command: Command[Any]) -> None:
         """Queues a command whose answer nobody waits for: it waits until Postgres is there."""
-        self._queue_up(command, float("inf"), POSTED).add_done_callback(_unheard)
+        self._queue_up(command, float("inf"), POSTED).add_done_callback(unheard)
 
     def remember(self, room: Room) -> None:
         """Remembers a room that this node has just made: its first change is one round trip."""
@@ -143,6 +142,8 @@ class Writer:
         """Carries out what is queued, until cancelled. Survives every error."""
         patience = asyncio.create_task(self._keep_patience())
         try:
+            with contextlib.suppress(Exception):  # whoever comes first tries again, and tells why
+                await self._connect()
             while True:
                 while self._queue or self._telling.gathering.seconds:
                     if self._telling.gathering.seconds:
@@ -275,29 +276,31 @@ class Writer:
         """
         if not self._is_connected():
             await self._connect()
-        if not self._has_begun and self._is_covered(commands):
+        if not self._has_begun and self._needs_no_lock(commands):
             return await self._write_optimistically(commands), False
         busy = await self._write_locked(commands)
         return busy, len(busy) == len(commands)
 
-    def _is_covered(self, commands: Sequence[PendingCommand]) -> bool:
+    def _needs_no_lock(self, commands: Sequence[PendingCommand]) -> bool:
         asked: list[Command[Any]] = []
         for pending in commands:
             if pending.is_uncertain or pending.needs_lock:
                 return False
             asked.append(pending.command)
-        return self._cache.covers(asked)
+        return self._cache.covers(asked) or self._cache.may_read(asked)
 
     # -- the two ways to write ----------------------------------------------------------------
 
     async def _write_optimistically(self, commands: list[PendingCommand]) -> list[PendingCommand]:
-        """Decides from the cache, writes by compare and set; the commands to be done under lock.
+        """Decides from the cache and from what is read beside it, writes by compare and set; the
+        commands that are left.
 
-        Guarantees: a room is written only where its row is the very version that was remembered, in
-        the history that the connection was proven for, while this node's lease stands. A command
-        that wrote nothing is not answered from memory: refusals, too, are decided under lock.
+        Guarantees: a room is written only where its row is the very version that was remembered or
+        read, in the history that the connection was proven for, while this node's lease stands. A
+        command that wrote nothing is not answered: refusals, too, are decided under lock.
         """
         batch = self._transaction(commands)
+        await self._in_time(batch.read(self._cache), batch)
         batch.recall(self._cache)
         batch.decide()
         asyncio.get_running_loop().call_soon(batch.prepare_answers)  # when the statement is sent
@@ -305,7 +308,7 @@ class Writer:
         await self._in_time(batch.write_optimistically(), batch, commits=True)
         self._telling.gathering.note_statement(time.perf_counter() - sent_at)
         left, unchanged = batch.drop_unwritten()
-        self._cache.keep([*batch.written, *unchanged])
+        self._cache.take_up(batch.written, unchanged, batch.found)
         if batch.reading is not None:
             self._cache.note_clock(batch.reading)
         self._tell(batch)
@@ -336,7 +339,7 @@ class Writer:
         """Commits; where commands for a locked write wait already, the next transaction begins in
         the same round trip.
         """
-        goes_on = bool(self._queue) and not self._is_covered([self._queue[0]])
+        goes_on = bool(self._queue) and not self._needs_no_lock([self._queue[0]])
         commit = f"COMMIT; {self._database.begin}" if goes_on else "COMMIT"
         await self._in_time(self._connection.execute(commit), batch, commits=True)
         self._has_begun = goes_on
@@ -381,10 +384,12 @@ class Writer:
         return self._epoch == self._database.epochs.current
 
     async def _connect(self) -> None:
-        """Makes a connection, and forgets the cache."""
+        """Makes a connection, and forgets the cache; Postgres's clock is known from now on."""
         await self._disconnect()
         self._cache = RoomCache()  # a database that was set back counts its versions anew
-        self._connection = await self._database.connect()
+        connection = await self._database.connect()
+        self._cache.set_clock(await ClockReading.first_of(connection, within=TRANSACTION_SECONDS))
+        self._connection = connection
         self._epoch = self._database.epochs.current
 
     async def _disconnect(self) -> None:
@@ -393,9 +398,3 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-
-
-def _unheard(answer: asyncio.Future[Any]) -> None:
-    """Nobody waits for this answer: a failure is repaired elsewhere (`live/lease.py`)."""
-    if not answer.cancelled():
-        answer.exception()

@@ -13,6 +13,7 @@ number as it is.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ MOST = 50_000
 """
 MOST_PEOPLE = 2_000
 """People remembered of one room; beyond it, those that were learnt first go."""
+CONTENDED_SECONDS = 1.0
+"""How long a room is locked before it is read, after a race for it was lost."""
 LAG_SECONDS = 0.05
 MOST_ROUND_TRIP_SECONDS = 0.3
 
@@ -41,6 +44,18 @@ class ClockReading(msgspec.Struct, frozen=True):
     clock: datetime
     sent: float
     received: float
+
+    @classmethod
+    async def first_of(cls, connection: Any, *, within: float) -> ClockReading:
+        """Asks Postgres over a new connection, which is given up where no answer comes in time."""
+        sent = time.monotonic()
+        try:
+            async with asyncio.timeout(within):
+                clock = await connection.fetchval("SELECT clock_timestamp()")
+        except BaseException:
+            connection.terminate()
+            raise
+        return cls(clock, sent, time.monotonic())
 
     @property
     def round_trip(self) -> float:
@@ -59,10 +74,17 @@ class RoomCache:
     def __init__(self) -> None:
         self._rooms: dict[str, Room] = {}
         self._versions: dict[str, tuple[int, int]] = {}
+        self._contended: dict[str, float] = {}
+        """Until when rooms are locked before they are read."""
         self._size = 0
         self._round_trip = 0.0
         self._zero = _NEVER
         """Postgres's clock when this process's monotonic clock was 0."""
+
+    @property
+    def has_clock(self) -> bool:
+        """True where Postgres's clock is known: nothing is decided without."""
+        return self._zero > _NEVER
 
     def covers(self, commands: Iterable[Command[Any]]) -> bool:
         """True where all of these can be decided from memory, for one run of this node.
@@ -79,6 +101,31 @@ class RoomCache:
             if command.node_epoch is not None:
                 node_epochs.add(command.node_epoch)
         return len(node_epochs) <= 1
+
+    def may_read(self, commands: Iterable[Command[Any]]) -> bool:
+        """True where it pays to read what the cache does not cover of these without a lock.
+
+        Not where a race for one of the rooms has just been lost, and not for what seldom writes:
+        what writes nothing is decided under lock.
+        """
+        node_epochs = set()
+        for command in commands:
+            if command.user_id is None or command.is_question:
+                return False
+            if command.node_epoch is not None:
+                node_epochs.add(command.node_epoch)
+            if (until := self._contended.get(command.room_id)) is not None:
+                if time.monotonic() < until:
+                    return False
+                del self._contended[command.room_id]
+        return len(node_epochs) <= 1 and self.has_clock
+
+    def _note_contended(self, room_ids: Iterable[str]) -> None:
+        until = time.monotonic() + CONTENDED_SECONDS
+        for room_id in room_ids:
+            self._contended[room_id] = until
+        while len(self._contended) > MOST:
+            del self._contended[next(iter(self._contended))]
 
     def now(self) -> datetime:
         """Postgres's clock, or a little behind it; each statement checks that (`lag`)."""
@@ -133,11 +180,34 @@ class RoomCache:
 
     def adopt(self, room: Room) -> None:
         """Takes up a room that this node has just made; nothing is decided without a clock."""
-        if self._zero > _NEVER and room.version != UNKNOWN_VERSION:
+        if self.has_clock and room.version != UNKNOWN_VERSION:
             self.keep([room])
 
+    def take_up(
+        self,
+        written: Iterable[Room],
+        unchanged: Iterable[Room],
+        found: Mapping[str, tuple[int, int]],
+    ) -> None:
+        """Takes up the rooms of an optimistic write.
+
+        Args:
+            unchanged: remembered ones that it had nothing to write of.
+            found: the versions of those that were read for it; who is not among `written` was
+                changed, or is held, by somebody else.
+        """
+        self.keep(unchanged)
+        if not found:
+            self.keep(written)
+            return
+        rooms = {room.room_id: room for room in written}
+        self.keep([room for room_id, room in rooms.items() if room_id not in found])
+        self.learn([room for room_id, room in rooms.items() if room_id in found], found)
+        self._note_contended(found.keys() - rooms.keys())
+
     def learn(self, rooms: Iterable[Room], found: Mapping[str, tuple[int, int]]) -> None:
-        """Takes up rooms that were written under lock; `found`: the versions that they had before.
+        """Takes up rooms that were not remembered, and written; `found`: the versions that they had
+        before.
         """
         mine = []
         for room in rooms:

@@ -255,16 +255,29 @@ EXISTING = "SELECT room_id FROM interview_rooms WHERE room_id = ANY($1::varchar[
 ALIVE = "SELECT boot FROM nodes WHERE boot = ANY($1::varchar[]) FOR KEY SHARE"
 
 _IS_OF_PERSON = "room_id = p.room_id AND user_id = p.user_id"
-LOAD_PEOPLE = f"""
-    SELECT {_names(PEOPLE, "p.")},
+_SESSIONS = f"""
            ARRAY(SELECT id FROM (
                      SELECT id, number, connected_at FROM connections WHERE {_IS_OF_PERSON}
                      UNION ALL
                      SELECT id, number, connected_at FROM away_connections WHERE {_IS_OF_PERSON}
                  ) c ORDER BY number NULLS FIRST, connected_at, id) AS sessions,
-           ARRAY(SELECT id FROM away_connections WHERE {_IS_OF_PERSON}) AS marked
+           ARRAY(SELECT id FROM away_connections WHERE {_IS_OF_PERSON}) AS marked"""
+
+LOAD_PEOPLE = f"""
+    SELECT {_names(PEOPLE, "p.")}, {_SESSIONS}
     FROM unnest($1::varchar[], $2::varchar[]) AS named (room_id, user_id)
     JOIN interview_participants p USING (room_id, user_id)
+"""
+
+# For an optimistic write: rooms, each with the people named of it (user_id null: nobody), as of one
+# moment and without a lock.
+READ = f"""
+    SELECT {_names((*ROOMS, *_LOADED), "r.")}, r.xmin, clock_timestamp() AS now,
+           {_names((name for name in PEOPLE if name != "room_id"), "p.")}, {_SESSIONS}
+    FROM unnest($1::varchar[], $2::varchar[]) AS named (room_id, user_id)
+    JOIN interview_rooms r ON r.room_id = named.room_id
+    LEFT JOIN interview_participants p
+        ON p.room_id = named.room_id AND p.user_id = named.user_id
 """
 
 # One room for each execution (all sent together): the planner then uses the room's index.
@@ -358,20 +371,20 @@ def _person_row(room_id: str, p: Participant) -> Row:
     )  # fmt: skip
 
 
-def room_of(row: Any) -> Room:
-    """A room as `LOCK` found it."""
+def room_of(row: Any, *, epoch: str) -> Room:
+    """A room as `LOCK` or `READ` found it."""
     return Room(
         room_id=row["room_id"], room_name=row["room_name"], host_name=row["host_name"],
         status=row["status"], created_at=row["created_at"], ended_at=row["ended_at"],
         last_seq=row["last_seq"], last_at=row["last_at"], present=row["present"],
         guests=row["guests"], online=row["online"], host_absent_since=row["host_absent_since"],
-        empty_since=row["empty_since"], now=max(row["now"], row["last_at"]), epoch=row["epoch"],
+        empty_since=row["empty_since"], now=max(row["now"], row["last_at"]), epoch=epoch,
         version=(row["xmin"], row["version"]),
     )  # fmt: skip
 
 
 def participant_of(row: Any) -> Participant:
-    """A person as `LOAD_PEOPLE` found it."""
+    """A person as `LOAD_PEOPLE` or `READ` found it."""
     return Participant(
         user_id=row["user_id"], user_name=row["user_name"], role=row["role"],
         identity=row["identity"], joined_at=row["joined_at"], joined_seq=row["joined_seq"],

@@ -1,7 +1,7 @@
 """One transaction of the writer: what it decides about, and what became of it.
 
     locked       lock_and_load → decide → write_locked
-    optimistic   recall        → decide → write_optimistically → drop_unwritten
+    optimistic   read, recall  → decide → write_optimistically → drop_unwritten
 
 `decide` is the pure rules' (`domain/room_rules.py`).
 """
@@ -46,6 +46,7 @@ class Transaction:
         reading: Postgres's clock when they were; None where nothing was written.
         events: theirs, in order.
         replaced: session ids that newer connections pushed out.
+        found: the versions that rooms had where they were read, and not remembered.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Transaction:
         self.reading: ClockReading | None = None
         self.events: list[Event] = []
         self.replaced: list[str] = []
+        self.found: dict[str, tuple[int, int]] = {}
         self._unknown: set[str] = set()
         self._alive: set[str] = set()
         self._decided_at = _NEVER
@@ -71,12 +73,41 @@ class Transaction:
 
     # -- which rooms, and what is known of them -------------------------------------------------
 
+    async def read(self, cache: RoomCache) -> None:
+        """Reads the rooms that the cache does not cover, with the people named; `recall` follows.
+
+        Rooms that do not exist are left out: their commands are decided under lock.
+        """
+        asked = [pending.command for pending in self.commands]
+        unknown = {command.room_id for command in asked if not cache.covers([command])}
+        if not unknown:
+            return
+        named = {
+            (command.room_id, None if command.is_fresh else command.user_id)
+            for command in asked
+            if command.room_id in unknown
+        }
+        room_ids, user_ids = zip(*named, strict=True)
+        sent = time.monotonic()
+        rows = await self.connection.fetch(sql.READ, room_ids, user_ids)
+        for row in rows:
+            room = self.rooms.get(row["room_id"])
+            if room is None:
+                room = self.rooms[row["room_id"]] = sql.room_of(row, epoch=self.epoch)
+                self.found[room.room_id] = room.version
+            if row["user_id"] is not None:
+                room.participants[row["user_id"]] = sql.participant_of(row)
+        if rows:
+            cache.set_clock(ClockReading(rows[0]["now"], sent, time.monotonic()))
+
     def recall(self, cache: RoomCache) -> None:
-        """Takes the rooms from the cache, which covers the commands."""
+        """Takes the rooms that were not read from the cache, which covers their commands."""
         self._decided_at, self._lag = cache.now(), cache.lag
+        for room in self.rooms.values():
+            room.now = max(self._decided_at, room.last_at)
         for pending in self.commands:
             command = pending.command
-            if command.room_id not in self.rooms:
+            if command.room_id not in self.rooms and cache.covers([command]):
                 room = self.rooms[command.room_id] = cache.take(command.room_id)
                 room.now = max(self._decided_at, room.last_at)
                 room.epoch = self.epoch
@@ -96,7 +127,7 @@ class Transaction:
         for row in await self.connection.fetch(lock, list(wanted)):
             if row["epoch"] != self.epoch:
                 raise EpochChanged
-            self.rooms[row["room_id"]] = sql.room_of(row)
+            self.rooms[row["room_id"]] = sql.room_of(row, epoch=self.epoch)
         if absent := wanted - self.rooms.keys():
             existing = await self.connection.fetch(sql.EXISTING, list(absent))
             self._unknown = absent - {row["room_id"] for row in existing}
@@ -198,17 +229,21 @@ class Transaction:
         """Takes back what was decided of rooms that were not written.
 
         Returns:
-            their commands, which need the lock now, and the rooms that no command has changed:
-            Postgres has not compared their version, and they are still as remembered.
+            their commands, and the remembered rooms that no command has changed: Postgres has not
+            compared their version, and they are still as remembered. A room that was not as it was
+            remembered is read next time; the commands of others need the lock.
         """
-        if len(self.written) == len(self.rooms):
+        if len(self.written) == len(self.rooms) and not self.busy:
             return [], []
         written = {room.room_id for room in self.written}
+        lost = [room for room_id, room in self.rooms.items() if room_id not in written]
+        remembered = [room for room in lost if room.room_id not in self.found]
+        outdated = {room.room_id for room in remembered if room.is_changed}
         left = [pending for pending in self.commands if pending.command.room_id not in written]
         for pending in left:
-            pending.needs_lock = True
+            pending.needs_lock = pending.command.room_id not in outdated
         self.answers = [each for each in self.answers if each[0].command.room_id in written]
-        return left, [room for room in self.rooms.values() if not room.is_changed]
+        return left, [room for room in remembered if not room.is_changed]
 
     # -- telling --------------------------------------------------------------------------------
 
