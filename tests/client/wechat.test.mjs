@@ -168,7 +168,7 @@ describe("in WeChat", { concurrency: true }, () => {
     assert.equal(keys[1], keys[0]);
     const again = await start().join({ roomId, userName: "李明" });
     assert.equal(again.guestId, joined.guestId);
-    assert.equal(keys[2], undefined);
+    assert.notEqual(keys[2], keys[0]);
   });
 
   test("leaving over the socket, and by REST where there is none", async () => {
