@@ -300,7 +300,8 @@ class Writer:
         command that wrote nothing is not answered: refusals, too, are decided under lock.
         """
         batch = self._transaction(commands)
-        await self._in_time(batch.read(self._cache), batch)
+        if not self._cache.covers(pending.command for pending in commands):
+            await self._in_time(batch.read(self._cache), batch)
         batch.recall(self._cache)
         batch.decide()
         asyncio.get_running_loop().call_soon(batch.prepare_answers)  # when the statement is sent

@@ -66,6 +66,8 @@ class Transaction:
         self.events: list[Event] = []
         self.replaced: list[str] = []
         self.found: dict[str, tuple[int, int]] = {}
+        self._read: set[str] = set()
+        """Rooms that were not remembered and have been asked for, whether they exist or not."""
         self._unknown: set[str] = set()
         self._alive: set[str] = set()
         self._decided_at = _NEVER
@@ -79,13 +81,11 @@ class Transaction:
         Rooms that do not exist are left out: their commands are decided under lock.
         """
         asked = [pending.command for pending in self.commands]
-        unknown = {command.room_id for command in asked if not cache.covers([command])}
-        if not unknown:
-            return
+        self._read = {command.room_id for command in asked if not cache.covers([command])}
         named = {
             (command.room_id, None if command.is_fresh else command.user_id)
             for command in asked
-            if command.room_id in unknown
+            if command.room_id in self._read
         }
         room_ids, user_ids = zip(*named, strict=True)
         sent = time.monotonic()
@@ -107,7 +107,7 @@ class Transaction:
             room.now = max(self._decided_at, room.last_at)
         for pending in self.commands:
             command = pending.command
-            if command.room_id not in self.rooms and cache.covers([command]):
+            if command.room_id not in self.rooms and command.room_id not in self._read:
                 room = self.rooms[command.room_id] = cache.take(command.room_id)
                 room.now = max(self._decided_at, room.last_at)
                 room.epoch = self.epoch
