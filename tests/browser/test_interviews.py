@@ -16,6 +16,7 @@ from playwright.async_api import expect
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.harness.node import Deployment, data
+from tests.harness.patience import patient
 from tests.harness.people import Api, Host, bearer
 from tests.harness.receiver import SETTINGS, Receiver
 
@@ -170,6 +171,34 @@ async def test_a_long_report_is_still_one_page(
     pdf = await desk.page.pdf(prefer_css_page_size=True)
 
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+    await api.aclose()
+
+
+async def test_a_report_that_was_written_to_stop_the_page_does_not(
+    opens: Opens, database: Database, admin: Host, open_node: Any
+) -> None:
+    """Quotes in quotes in quotes, and headings that a pattern would try in all their parts."""
+    api = Api(open_node)
+    jobs = data(await api.http.get("/api/open/jobs", headers=HEADERS))["list"]
+    body = {"userId": "候选人", "jobId": jobs[0]["id"], "outline": []}
+    made = data(await api.http.post("/api/open/interviews", json=body, headers=HEADERS))
+    texts = [">" * 12_000, "## C#", "## 结尾 ##", "## #", "> > 引用"]
+    await change(api, made["id"], status="COMPLETED", totalScore=60, grade="B",
+                 suggestions="\n\n".join(texts))  # fmt: skip
+    desk = await opens(open_node.url)
+    await desk.signs_in(database, admin, f"/console/interviews/{made['id']}")
+
+    report = desk.page.locator(".report")
+    await expect(report.locator("blockquote blockquote", has_text="引用").last).to_be_visible()
+    headings = await report.locator("section > :not(blockquote)").all_inner_texts()
+    assert headings[-3:] == ["C#", "结尾", ""]
+    took_ms = await desk.page.evaluate("""async () => {
+        const { markdown } = await import("/console/assets/components/markdown.js");
+        const began = performance.now();
+        for (const filler of [" ", "#"]) markdown("# 长" + filler.repeat(60000) + "短");
+        return performance.now() - began;
+    }""")
+    assert took_ms < patient(1000)
     await api.aclose()
 
 

@@ -5,8 +5,10 @@
 
 import { h } from "../lib/dom.js";
 
+const MOST_QUOTES = 8; // within each other; a quote in those is text
+
 /** Elements for a document; its headings start at `level`. */
-export function markdown(text, level = 2) {
+export function markdown(text, level = 2, depth = 0) {
   const lines = String(text || "").replace(/\r\n?/g, "\n").split("\n");
   const blocks = [];
   let at = 0;
@@ -25,12 +27,12 @@ export function markdown(text, level = 2) {
       at++;
       blocks.push(h("pre", {}, body.join("\n")));
     } else if (/^#{1,6}\s/.test(line)) {
-      const [, marks, heading] = /^(#{1,6})\s+(.*?)\s*#*$/.exec(lines[at++]);
-      blocks.push(h("h" + Math.min(6, marks.length + level - 1), {}, inline(heading)));
+      const marks = /^#+/.exec(line)[0].length;
+      blocks.push(h("h" + Math.min(6, marks + level - 1), {}, inline(unfenced(lines[at++].slice(marks).trim()))));
     } else if (/^\s*\|.*\|\s*$/.test(line) && /^\s*\|[\s:|-]+\|\s*$/.test(lines[at + 1] || "")) {
       blocks.push(table(while_(/^\s*\|.*\|\s*$/)));
-    } else if (/^\s*>/.test(line)) {
-      blocks.push(h("blockquote", {}, markdown(while_(/^\s*>/).map((quoted) => quoted.replace(/^\s*> ?/, "")).join("\n"), level + 1)));
+    } else if (/^\s*>/.test(line) && depth < MOST_QUOTES) {
+      blocks.push(h("blockquote", {}, markdown(while_(/^\s*>/).map((quoted) => quoted.replace(/^\s*> ?/, "")).join("\n"), level + 1, depth + 1)));
     } else if (/^\s*[-*+]\s/.test(line)) {
       blocks.push(h("ul", {}, while_(/^\s*[-*+]\s|^\s{2,}\S/).map((item) => h("li", {}, inline(item.replace(/^\s*([-*+]\s+)?/, ""))))));
     } else if (/^\s*\d+[.)]\s/.test(line)) {
@@ -45,6 +47,13 @@ export function markdown(text, level = 2) {
     }
   }
   return blocks;
+}
+
+/** A heading without the `#` that may stand at its end, after a space: `C#` is a name. */
+function unfenced(heading) {
+  let end = heading.length;
+  while (heading[end - 1] === "#") end--;
+  return end && !/\s/.test(heading[end - 1]) ? heading : heading.slice(0, end).trimEnd();
 }
 
 function table(lines) {
