@@ -26,7 +26,7 @@ Requests = Callable[[int], bytes | None]
 
 READ_ROOMS, READ_PEOPLE, JOIN_ROOMS = 50, 4, 500
 USED_UP_PER_SECOND = 8000  # guests that leave, rooms that are ended: as many as may be needed
-MOST_USED_UP = 6000
+MOST_LEAVERS, MOST_ENDED = 40_000, 6_000  # a room takes four times as long to make as a guest
 WARM_SECONDS = 0.5
 HEAD = (
     "endpoint", "in flight", "requests/s", "p50 ms", "p99 ms", "server µs", "Postgres µs", "limit",
@@ -41,11 +41,17 @@ class MeasuredEndpoint:
 
     Attributes:
         fill: makes what the requests use up, before each window.
+        most: how much of that is made at most; a window that uses up more is shorter.
     """
 
     name: str
     requests: Requests
     fill: Callable[[int], Awaitable[None]] | None = None
+    most: int = 0
+
+    def used_up(self, seconds: float) -> int:
+        """How much is made for so many seconds of requests."""
+        return min(self.most, round(seconds * USED_UP_PER_SECOND))
 
 
 async def rest(
@@ -101,7 +107,7 @@ async def _one(
     parties.clients = [os.getpid()]
     warm = min(WARM_SECONDS, seconds)
     if endpoint.fill is not None:
-        await endpoint.fill(min(MOST_USED_UP, round((warm + seconds) * USED_UP_PER_SECOND)))
+        await endpoint.fill(endpoint.used_up(warm + seconds))
     open_lines = await lines.grow(count)
     await Drive(endpoint.requests).closed(open_lines, seconds=warm)
     before = parties.now()
@@ -195,9 +201,9 @@ class Work:
         found = [
             MeasuredEndpoint("GET room", self._in_turn(self._read("/interview/room/{room}"))),
             MeasuredEndpoint("POST guest/join", self._join_one),
-            MeasuredEndpoint("POST guest/leave", self._leave_one, self._fill_leavers),
+            MeasuredEndpoint("POST guest/leave", self._leave_one, self._fill_leavers, MOST_LEAVERS),
             MeasuredEndpoint("POST create-room", self._create_one),
-            MeasuredEndpoint("POST room/end", self._end_one, self._fill_to_end),
+            MeasuredEndpoint("POST room/end", self._end_one, self._fill_to_end, MOST_ENDED),
             MeasuredEndpoint("GET rooms", self._in_turn([self._get("/interview/rooms")])),
             MeasuredEndpoint(
                 "GET room/events", self._in_turn(self._read("/interview/room/{room}/events"))
