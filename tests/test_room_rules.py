@@ -170,6 +170,24 @@ def test_a_marked_connection_that_closes_changes_nothing_for_its_participant() -
     assert room.participants[HOST].leave_at == leave_at
 
 
+def test_a_mark_that_outlived_its_participant_brings_nobody_back() -> None:
+    """A node of the version before knows nothing of marks: it put somebody out and left one."""
+    room = new_room()
+    join(room)
+    rules.leave(room, user_id="g")
+    guest = room.participants["g"]
+    guest.connections, guest.marked = ["s1"], {"s1"}
+    room.forget_changes()
+
+    with pytest.raises(NotFound):
+        connect(room, "g", "s1", returning=True)
+    assert not room.is_changed
+
+    disconnect(room, "g", "s1")
+    assert room.closed_marked == ["s1"]
+    assert room.events == []
+
+
 def test_who_is_marked_away_everywhere_leaves_at_the_deadline() -> None:
     room = new_room()
     join(room)

@@ -97,7 +97,7 @@ def connect(
         raise Forbidden
     if participant.removed:
         raise Removed
-    if session_id in participant.connections:
+    if participant.present and session_id in participant.connections:
         if session_id in participant.marked:
             room.unmark(participant, session_id)
             _note_live(room, participant)
