@@ -239,6 +239,27 @@ async def test_what_is_told_late_counts_where_nobody_asked_for_it(
     assert await got_in(other, 4 * LIMIT) <= LIMIT // TENTH
 
 
+async def test_new_nodes_that_ask_before_each_request_hear_of_each_others_about_once(
+    nodes: UnsureNodes, redis: RedisClient
+) -> None:
+    """Else, the more requests there are, the more each of them makes Redis tell."""
+    heard = 0
+
+    async def evaluate(script: str, key: str, *arguments: Any) -> Any:
+        nonlocal heard
+        answer = await redis.eval(script, 1, key, *arguments)
+        heard += len(answer[2]) // 2
+        return answer
+
+    at = time.monotonic()  # all of it within one look back
+    both = [nodes.node(knows=2, age=0, clock=lambda: at, quick_eval=evaluate) for _ in range(2)]
+    for _ in range(100):
+        for node in both:
+            assert await node.ask("join", "a", 100_000, MINUTE) is None
+
+    assert 198 <= heard < 2_000, "ten thousand, where each hears of all"
+
+
 async def test_a_request_that_redis_has_not_answered_counts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,8 @@ return {admitted, now, news}
 """
 _LATE_MS = 2000
 """How much later than it was admitted a request may be told, for the others to hear of it before
-the window is full."""
+the window is full. Who has no share, and asks before each request, looks that far back every
+`SETTLE_SECONDS` only: else each of them hears of all others' again, which it does not decide by."""
 
 QuickEval = Callable[..., Awaitable[Any] | None]
 """`BusLinks.eval`: a script, its key, its arguments; None where it has no connection."""
@@ -115,6 +116,8 @@ class SharedWindow:
     none counts that was not admitted."""
     heard_until_ms: int = 0
     """On Redis's clock."""
+    looked_back_at: float = float("-inf")
+    """When it last heard of what was told late, too."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One request asks at a time: a flood of one caller takes one connection."""
     tidied_at: float = float("-inf")
@@ -204,7 +207,8 @@ class SharedWindows:
             decided = self._decide(name, window)
             if decided is not False:
                 return decided
-            if await self._settle(window, wants=True):
+            has_share = self._share(name, window, came_at) > 0
+            if await self._settle(window, wants=True, looks_back=has_share):
                 return None
         wait = window.wait(self._clock())
         return 1.0 if wait is None else wait
@@ -293,16 +297,19 @@ class SharedWindows:
             self._dirty.pop(window, None)
         return True
 
-    async def _settle(self, window: SharedWindow, *, wants: bool) -> bool:
+    async def _settle(self, window: SharedWindow, *, wants: bool, looks_back: bool = True) -> bool:
         """Tells and hears; True where one more was wanted and admitted."""
         came_at = self._clock()
         number = next(self._numbers)
         async with self._connections:
             self._raise_if_away(came_at)
             told, asked_at = dict(window.untold), self._clock()
+            looks_back |= asked_at - window.looked_back_at >= SETTLE_SECONDS
+            since = window.heard_until_ms - (_LATE_MS if looks_back else 0)
+            wanted = number if wants else ""
             try:
                 async with asyncio.timeout(REDIS_SECONDS):
-                    answer = await self._eval(window, told, asked_at, number if wants else "")
+                    answer = await self._eval(window, told, asked_at, wanted, since)
             except AWAY:
                 self._away_at = self._clock()
                 if wants:
@@ -314,20 +321,22 @@ class SharedWindows:
         for member, age_ms in zip(news[::2], news[1::2], strict=True):
             window.others[member] = asked_at - age_ms / 1000  # none counts longer than it should
         window.heard_until_ms = redis_ms
+        if looks_back:
+            window.looked_back_at = asked_at
         if admitted:
             window.own.append(self._clock())
         return bool(admitted)
 
     def _eval(
-        self, window: SharedWindow, told: dict[int, float], now: float, wanted: int | str
-    ) -> Any:
+        self, window: SharedWindow, told: dict[int, float], now: float, wanted: int | str,
+        since: int,
+    ) -> Any:  # fmt: skip
         """Most callers come once in a while, and each is told by itself: redis-py takes longer for
         that than all the rest of their request.
         """
         ages = [part for n, at in told.items() for part in (n, round((now - at) * 1000))]
         arguments: list[Any] = [
-            window.sign, round(window.seconds * 1000), window.limit, wanted,
-            window.heard_until_ms - _LATE_MS, *ages,
+            window.sign, round(window.seconds * 1000), window.limit, wanted, since, *ages,
         ]  # fmt: skip
         quick = self._quick_eval(_SETTLE, window.key, *arguments)
         return self._redis.eval(_SETTLE, 1, window.key, *arguments) if quick is None else quick
