@@ -208,6 +208,8 @@ async def test_an_idempotency_key_of_a_strange_form_is_400(node: NodeProcess, va
 
 
 async def test_the_key_stands_in_no_log(node: NodeProcess) -> None:
+    async with calling(node) as client:
+        shown(await client.get(f"/api/open/jobs/{JOBS[0].id}"))
     assert '"caller":"coze"' in node.logs().replace(" ", "")
     assert "wehan_open_api_key_2026" not in node.logs()
 
