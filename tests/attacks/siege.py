@@ -86,7 +86,7 @@ async def besiege(
     target = await _prepared(api, host, database, redis_url)
     honest = await _Honest.met(api, host)
     async with _attackers(target):  # what every attack needs once: code, caches, connections
-        await asyncio.sleep(min(5.0, seconds / 2))
+        await asyncio.sleep(min(10.0, seconds))
     await _calmed(node, 0.0)
     in_peace = await honest.measured(seconds / 2, clock)
     before = memory_kib(node.process.pid)
