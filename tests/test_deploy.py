@@ -129,6 +129,6 @@ def test_docker_is_sent_nothing_that_git_ignores() -> None:
     """`make run` leaves secrets, sockets and other users' folders in `.coordinator`."""
     ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
     kept_back = {line.removeprefix("**/") for line in
-                 (ROOT / ".dockerignore").read_text().splitlines()}  # fmt: skip
+                 (DEPLOY / "docker/Dockerfile.dockerignore").read_text().splitlines()}  # fmt: skip
 
     assert ignored - kept_back == set()
