@@ -27,9 +27,9 @@ MOST_WAITING = 5_000
 class ByKey:
     """A query by keys, in two forms.
 
-    PostgreSQL plans a statement with a list anew each time, since a plan for any length looks
-    dearer to it than one for this length; the plan for a single key is kept. To plan takes longer
-    than to read a room.
+    Where its plans are not forced (behind a pooler), PostgreSQL plans a statement with a list anew
+    each time, since a plan for any length looks dearer to it than one for this length; the plan for
+    a single key is kept. To plan takes longer than to read a room.
 
     Args:
         sql: with `{is_asked_for}` behind the column of the key.

@@ -93,3 +93,15 @@ async def test_a_page_of_rooms_is_read_along_an_index_also_without_statistics(
     (plan,) = database.plans
     assert "Index Scan" in plan.split("Limit", 1)[1]
     assert "Bitmap" not in plan.split("Limit", 1)[1], plan
+
+
+async def test_what_is_asked_by_key_is_planned_once(connection: Any) -> None:
+    """Without it each statement is planned anew for its first five times."""
+    for name in ("a", "b"):
+        await connection.fetch(sql.EXISTING, [name])
+
+    plans = await connection.fetchrow(
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1",
+        sql.EXISTING,
+    )
+    assert (plans["generic_plans"], plans["custom_plans"]) == (2, 0)

@@ -13,8 +13,10 @@ from coordinator.domain.ids import new_session_id
 from coordinator.store.database import Database
 from coordinator.store.room_writer import room_cache
 from coordinator.store.room_writer.commands import Connect, Disconnect, Join, Return
+from coordinator.store.rooms import Rooms
+from tests.harness.patience import patient
 from tests.harness.people import new_room_id
-from tests.store.lanes import WriterLane, created, is_consistent
+from tests.store.lanes import HOST, WriterLane, created, is_consistent, running
 
 READS, WRITES = "SELECT r.room_id", "WITH"
 
@@ -158,6 +160,25 @@ async def test_rooms_that_do_not_exist_fail_their_own_callers(
 
     assert [type(answer) is RoomNotFound for answer in answers] == [True, False, True, False]
     assert len(await is_consistent(database, room)) == 3
+
+
+async def test_a_room_that_a_new_node_makes_is_remembered_from_its_first_moment(
+    database: Database, database_url: str
+) -> None:
+    """The writer connects when it starts, and knows Postgres's clock from then on."""
+    async with running(database, database_url) as lane:
+        async with asyncio.timeout(patient(10)):
+            while not lane.writer._cache.has_clock:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        made = await Rooms(database).create(
+            room_id=new_room_id(), room_name="n", host_name="h", host=HOST
+        )
+        lane.writer.remember(made)
+        asked(lane)
+
+        await lane.joins(made.room_id, "first")
+
+        assert asked(lane) == ["write"]
 
 
 async def test_a_connection_that_dies_after_the_read_loses_nobody(

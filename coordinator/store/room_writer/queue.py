@@ -292,8 +292,7 @@ class Writer:
     # -- the two ways to write ----------------------------------------------------------------
 
     async def _write_optimistically(self, commands: list[PendingCommand]) -> list[PendingCommand]:
-        """Decides from the cache and from what is read beside it, writes by compare and set; the
-        commands that are left.
+        """Decides from memory and from what it reads; writes by compare and set; what is left.
 
         Guarantees: a room is written only where its row is the very version that was remembered or
         read, in the history that the connection was proven for, while this node's lease stands. A
