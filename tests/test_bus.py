@@ -12,6 +12,7 @@ from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.events import ROOM, Event, FeedKey
 from coordinator.live import legacy_bus, pubsub
 from coordinator.live.bus_messages import Batch, Close, Ignored, ReplayGuard, Signer
+from coordinator.redis_connection import RedisConnection
 from coordinator.store.nodes import Nodes
 from tests.harness.bus_nodes import Town, event
 from tests.harness.node import JWT_SECRET
@@ -102,6 +103,26 @@ async def test_a_lone_event_goes_at_once_and_those_that_follow_soon_after_in_one
     one.bus.publish([event(5)], 1.0)
     assert one.bus.waiting == 2
     await other.until(lambda: other.ear.events == [event(3), event(4), event(5)])
+
+
+async def test_events_of_many_rooms_are_one_write_and_each_reply_belongs_to_its_question(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await town.node(channels=262_144)
+    writes: list[int] = []
+    send = RedisConnection.send
+
+    def noted(connection: RedisConnection, data: bytes, *, replies: int = 1) -> None:
+        writes.append(replies)
+        send(connection, data, replies=replies)
+
+    monkeypatch.setattr(RedisConnection, "send", noted)
+    one.bus.publish([event(3, f"room_{number}") for number in range(5)], 1.0)
+    asked = one.bus.links.eval("return ARGV[1]", "a key", "a word")
+
+    assert 5 in writes
+    assert asked is not None
+    assert await asked == b"a word"
 
 
 async def test_a_script_is_asked_over_the_link_that_is_open(town: Town) -> None:

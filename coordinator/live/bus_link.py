@@ -89,10 +89,11 @@ class BusLink:
     def hears_itself(self) -> bool:
         return self.is_connected and time.monotonic() - self._heard_at < DEAD_SECONDS
 
-    def publish(self, channel: bytes, message: bytes) -> None:
-        """Sends a message; lost where the link is down."""
+    def publish(self, *messages: tuple[bytes, bytes]) -> None:
+        """Sends messages, each with its channel, in one write; lost where the link is down."""
         if self._connection is not None:
-            self._connection.send(publish(self._verbs[2], channel, message))
+            data = b"".join([publish(self._verbs[2], *message) for message in messages])
+            self._connection.send(data, replies=len(messages))
 
     def request(self, *parts: bytes | str | int) -> asyncio.Future[Any] | None:
         """The reply to a command; None where the link is down.
@@ -171,7 +172,7 @@ class BusLink:
     async def _probe(self, connection: RedisConnection) -> None:
         count = 0
         while not connection.lost.done():
-            self.publish(self._echo, b"%d" % count)
+            self.publish((self._echo, b"%d" % count))
             asked_at = time.monotonic()
             await asyncio.wait([connection.lost], timeout=PROBE_SECONDS)
             now = time.monotonic()

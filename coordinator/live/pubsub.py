@@ -23,6 +23,7 @@ from coordinator.live import legacy_bus
 from coordinator.live.bus_audience import Feeds, Senders, Sessions
 from coordinator.live.bus_channels import FeedChannels
 from coordinator.live.bus_health import BEACON_SECONDS, BusHealth
+from coordinator.live.bus_link import BusLink
 from coordinator.live.bus_links import BusLinks
 from coordinator.live.bus_messages import (
     Batch,
@@ -180,7 +181,7 @@ class Bus:
     def _publish(self, channel: bytes, data: bytes) -> None:
         link = self.links.of(channel)
         if link is not None:
-            link.publish(channel, data)
+            link.publish((channel, data))
 
     def _send_soon(self) -> None:
         """Publishes what has gathered: at once, unless the last message was a moment ago."""
@@ -192,21 +193,29 @@ class Bus:
             self._send()
 
     def _send(self) -> None:
-        """Publishes what has gathered, many events in one message."""
+        """Publishes what has gathered: many events in one message, all messages in one write."""
         self._sending_later = None
         self._may_send_at = asyncio.get_running_loop().time() + PACE_SECONDS
         pending, self._pending, self._pending_count = self._pending, {}, 0
+        by_link: dict[BusLink, list[tuple[bytes, bytes]]] = {}
         for channel, events in pending.items():
+            link = self.links.of(channel)
+            if link is None:
+                continue
             for start in range(0, len(events), PER_MESSAGE):
-                self._send_batch(channel, events[start : start + PER_MESSAGE])
+                message = self._batch(channel, events[start : start + PER_MESSAGE])
+                by_link.setdefault(link, []).append((channel, message))
+        for link, messages in by_link.items():
+            link.publish(*messages)
 
-    def _send_batch(self, channel: bytes, events: list[WireEvent]) -> None:
+    def _batch(self, channel: bytes, events: list[WireEvent]) -> bytes:
         since = self._pending_since
         if channel == self._legacy:
-            self._publish(channel, legacy_bus.batch(self._me, since, events))
-        else:
-            counter = next(self._counter)
-            self._say(channel, Batch(self._epochs.current, self._me, counter, since, events))
+            return legacy_bus.batch(self._me, since, events)
+        counter = next(self._counter)
+        return self._signer.seal(
+            channel, Batch(self._epochs.current, self._me, counter, since, events)
+        )
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -334,7 +343,8 @@ class Bus:
         """One on each server; the judge hears its own beacon as other nodes do."""
         for link in self.links.all():
             message = Beacon(self._epochs.current, self._me, next(self._counter), verdict)
-            link.publish(link.beacon, self._signer.seal(link.beacon, message, is_for_me=True))
+            sealed = self._signer.seal(link.beacon, message, is_for_me=True)
+            link.publish((link.beacon, sealed))
 
     # -- running ------------------------------------------------------------------------------
 
