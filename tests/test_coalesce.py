@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
 from coordinator.domain.errors import Unavailable
 from coordinator.store import coalesce
 from coordinator.store.coalesce import Coalesced
+from tests.harness.patience import patient
 
 
 async def test_questions_that_come_together_are_one_query() -> None:
@@ -110,3 +112,76 @@ async def test_a_queue_that_is_full_is_told_at_once(monkeypatch: pytest.MonkeyPa
 
     go_on.set()
     assert await asyncio.gather(under_way, *waiting, names.get("b")) == ["there"] * 4
+
+
+async def test_a_second_query_goes_beside_a_short_one_and_beside_no_long_one() -> None:
+    queries: list[list[str]] = []
+    go_on: list[asyncio.Event] = []
+
+    async def read(keys: list[str]) -> dict[str, str]:
+        queries.append(keys)
+        go_on.append(asyncio.Event())
+        await go_on[-1].wait()
+        return dict.fromkeys(keys, "here")
+
+    names: Coalesced[str, str] = Coalesced(read, at_once=2)
+    asked = []
+    for key in ("a", "b", "c"):
+        asked.append(asyncio.create_task(names.get(key)))
+        await _turns()
+    assert queries == [["a"], ["b"]]
+    many = [str(number) for number in range(coalesce.SHORT)]
+    asked += [asyncio.create_task(names.get(key)) for key in many]
+    await _turns()
+    go_on[0].set()
+    await _turns()
+    assert queries == [["a"], ["b"], ["c", *many]]  # a long one, beside a short one
+    go_on[1].set()
+    asked.append(asyncio.create_task(names.get("d")))
+    await _turns()
+    assert len(queries) == 3
+    go_on[2].set()
+    await _turns()
+    assert queries[3:] == [["d"]]
+    go_on[3].set()
+    assert set(await asyncio.gather(*asked)) == {"here"}
+
+
+@pytest.mark.parametrize("callers", [1, 2, 8])
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+async def test_everybody_is_answered_whoever_asks_in_whatever_turn(
+    at_once: int, callers: int
+) -> None:
+    chance = random.Random(at_once)
+    under_way = most = 0
+
+    async def read(keys: list[str]) -> dict[str, str]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await _turns(chance.randrange(4))
+        under_way -= 1
+        if chance.random() < 0.1:
+            raise Unavailable(retry_after=1)
+        return dict.fromkeys(keys, "here")
+
+    names: Coalesced[str, str] = Coalesced(read, at_once=at_once)
+
+    async def ask() -> int:
+        answers = 0
+        for _ in range(200):
+            await _turns(chance.randrange(6))
+            try:
+                answers += await names.get(chance.choice("abcdefgh")) == "here"
+            except Unavailable:
+                answers += 1
+        return answers
+
+    async with asyncio.timeout(patient(10)):
+        assert await asyncio.gather(*(ask() for _ in range(callers))) == [200] * callers
+    assert most == min(at_once, callers)
+
+
+async def _turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)

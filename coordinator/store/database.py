@@ -34,8 +34,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 POOL_SIZE = 11
-"""A node keeps up to 19 connections: these, the writer's, and the lines of the lease, the judge,
-the duties, staff, rooms, small rooms and health."""
+"""A node keeps up to 20 connections: these, the writer's, and the lines of the lease, the judge,
+the duties, staff, rooms, small rooms (two) and health."""
 POOLED_SIZE = 3
 """Connections of the pool behind a pooler in transaction mode: a node uses at most six at once."""
 MOST_WAITING = 2_000

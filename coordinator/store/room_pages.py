@@ -102,9 +102,9 @@ class RoomPages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._small = Coalesced(self._read_small)
-        # One query at a time: a connection of its own is cheaper than borrowing one each time.
-        self._line = None if database.is_pooled else database.line()
+        # Connections of their own are cheaper than borrowing one each time.
+        self._lines = [] if database.is_pooled else [database.line(), database.line()]
+        self._small = Coalesced(self._read_small, at_once=max(1, len(self._lines)))
 
     async def first(self, room_id: str, *, kept_since: datetime | None) -> RoomPage | None:
         """The room with the first `MOST_SHOWN` of its people; None = no such room."""
@@ -128,7 +128,12 @@ class RoomPages:
 
     async def _read_small(self, room_ids: list[str]) -> dict[str, Any]:
         sql, asked = _SMALL_ROOMS.of(room_ids)
-        rows = await self._database.fetch_told(sql, asked, key="room_id", line=self._line)
+        line = self._lines.pop() if self._lines else None
+        try:
+            rows = await self._database.fetch_told(sql, asked, key="room_id", line=line)
+        finally:
+            if line is not None:
+                self._lines.append(line)
         return {row["room_id"]: row for row in rows}
 
     async def unconnected(self, room_id: str) -> list[str]:
