@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import selectors
 import socket
 import ssl
@@ -32,6 +33,8 @@ SLOT_NS = 100_000_000
 _READ_BYTES = 256 * 1024
 _PROGRESS_SECONDS = 0.25
 _LOOK_SECONDS = 0.02
+_PER_TURN = 16
+"""Sockets that are read before others who want this core get it."""
 
 
 class Watcher:
@@ -78,7 +81,9 @@ class Watcher:
             time.sleep(self.nap)
 
     def _read_once(self) -> None:
-        for key, events in self.selector.select(_LOOK_SECONDS):
+        for number, (key, events) in enumerate(self.selector.select(_LOOK_SECONDS)):
+            if self.nap and number % _PER_TURN == 0:
+                _give_way()
             if key.data is None:
                 self._command(*self.pipe.recv())
             elif events & selectors.EVENT_WRITE:
@@ -311,3 +316,13 @@ def main(pipe: Pipe, addresses: list[Address], dialect: str, cores: frozenset[in
     """Where the process starts."""
     pin(cores)
     Watcher(pipe, addresses, dialect).run()
+
+
+def _give_way() -> None:
+    """Lets others have this core first.
+
+    What gathers in a nap is read for milliseconds, and the system may let a PostgreSQL that has
+    just been asked wait for as long, though another core is free.
+    """
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
