@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.harness.commands import at_once, command
-from tests.harness.node import JWT_SECRET, Deployment
+from tests.harness.node import COORDINATOR, JWT_SECRET, Deployment
 
 
 async def test_many_nodes_migrate_at_once_and_each_migration_runs_once(
@@ -93,6 +93,15 @@ def test_a_port_that_is_taken_ends_it_with_a_message(deployment: Deployment) -> 
         assert refused.returncode != 0
         assert "in use" in refused.stdout + refused.stderr
         assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_a_node_uses_nothing_that_is_deprecated(deployment: Deployment) -> None:
+    """The next version of Python or of a library would start no node."""
+    node = deployment.node(program=("-W", "default", *COORDINATOR))
+    node.get("/health/ready")
+
+    assert node.stop() == 0
+    assert "DeprecationWarning" not in node.logs()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

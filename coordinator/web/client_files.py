@@ -11,6 +11,7 @@ from typing import Any
 
 from litestar import Request, Response, route
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 from coordinator.web.static_files import StaticFile
 
@@ -27,7 +28,7 @@ CLIENT_FILES = {
     tags=["client"],
     include_in_schema=False,
 )
-async def client_file(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+async def client_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     """`room.js` or `room.d.ts`; 304 where the caller has it."""
     file = CLIENT_FILES.get(name)
     if file is None:
