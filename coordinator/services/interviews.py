@@ -109,8 +109,7 @@ class Interviews:
             return record
         if not interview.is_fresh:
             return None  # it brings answers: the other record would not hold them
-        latest = await self._stored.by_equal_call(connection, call)
-        return latest if latest is not None and latest.interview.is_fresh else None
+        return await self._stored.by_equal_call(connection, call)
 
     async def change(self, key: ApiKey, interview_id: str, given: Given) -> Record:
         """Changes members of an interview; a call that says nothing gives it as it is.

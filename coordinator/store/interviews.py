@@ -17,6 +17,7 @@ from coordinator.domain.errors import NotFound
 from coordinator.domain.events import INTERVIEW, Event, FeedKey, Head, timestamp
 from coordinator.domain.interview import (
     CREATED,
+    IN_PROGRESS,
     UPDATED,
     Interview,
     InterviewState,
@@ -155,13 +156,17 @@ class StoredInterviews(StoredLogs):
         return None if row is None else (_record(row), row["body_digest"])
 
     async def by_equal_call(self, connection: Any, call: Call) -> Record | None:
-        """The latest interview that an equal call made within `REPEAT_SECONDS`."""
+        """The interview that an equal call made within `REPEAT_SECONDS`, while it is fresh
+        (`Interview.is_fresh`): one that came without an idempotency key, as this call did, before
+        one that bears another call's.
+        """
         row = await connection.fetchrow(
             f"""
             SELECT {_COLUMNS} FROM {_FROM}
             WHERE i.fingerprint = $1 AND i.created_by = $2
                 AND i.created_at > clock_timestamp() - make_interval(secs => $3)
-            ORDER BY i.created_at DESC, i.number DESC LIMIT 1
+                AND i.status = '{IN_PROGRESS}' AND json_array_length(i.answers) = 0
+            ORDER BY i.idempotency_key IS NOT NULL, i.created_at DESC, i.number DESC LIMIT 1
             """,
             call.fingerprint, call.key_name, REPEAT_SECONDS,
         )  # fmt: skip

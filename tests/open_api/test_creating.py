@@ -214,6 +214,22 @@ async def test_a_new_idempotency_key_makes_a_new_record(coze: httpx.AsyncClient,
     assert made[0]["id"] != made[1]["id"]
 
 
+async def test_a_call_without_a_key_is_repeated_past_those_that_have_one(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    """Equal calls that somebody has told apart do not come between a call and its retry."""
+    body = {"userId": user, "jobId": JOB_ID}
+    first = await create(coze, user)
+    named = shown(await coze.post(INTERVIEWS, json=body, headers={"Idempotency-Key": "n" + user}))
+    assert named["id"] != first["id"]
+    assert (await create(coze, user))["id"] == first["id"]
+    shown(await change(coze, named, status="COMPLETED"))
+    assert (await create(coze, user))["id"] == first["id"]
+    answers = [{"questionIndex": 0, "answer": "好"}]
+    assert (await create(coze, user, answers=answers))["id"] != first["id"]
+    assert (await create(coze, user))["id"] == first["id"]
+
+
 async def test_an_idempotency_key_that_is_no_utf_8_is_refused(
     coze: httpx.AsyncClient, user: str
 ) -> None:
