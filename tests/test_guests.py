@@ -315,3 +315,15 @@ async def test_a_key_finds_its_guest_after_the_secret_was_rotated(
     guest = data(await joins_with_key(a, room, key))
     assert data(await joins_with_key(newer, room, key))["guestId"] == guest["guestId"]
     await newer.aclose()
+
+
+async def test_a_removed_guest_is_refused_by_its_key_also_after_the_secret_was_rotated(
+    a: Api, deployment: Deployment, host: Host, room: str
+) -> None:
+    newer = Api(deployment.node(JWT_SECRET=f"{'n' * 40},{JWT_SECRET}"))
+    key = secrets.token_urlsafe(24)
+    guest = data(await joins_with_key(a, room, key))
+    remove = f"/api/interview/room/{room}/participants/{guest['guestId']}/remove"
+    data(await a.post(remove, token=host.token))
+    assert refusal(await joins_with_key(newer, room, key)) == (403, "FORBIDDEN")
+    await newer.aclose()

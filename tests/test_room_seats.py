@@ -130,3 +130,33 @@ async def test_an_address_has_so_many_seats_of_a_room_that_never_connected(
     await Guest(api).joins(room)  # its seat counts no more
     await live.hangs_up()
     await api.aclose()
+
+
+async def test_who_comes_back_takes_a_seat_of_its_address_again(
+    deployment: Deployment, host: Host, room: str
+) -> None:
+    """Else an address joins and leaves until it has many tokens and keys, and returns by all."""
+    node = deployment.node(
+        UNCONNECTED_PER_ADDRESS="2", RATE_LIMITS="login=off", TRUSTED_PROXIES="127.0.0.1"
+    )
+    api = Api(node)
+    api.http.headers["X-Forwarded-For"] = "203.0.113.9"
+    gone = [await Guest(api).joins(room) for _ in range(2)]
+    put_out = f"/api/interview/room/{room}/participants/remove-unconnected"
+    assert data(await api.post(put_out, token=host.token)) == {"removed": 2}
+    key = secrets.token_urlsafe(24)
+    by_key = data(await joins_with_key(api, room, key))
+    await api.post("/api/interview/guest/leave", {"roomId": room, "guestId": by_key["guestId"]})
+    here = [await Guest(api).joins(room) for _ in range(2)]
+    for guest in gone:
+        assert refusal(await guest.asks_to_join(room)) == (429, "RATE_LIMITED")
+    assert refusal(await joins_with_key(api, room, key)) == (429, "RATE_LIMITED")
+    assert (await here[0].joins(room)).user_id == here[0].user_id  # it holds its seat still
+    await here[0].leaves(token=here[0].token)
+    back = gone[0].user_id
+    assert (await gone[0].joins(room)).user_id == back
+    assert refusal(await gone[1].asks_to_join(room)) == (429, "RATE_LIMITED")
+    await api.post(f"/api/interview/room/{room}/participants/{back}/remove", token=host.token)
+    await Guest(api).joins(room)
+    assert refusal(await gone[0].asks_to_join(room)) == (403, "FORBIDDEN")  # for good, not for now
+    await api.aclose()

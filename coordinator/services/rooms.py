@@ -194,11 +194,13 @@ class RoomService:
         _checked(room_id)
         known = self._returning(room_id, tokens) if tokens else None
         enter = partial(self._enter, room_id, user_name, identity)
-        if known is not None:
-            return enter(Return, known)
-        if join_key is None and not self._seat_limit.is_on:
-            return enter(Join, new_guest_id())  # most joins: Postgres is asked nothing first
-        return asyncio.create_task(self._join_after_asking(room_id, join_key, address(), enter))
+        if not self._seat_limit.is_on:
+            if known is not None:
+                return enter(Return, known)
+            if join_key is None:
+                return enter(Join, new_guest_id())  # most joins: Postgres is asked nothing first
+        coming = self._join_after_asking(room_id, known, join_key, address(), enter)
+        return asyncio.create_task(coming)
 
     def _enter(
         self, room_id: str, user_name: str, identity: str | None, kind: type[Return], user_id: str
@@ -208,34 +210,36 @@ class RoomService:
         )
 
     async def _join_after_asking(
-        self, room_id: str, join_key: str | None, address: str, enter: Enter
+        self, room_id: str, known: str | None, join_key: str | None, address: str, enter: Enter
     ) -> Joined:
-        """`join` where Postgres is asked first: whose key it is, who holds seats."""
-        if join_key is None:
+        """`join` where Postgres is asked first: whose key it is, who holds seats.
+
+        Who comes back takes a seat again, unless it holds one still; who was put out is told so.
+        """
+        if known is None and join_key is not None:
+            known = await self._guest_of_key(room_id, join_key)
+        if known is None:
             new = partial(enter, Join, new_guest_id())
             return await self._seat_limit.admit(room_id, address, new)
-        user_id, is_known = await self._guest_of_key(room_id, join_key)
-        if is_known:
-            return await enter(Return, user_id)
-        return await self._seat_limit.admit(room_id, address, partial(enter, Return, user_id))
+        back = partial(enter, Return, known)
+        if self._seat_limit.is_on:
+            standing = await self._rooms.standing(room_id, known)
+            if standing in ("present", "removed"):
+                return await back()
+        return await self._seat_limit.admit(room_id, address, back)
 
     def _returning(self, room_id: str, tokens: list[str]) -> str | None:
         """Whom one of the tokens lets return into this room."""
         guests = (self._access.returning_guest(token) for token in tokens)
         return next((g.user_id for g in guests if g is not None and g.room_id == room_id), None)
 
-    async def _guest_of_key(self, room_id: str, join_key: str) -> tuple[str, bool]:
-        """The id of the guest with this key, and whether it is known to have joined before.
-
-        That is looked up only where it makes a difference.
-        """
+    async def _guest_of_key(self, room_id: str, join_key: str) -> str:
+        """The id of the guest with this key: the newest, where none has come with it yet."""
         newest, *older = self._access.guest_ids(room_id, join_key)
         for user_id in older:
-            if await self._rooms.is_participant(room_id, user_id):
-                return user_id, True
-        if not self._seat_limit.is_on:
-            return newest, False
-        return newest, await self._rooms.is_participant(room_id, newest)
+            if await self._rooms.standing(room_id, user_id) is not None:
+                return user_id
+        return newest
 
     async def leave(self, *, room_id: str, guest_id: str, token: str | None) -> None:
         """A guest leaves by its ids; a token is looked at where it is presented or due.

@@ -7,7 +7,7 @@ import random
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from coordinator.domain import room_rules as rules
 from coordinator.domain.errors import RoomExists, Unavailable
@@ -20,6 +20,8 @@ from coordinator.store.coalesce import ByKey, Coalesced
 from coordinator.store.database import Database
 from coordinator.store.logs import LogTables, StoredLogs
 from coordinator.store.room_writer.sql import payload
+
+Standing = Literal["present", "gone", "removed"]
 
 PATIENCE_SECONDS = 4.5
 """How long the caller of `Rooms.create` waits, both tries together."""
@@ -199,18 +201,22 @@ class Rooms(StoredLogs):
         rows = await (self._line or self.database).fetch(*_ROW.of(room_ids))
         return {row["room_id"]: _stored(row) for row in rows}
 
+    async def standing(self, room_id: str, user_id: str) -> Standing | None:
+        """How somebody stands to the room; None: it never was in it."""
+        found: Standing | None = await self.database.fetchval(
+            """
+            SELECT CASE WHEN removed THEN 'removed' WHEN left_at IS NULL THEN 'present'
+                ELSE 'gone' END
+            FROM interview_participants WHERE room_id = $1 AND user_id = $2
+            """,
+            room_id,
+            user_id,
+        )
+        return found
+
     async def is_participant(self, room_id: str, user_id: str) -> bool:
         """True for whoever is or was in the room, and has not been removed."""
-        return bool(
-            await self.database.fetchval(
-                """
-                SELECT true FROM interview_participants
-                WHERE room_id = $1 AND user_id = $2 AND NOT removed
-                """,
-                room_id,
-                user_id,
-            )
-        )
+        return await self.standing(room_id, user_id) in ("present", "gone")
 
     async def load(self, room_id: str) -> tuple[Head, Roster] | None:
         """The feed's state and the event that it reflects, of one moment; None = no such room."""
