@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import fcntl
@@ -13,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -20,8 +22,10 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
+from coordinator.cli import tail as tail_command
 from coordinator.cli.command import CommandFailed, settings_of_command
-from tests.harness.node import JWT_SECRET, Deployment
+from coordinator.settings import Settings
+from tests.harness.node import JWT_SECRET, Deployment, NodeProcess
 from tests.harness.patience import patient
 from tests.harness.people import Guest, Host
 
@@ -192,12 +196,12 @@ async def test_epoch_is_shown_and_a_new_one_begun(deployment: Deployment, name: 
 
 
 async def tail_of(
-    deployment: Deployment, host: Host, room: str
+    deployment: Deployment, node: NodeProcess, room: str
 ) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
-    """The command at the host's node, from the room's first event on, and what it prints."""
+    """The command at a node, from the room's first event on, and what it prints."""
     tail = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "coordinator.cli.main", "tail", room, "--since", "0",
-        env=deployment.env(PUBLIC_BASE_URL=host.api.node.url), stdout=subprocess.PIPE,
+        env=deployment.env(PUBLIC_BASE_URL=node.url), stdout=subprocess.PIPE,
     )  # fmt: skip
     assert tail.stdout is not None
     return tail, tail.stdout
@@ -207,7 +211,7 @@ async def test_tail_prints_the_rooms_events_until_its_end(
     deployment: Deployment, host: Host, admin: Host, room: str
 ) -> None:
     guest = await Guest(admin.api).joins(room)
-    tail, lines = await tail_of(deployment, host, room)
+    tail, lines = await tail_of(deployment, host.api.node, room)
     async with asyncio.timeout(patient(60)):
         first = [json.loads(await lines.readline()) for _ in range(2)]
         await guest.leaves()
@@ -220,6 +224,59 @@ async def test_tail_prints_the_rooms_events_until_its_end(
     assert [event["type"] for event in first + rest] == [
         "room_created", "participant_joined", "participant_left", "room_ended",
     ]  # fmt: skip
+
+
+async def test_tail_prints_what_came_while_no_node_answered_also_the_end(
+    deployment: Deployment, host: Host, room: str
+) -> None:
+    node = await asyncio.to_thread(deployment.node)
+    tail, lines = await tail_of(deployment, node, room)
+    async with asyncio.timeout(patient(60)):
+        first = json.loads(await lines.readline())
+        await asyncio.to_thread(node.kill)
+        await Guest(host.api).joins(room)
+        await host.ends(room)
+        await asyncio.to_thread(node.start(deployment.env()).wait_ready)
+        rest = [json.loads(line) async for line in lines]
+        status = await tail.wait()
+
+    assert status == 0
+    assert [event["seq"] for event in [first, *rest]] == [1, 2, 3]
+    assert rest[-1]["type"] == "room_ended"
+
+
+async def test_tail_of_an_ended_room_prints_its_log_or_says_that_it_has_ended(
+    deployment: Deployment, host: Host, room: str
+) -> None:
+    await host.ends(room)
+    url = ("--url", host.api.node.url)
+
+    status, out, _ = await answers(deployment, "tail", room, "--since", "0", *url)
+    assert (status, [json.loads(line)["seq"] for line in out.splitlines()]) == (0, [1, 2])
+    for since in ([], ["--since", "2"]):
+        refused = await answers(deployment, "tail", room, *since, *url)
+        assert refused == (1, "", "coordinator: the room has ended\n")
+
+
+async def test_tail_outlives_its_token(
+    deployment: Deployment,
+    host: Host,
+    room: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(tail_command, "TOKEN_LIFE", timedelta(seconds=2))
+    settings = Settings.from_env(deployment.env())
+    asked = argparse.Namespace(room=room, since=0, url=host.api.node.url)
+
+    async with asyncio.timeout(patient(60)):
+        command = asyncio.create_task(tail_command._tail(settings, asked))
+        await asyncio.wait([command], timeout=3)
+        await host.ends(room)
+        status = await command
+
+    assert status == 0
+    assert [json.loads(line)["seq"] for line in capsys.readouterr().out.splitlines()] == [1, 2]
 
 
 async def test_tail_of_a_room_that_is_not_there_says_so(deployment: Deployment) -> None:
@@ -260,7 +317,7 @@ async def test_tail_prints_all_of_a_log_that_is_too_long_to_resume(
     for _ in range(6):
         await asyncio.gather(*(guest.leaves(token=guest.token) for guest in guests))
         await asyncio.gather(*(guest.joins(room) for guest in guests))
-    tail, lines = await tail_of(deployment, host, room)
+    tail, lines = await tail_of(deployment, host.api.node, room)
 
     async with asyncio.timeout(patient(20)):
         past = [json.loads(await lines.readline()) for _ in range(31 + 12 * 30)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -23,6 +25,7 @@ from coordinator.cli.command import (
     opened_current,
     seq,
 )
+from coordinator.domain.close_codes import CloseCode
 from coordinator.domain.people import Staff
 from coordinator.services.access import Access
 from coordinator.settings import Settings
@@ -32,6 +35,7 @@ from coordinator.store.rooms import Rooms
 SECONDS = 10.0
 BACK_OFF_SECONDS = 5.0
 PAGE = 500
+TOKEN_LIFE = timedelta(days=1)
 
 
 def add(commands: Any) -> None:
@@ -47,10 +51,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 async def _tail(settings: Settings, options: argparse.Namespace) -> int:
-    token = await _token(settings, options.room)
+    renew = partial(_token, settings, options.room)
     base = options.url or settings.base_url
     url = f"{base}/api/interview/room/{quote(options.room, safe='')}"
-    async for event in _events(url, token, options.since):
+    async for event in _events(url, renew, options.since):
         print(as_json(event, separators=(",", ":")), flush=True)
         if event["type"] == "room_ended":
             break
@@ -70,7 +74,7 @@ async def _token(settings: Settings, room_id: str) -> str:
             raise CommandFailed(f"there is no room {room_id}")
         everybody = await people.list_all()
         staff = _observer(everybody, room.host_id)
-        return Access(settings.jwt_secrets, people).issue_staff(staff, timedelta(days=1))
+        return Access(settings.jwt_secrets, people).issue_staff(staff, TOKEN_LIFE)
 
 
 def _observer(everybody: list[Staff], host: str) -> Staff:
@@ -85,16 +89,21 @@ def _observer(everybody: list[Staff], host: str) -> Staff:
     raise CommandFailed("nobody may look on: there is no admin, and the room's host is disabled")
 
 
-async def _events(url: str, token: str, since: int | None) -> AsyncIterator[dict[str, Any]]:
-    """The events after `since` (None: after now), over as many connections as it takes.
+async def _events(
+    url: str, renew: Callable[[], Awaitable[str]], since: int | None
+) -> AsyncIterator[dict[str, Any]]:
+    """The events after `since` (None: after now), over as many connections as it takes; after the
+    room's end no more.
 
     Args:
         url: of the room.
+        renew: gives a token, also when the one before has run out.
 
     Raises:
-        CommandFailed: the node refuses for good, or cannot be reached at the first try.
+        CommandFailed: the node refuses for good, or cannot be reached at the first try; or the room
+            has ended, and the log has nothing after `since`.
     """
-    epoch, is_first, bearer = None, True, {"Authorization": f"Bearer {token}"}
+    epoch, is_first, bearer = None, True, _bearer(await renew())
     while True:
         query = {"observe": "1"}
         if since is not None:
@@ -109,6 +118,14 @@ async def _events(url: str, token: str, since: int | None) -> AsyncIterator[dict
                 async for text in socket:
                     frame = json.loads(text)
                     if frame["type"] == "bye":
+                        if frame["code"] == CloseCode.TOKEN_EXPIRED:
+                            bearer = _bearer(await renew())
+                            continue
+                        if frame["code"] == CloseCode.ENDED and since is not None:
+                            # It ended while this command did not listen, or before.
+                            async for event in _missed(url, bearer, since, epoch=epoch):
+                                since = event["seq"]
+                                yield event
                         _stop_if_refused(frame)
                     if frame["type"] == "welcome":
                         last, is_first = frame["seq"], False
@@ -131,10 +148,22 @@ async def _events(url: str, token: str, since: int | None) -> AsyncIterator[dict
         await asyncio.sleep(random.uniform(0, BACK_OFF_SECONDS))
 
 
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
 async def _missed(
-    url: str, bearer: dict[str, str], since: int, last: int
+    url: str,
+    bearer: dict[str, str],
+    since: int,
+    last: float = math.inf,
+    *,
+    epoch: str | None = None,
 ) -> AsyncIterator[dict[str, Any]]:
     """The log's events after `since` up to `last`: a snapshot takes the place of more than 300.
+
+    Args:
+        epoch: the history that `since` belongs to; in another one, nothing is known to be missed.
 
     Raises:
         httpx.HTTPError: the node cannot be asked.
@@ -142,7 +171,8 @@ async def _missed(
     async with httpx.AsyncClient(headers=bearer, timeout=SECONDS, trust_env=False) as http:
         while since < last:
             answer = await http.get(f"{url}/events", params={"after": since, "limit": PAGE})
-            events = answer.raise_for_status().json()["data"]["events"]
+            page = answer.raise_for_status().json()["data"]
+            events = page["events"] if epoch in (None, page["epoch"]) else []
             for event in events:
                 if event["seq"] <= last:
                     yield event
