@@ -63,11 +63,12 @@ _OLD_ROOMS = f"""
         AND (r.ended_at, r.room_id) > ($2::timestamptz, $3::varchar)
     ORDER BY r.ended_at, r.room_id LIMIT {WINDOW}
 """
+# They are held: a report that is written again meanwhile makes its interview a young one.
 _OLD_INTERVIEWS = f"""
     SELECT i.id, i.updated_at AS aged_at, {INTERVIEW_IS_NEEDED} AS is_needed FROM interviews i
     WHERE i.status <> 'IN_PROGRESS' AND i.updated_at < (SELECT clock_timestamp()) - $1::interval
         AND (i.updated_at, i.id) > ($2::timestamptz, $3::varchar)
-    ORDER BY i.updated_at, i.id LIMIT {WINDOW}
+    ORDER BY i.updated_at, i.id LIMIT {WINDOW} FOR NO KEY UPDATE OF i SKIP LOCKED
 """
 
 _DELETE = """

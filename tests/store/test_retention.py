@@ -201,11 +201,17 @@ async def test_one_node_at_a_time(database: Database, database_url: str) -> None
     assert await events_of(database, old) == 1
 
 
-async def test_a_final_interview_goes_with_its_log(database: Database) -> None:
-    await database.execute("INSERT INTO enterprises (id, name) VALUES ('kept', 'n')")
+async def final_interviews(database: Database) -> None:
+    """One that is old enough, one that never ended, one of lately; each with an event."""
+    await database.execute(
+        "INSERT INTO enterprises (id, name) VALUES ('kept', 'n') ON CONFLICT DO NOTHING"
+    )
     await database.execute(
         "INSERT INTO jobs (id, enterprise_id, title) VALUES ('kept', 'kept', 't')"
+        " ON CONFLICT DO NOTHING"
     )
+    await database.execute("DELETE FROM interviews WHERE id LIKE 'retention-%'")
+    await database.execute("DELETE FROM interview_events WHERE interview_id LIKE 'retention-%'")
     for name, status, days in (("old", "COMPLETED", 31), ("open", "IN_PROGRESS", 31),
                                ("new", "CANCELLED", 29)):  # fmt: skip
         await database.execute(
@@ -220,10 +226,41 @@ async def test_a_final_interview_goes_with_its_log(database: Database) -> None:
             " VALUES ($1, 1, 'interview_created', now(), '{}')", f"retention-{name}",
         )  # fmt: skip
 
-    await all_of(Retention(database, MONTH))
 
+async def interviews_kept(database: Database) -> list[list[str]]:
+    """The ids of those that are there, and of those whose events are."""
+    kept = []
     for table, key in (("interviews", "id"), ("interview_events", "interview_id")):
         rows = await database.fetch(
             f"SELECT {key} AS id FROM {table} WHERE {key} LIKE 'retention-%' ORDER BY 1"
         )
-        assert [row["id"] for row in rows] == ["retention-new", "retention-open"]
+        kept.append([row["id"] for row in rows])
+    return kept
+
+
+async def test_a_final_interview_goes_with_its_log(database: Database) -> None:
+    await final_interviews(database)
+
+    await all_of(Retention(database, MONTH))
+
+    assert await interviews_kept(database) == [["retention-new", "retention-open"]] * 2
+
+
+async def test_an_interview_whose_report_is_written_again_meanwhile_keeps_its_log(
+    database: Database, database_url: str
+) -> None:
+    await final_interviews(database)
+    writing = await asyncpg.connect(database_url)
+    await writing.execute("BEGIN")
+    await writing.execute(
+        "UPDATE interviews SET updated_at = now(), last_seq = 2 WHERE id = 'retention-old'"
+    )
+    try:
+        await all_of(Retention(database, MONTH))
+        await writing.execute("COMMIT")
+    finally:
+        await writing.close()
+
+    await all_of(Retention(database, MONTH))
+    all_three = ["retention-new", "retention-old", "retention-open"]
+    assert await interviews_kept(database) == [all_three] * 2
