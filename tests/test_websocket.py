@@ -24,7 +24,7 @@ from coordinator.live.own_rows import OwnRows
 from coordinator.live.websocket import LiveSocket, Refused
 from coordinator.store.logs import Moved
 from tests.harness.http_server import CLOSE, answered, get, serving, upgraded
-from tests.harness.patience import patient
+from tests.harness.patience import long_enough, patient
 
 KEY = FeedKey("room", "r")
 
@@ -175,8 +175,8 @@ async def test_a_token_that_ends_while_the_process_does_not_run_is_told_when_it_
     terms = ConnectionContext(
         hub, 30, 262_144, refuses, lambda _: None, lambda _: None, Beat(600), OwnRows()
     )
-    life = timedelta(seconds=patient(1))
-    proof = Proof(ProvenGuest("r", "guest_1"), datetime.now(UTC) + life)
+    life = long_enough(1)
+    proof = Proof(ProvenGuest("r", "guest_1"), datetime.now(UTC) + timedelta(seconds=life))
     started = asyncio.Event()
 
     async def let_in(connection: Connection) -> None:
@@ -197,7 +197,7 @@ async def test_a_token_that_ends_while_the_process_does_not_run_is_told_when_it_
     async with serving(accept) as (port, _, _):
         reader, writer = await upgraded(port)
         await started.wait()
-        time.sleep(patient(1) + 2)  # noqa: ASYNC251  what else stops a process, and all of it
+        time.sleep(life + 2)  # noqa: ASYNC251  what else stops a process, and all of it
         async with asyncio.timeout(patient(8)):
             told = await reader.read()
         assert b'"type":"bye","code":4300' in told
