@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -25,6 +26,8 @@ T = TypeVar("T")
 NO_LIMIT = 2**53
 """More than there will ever be of anything."""
 
+_PAGE = re.compile(r"[^/\s?#][^\s?#]*")
+_HOST_NAME = re.compile(r"[^\s:/@?#\[\]]+|\[[0-9a-f:.]+\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -100,6 +103,25 @@ class Environment:
 
     def list(self, name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
+
+    def pages(self, name: str, *, most: int = NO_LIMIT) -> tuple[str, ...]:
+        """Pages of a mini-program, as WeChat takes them."""
+        found = self.list(name)
+        if len(found) > most or not all(map(_PAGE.fullmatch, found)):
+            self.problems.append(
+                f"{name} must look like pages/index/index: no / before it, no query after it"
+            )
+        return found
+
+    def host_names(self, name: str) -> tuple[str, ...]:
+        """Names as a request's `Host` has them, without its port, in lower case."""
+        found = tuple(host.lower() for host in self.list(name))
+        for host in found:
+            if not _HOST_NAME.fullmatch(host):
+                self.problems.append(
+                    f"{name} must list host names, without scheme and port, not {host!r}"
+                )
+        return found
 
     def required(self, name: str, example: str) -> str:
         value = self.text(name)

@@ -274,6 +274,25 @@ def test_a_bad_value_is_named(name: str, value: str) -> None:
     assert any(name in problem for problem in problems(**{name: value}))
 
 
+def test_a_page_that_wechat_would_refuse_is_named() -> None:
+    for page in ("/pages/a/a", "pages/a/a?x=1", "pages/a a"):
+        assert [
+            problem.split(" must look like ")[0]
+            for problem in problems(WX_QR_PAGES=f"pages/b/b,{page}", WX_CONSOLE_PAGE=page)
+        ] == ["WX_QR_PAGES", "WX_CONSOLE_PAGE"]
+    assert len(problems(WX_CONSOLE_PAGE="pages/a/a,pages/b/b")) == 1
+    assert settings(WX_CONSOLE_PAGE="pages/a/a").wx_console_page == "pages/a/a"
+
+
+def test_a_host_that_no_request_can_name_is_told() -> None:
+    for host in ("http://my.phone", "my.phone:3000", "my.phone/", "::1"):
+        assert problems(DEV_HOSTS=f"ok.example,{host}") == [
+            f"DEV_HOSTS must list host names, without scheme and port, not {host!r}"
+        ]
+    given = settings(DEV_HOSTS="My.Phone.example, [::1], 10.0.0.7")
+    assert given.dev_hosts == ("my.phone.example", "[::1]", "10.0.0.7")
+
+
 def test_what_a_number_may_be_is_said_in_full() -> None:
     assert problems(PRESENCE_GRACE="30s", LIVE_BUFFER="1", EVENTS_KEEP_DAYS="-1") == [
         "PRESENCE_GRACE must be a number from 0 to 316224000, not '30s'",
