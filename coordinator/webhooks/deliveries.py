@@ -134,10 +134,12 @@ class Deliveries:
         now = self._now()
         self._count(outcome, answer)
         self._failing_since = self._failing_since or now
-        is_dead = retries.has_failed_for_good(self._failing_since, now)
+        # Both: where nothing was sent for days, the last answer before says nothing of today.
+        is_log_dead = retries.has_failed_for_good(feed.failing_since or now, now)
+        is_dead = is_log_dead and retries.has_failed_for_good(self._failing_since, now)
         wait = retries.wait_before(feed.attempts + 1, retry_after, random.uniform)
         retry_at: datetime | None = now + wait
-        if not is_dead and retries.has_failed_for_good(feed.failing_since or now, now):
+        if is_log_dead and not is_dead:
             retry_at = None  # others are taken: it is this log
             WEBHOOK_PARKED.labels(self._name).inc()
             log.error("webhook_parked", endpoint=self._name, feed=feed.key.id,

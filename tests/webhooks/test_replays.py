@@ -108,7 +108,9 @@ async def test_after_three_days_without_any_2xx_the_webhook_is_disabled(
     room = await host.creates()
     await comes_true(lambda: admin.is_failing_as_a_whole(added["id"]))
 
-    await _three_days_pass(database, added["id"], "webhooks")
+    await comes_true(lambda: admin.is_failing(added["id"]))
+    for table in ("webhook_feeds", "webhooks"):
+        await _three_days_pass(database, added["id"], table)
     await comes_true(lambda: admin.is_disabled(added["id"]), 20)
 
     seen = await admin.sees(added["id"])
@@ -118,6 +120,28 @@ async def test_after_three_days_without_any_2xx_the_webhook_is_disabled(
     assert f'webhook_disabled_total{{endpoint="{added["name"]}",reason="failing"}} 1.0' in metrics
     receiver.plan = lambda _: 200
     data(await admin.call("PATCH", f"/{added['id']}", {"enabled": True}))
+    assert [d.seq for d in await receiver.has(room, 1)] == [1]
+
+
+async def test_one_refusal_after_days_of_silence_does_not_disable_the_webhook(
+    admin: Admin, host: Host, database: Database, receiver: Receiver
+) -> None:
+    """What was refused before them is not wanted any more: nothing was tried in these days."""
+    added = await admin.adds(receiver.url)
+    receiver.plan = lambda _: 500
+    await host.creates()
+    await comes_true(lambda: admin.is_failing_as_a_whole(added["id"]))
+    for wanted in (["interview_completed"], ["all"]):
+        data(await admin.call("PATCH", f"/{added['id']}", {"events": wanted}))
+    await _three_days_pass(database, added["id"], "webhooks")
+
+    receiver.plan = lambda _: (500, {"Retry-After": "1"})
+    room = await host.creates()
+    await comes_true(lambda: admin.is_failing(added["id"]))
+    seen = await admin.sees(added["id"])
+    receiver.plan = lambda _: 200
+
+    assert (seen["enabled"], seen["parked"]) == (True, 0)
     assert [d.seq for d in await receiver.has(room, 1)] == [1]
 
 
