@@ -16,8 +16,10 @@ def add(commands: Any) -> None:
     users = commands.add_parser("users", help="staff")
     users.set_defaults(run=_run)
     actions = users.add_subparsers(dest="action", required=True)
-    actions.add_parser("list")
-    add = actions.add_parser("add", help="invite somebody; idempotent by openid")
+    actions.add_parser("list", help="everybody: id, role, openid, name")
+    add = actions.add_parser(
+        "add", help="invite somebody, or let in again who is disabled; idempotent by openid"
+    )
     add.add_argument("--openid", required=True, type=printable)
     add.add_argument("--name", type=printable)
     add.add_argument("--role", choices=("hr", "admin"))
