@@ -56,10 +56,11 @@ class Server(uvicorn.Server):
         super().run(sockets or self.sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # Before the node says that it has started: from then on it is sent signals.
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # `nohup` has it ignored
             signal.signal(signal.SIGHUP, self.handle_exit)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.node.inspect)
+        await super().startup(sockets)
         if self.started and self.on_ready is not None:
             self.on_ready()
 
