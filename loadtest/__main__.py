@@ -29,6 +29,7 @@ from loadtest.wave import wave
 from loadtest.webhooks import webhooks
 from tests.harness.http_lines import Answered
 from tests.harness.node import NodeError
+from tests.harness.outputs import output_file
 from tests.harness.screen import Screen
 from tests.harness.watchers import WatchError
 
@@ -64,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     shared.add_argument("--clients", type=int, default=1, help="watching processes (1)")
     shared.add_argument("--seed", type=int, default=1, help="of everything that is random (1)")
-    shared.add_argument("--json", type=Path, help="write the result as JSON")
-    shared.add_argument("--report", type=Path, help="write the result as one HTML page")
+    shared.add_argument("--json", type=output_file, help="write the result as JSON")
+    shared.add_argument("--report", type=output_file, help="write the result as one HTML page")
     top = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="scenario")
 

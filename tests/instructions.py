@@ -43,6 +43,7 @@ from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.deployment import RAISED_LIMITS
 from tests.harness.eager_receiver import EagerReceiver
 from tests.harness.node import NodeProcess, environment, hired, printed
+from tests.harness.outputs import output_folder
 
 WEBHOOK_SETTINGS = {
     "DATA_KEYS": b64encode(bytes(32)).decode(),
@@ -202,7 +203,7 @@ def main() -> int:
     parser.add_argument("--joins", type=int, default=350)
     parser.add_argument("--watchers", type=int, default=0)
     parser.add_argument("--webhook", action="store_true")
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--keep", type=output_folder)
     arguments = parser.parse_args()
     if shutil.which("valgrind") is None:
         print("valgrind is not installed (Debian: apt-get install valgrind)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from loadtest.usage import Cores, Usage, cpu_seconds, memory_kib
 from tests.harness.held import Held, Place
 from tests.harness.histogram import Histogram
 from tests.harness.node import Deployment, NodeProcess, hired
+from tests.harness.outputs import output_folder
 from tests.harness.patience import patient
 from tests.harness.watch import Watcher
 from tests.harness.wire import (
@@ -363,3 +365,23 @@ class TestRuns:
         )  # fmt: skip
         assert done.returncode == 2
         assert "nobody answers at http://127.0.0.1:1" in done.stdout.replace("\n", " ")
+
+    @pytest.mark.parametrize("option", ["--json", "--report"])
+    def test_where_the_result_cannot_be_written_nothing_is_measured(
+        self, option: str, tmp_path: Path
+    ) -> None:
+        for file in (tmp_path / "away" / "result", tmp_path):
+            done = subprocess.run(
+                [sys.executable, "-m", "loadtest", "fanout", option, str(file)],
+                cwd=ROOT, capture_output=True, text=True, timeout=patient(30), check=False,
+            )  # fmt: skip
+            assert done.returncode == 2
+            assert str(file if file.exists() else file.parent) in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_the_logs_of_a_run_get_their_folder_before_it(tmp_path: Path) -> None:
+    assert output_folder(str(tmp_path / "a" / "b")).is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(argparse.ArgumentTypeError):
+        output_folder(str(tmp_path / "file"))

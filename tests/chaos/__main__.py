@@ -14,6 +14,7 @@ from rich.table import Table
 from tests.chaos.measure import measure
 from tests.chaos.modes import MODES
 from tests.chaos.run import Report, chaos
+from tests.harness.outputs import output_file, output_folder
 from tests.harness.screen import Screen
 
 
@@ -83,11 +84,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--nodes", type=int, default=3)
     one.add_argument("--rooms", type=int, default=5, help="open at a time")
     one.add_argument("--people", type=int, default=7, help="guests of a room")
-    one.add_argument("--json", type=Path, help="write the report as JSON")
+    one.add_argument("--json", type=output_file, help="write the report as JSON")
     one.add_argument(
         "--measure", action="store_true", help="no chaos: how long each fault takes to repair"
     )
-    one.add_argument("--keep-logs", type=Path, help="a folder for the nodes' logs")
+    one.add_argument("--keep-logs", type=output_folder, help="a folder for the nodes' logs")
     return one
 
 
