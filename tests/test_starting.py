@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import re
 import subprocess
+from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
 
 from tests.harness.commands import at_once, command
-from tests.harness.node import COORDINATOR, JWT_SECRET, Deployment
+from tests.harness.node import COORDINATOR, JWT_SECRET, Deployment, NodeProcess
 
 
 async def test_many_nodes_migrate_at_once_and_each_migration_runs_once(
@@ -102,6 +103,36 @@ def test_a_node_uses_nothing_that_is_deprecated(deployment: Deployment) -> None:
 
     assert node.stop() == 0
     assert "DeprecationWarning" not in node.logs()
+
+
+SIGNALLED_AT_ONCE = """
+import os, signal, sys
+from coordinator.cli.main import main
+from coordinator.node import Node
+
+start = Node.start
+
+async def start_and_be_signalled(node):
+    await start(node)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGHUP)
+
+Node.start = start_and_be_signalled
+sys.exit(main())
+"""
+"""A node that is sent signals in the very moment in which it has said that it has started."""
+
+
+def test_signals_are_heard_from_when_a_node_says_that_it_has_started(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    node = NodeProcess(tmp_path / "log", program=("-P", "-c", SIGNALLED_AT_ONCE))
+    node.start(deployment.env())
+    node.wait(30)
+
+    assert node.process.poll() == 0
+    said = [line["event"] for line in node.lines()]
+    assert said.index("node_started") < said.index("inspected") < said.index("node_stopped")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
