@@ -105,14 +105,21 @@ async def test_only_the_host_removes_the_unconnected(
     assert refusal(await a.post(path, token=host.token)) == (400, "ROOM_ENDED")
 
 
-async def test_an_address_has_so_many_seats_of_a_room_that_never_connected(
-    deployment: Deployment, host: Host, room: str
-) -> None:
+def two_seats_per_address(deployment: Deployment, address: str) -> Api:
+    """A node that lets an address have two seats that never connected, as it is asked from there.
+    """
     node = deployment.node(
         UNCONNECTED_PER_ADDRESS="2", RATE_LIMITS="login=off", TRUSTED_PROXIES="127.0.0.1"
     )
     api = Api(node)
-    api.http.headers["X-Forwarded-For"] = "203.0.113.7"
+    api.http.headers["X-Forwarded-For"] = address
+    return api
+
+
+async def test_an_address_has_so_many_seats_of_a_room_that_never_connected(
+    deployment: Deployment, host: Host, room: str
+) -> None:
+    api = two_seats_per_address(deployment, "203.0.113.7")
     answers = await asyncio.gather(*(Guest(api).asks_to_join(room) for _ in range(6)))
     assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429, 429]
     refused = next(answer for answer in answers if answer.status_code == 429)
@@ -136,11 +143,7 @@ async def test_who_comes_back_takes_a_seat_of_its_address_again(
     deployment: Deployment, host: Host, room: str
 ) -> None:
     """Else an address joins and leaves until it has many tokens and keys, and returns by all."""
-    node = deployment.node(
-        UNCONNECTED_PER_ADDRESS="2", RATE_LIMITS="login=off", TRUSTED_PROXIES="127.0.0.1"
-    )
-    api = Api(node)
-    api.http.headers["X-Forwarded-For"] = "203.0.113.9"
+    api = two_seats_per_address(deployment, "203.0.113.9")
     gone = [await Guest(api).joins(room) for _ in range(2)]
     put_out = f"/api/interview/room/{room}/participants/remove-unconnected"
     assert data(await api.post(put_out, token=host.token)) == {"removed": 2}
