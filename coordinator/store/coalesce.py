@@ -3,9 +3,9 @@
 Group commit for reads. Nobody is given anything older than its question: a question that comes
 while a query runs waits for the next query, which is sent after it came.
 
-Where a reader may ask twice at once, a second query goes beside a short one. Eight callers who ask
-one thing after the other then wait for half a query less, and the node works on the answers of four
-while PostgreSQL reads for the others; of many callers each query takes all who wait, as before.
+A reader may have two queries under way at once, the second beside a short one. While few ask, a
+caller then waits less for the query before its own, and the node makes some answers while
+PostgreSQL reads for the others. While many ask, one query takes all who wait.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Coalesced(Generic[K, V]):
         self._is_beginning = False
         """A worker has been made, and has not asked yet."""
         self._under_way: list[int] = []
-        """Of how many questions each query is that is under way."""
+        """The queries under way, each by its number of questions."""
 
     async def get(self, key: K) -> V | None:
         """What the query finds for `key`, or None.
