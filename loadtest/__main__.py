@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     one = command(webhooks, "how late a back end is told, how fast it catches up, what it costs")
     one.add_argument("--seconds", type=float, default=10, help="for each window")
     one.add_argument("--backlog", type=int, default=20_000, help="events while it is disabled")
-    one = command(compare, "beside `ws`, Socket.IO (with joins in PostgreSQL) and ChannelsPlugin")
+    one = command(compare, "beside `ws`, Socket.IO and bare Python (joins kept), ChannelsPlugin")
     one.add_argument("--seconds", type=float, default=3, help="for each shape")
     one.add_argument("--repeat", type=int, default=3)
     one.add_argument("--scale", type=float, default=1.0, help="below 1: fewer rooms and people")

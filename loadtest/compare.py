@@ -66,6 +66,9 @@ def contenders(bench: Bench, only: list[str]) -> list[Contender]:
     def node(file: str, *, keeps: bool) -> Callable[[], AbstractContextManager[MeasuredDeployment]]:
         return lambda: node_peer(cores, file, keeps=keeps)
 
+    def bare() -> AbstractContextManager[MeasuredDeployment]:
+        return python_peer(cores, "bare_server", keeps=True)
+
     def channels() -> AbstractContextManager[MeasuredDeployment]:
         return python_peer(cores, "channels_server", keeps=False)
 
@@ -73,6 +76,7 @@ def contenders(bench: Bench, only: list[str]) -> list[Contender]:
         Contender("ours", "live", "/api/interview/room/{room}/live", ours),
         Contender("ws-pg", "live", ws, node("ws_server.js", keeps=True)),
         Contender("socketio-pg", "socketio", socketio, node("socketio_server.js", keeps=True)),
+        Contender("bare-pg", "live", ws, bare),
         Contender("ws", "live", ws, node("ws_server.js", keeps=False)),
         Contender("socketio", "socketio", socketio, node("socketio_server.js", keeps=False)),
         Contender("channels", "live", ws, channels),
@@ -84,6 +88,7 @@ NAMES = {
     "ours": "this server (durable: Postgres, history, presence)",
     "ws-pg": "`ws` + pg + Redis by hand (joins durable)",
     "socketio-pg": "Socket.IO 4.8 + pg + Redis adapter (joins durable)",
+    "bare-pg": "bare Python + asyncpg + Redis by hand (joins durable)",
     "ws": "`ws` + Redis by hand (nothing kept)",
     "socketio": "Socket.IO 4.8 + Redis adapter (nothing kept)",
     "channels": "Litestar ChannelsPlugin + Redis (nothing kept)",

@@ -351,10 +351,13 @@ class TestRuns:
     def test_a_peer_is_asked_the_same(self, tmp_path: Path) -> None:
         """Whether it keeps what it never promised (it drops under load) is its own affair."""
         found = self.run(
-            tmp_path, "compare", "--only", "channels", "--seconds", "0.3", "--repeat", "1",
-            "--scale", "0.05", status=(0, 1),
+            tmp_path, "compare", "--only", "channels", "bare-pg", "--seconds", "0.3", "--repeat",
+            "1", "--scale", "0.05", status=(0, 1),
         )  # fmt: skip
-        assert "Litestar ChannelsPlugin" in found["table"][0][1]  # type: ignore[index]
+        names = found["table"][0]  # type: ignore[index]
+        assert "bare Python" in names[1]
+        assert "Litestar ChannelsPlugin" in names[2]
+        assert not [broken for broken in found["broken"] if "bare-pg" in broken]  # type: ignore[attr-defined]
         assert found["figures"]
 
     def test_a_run_without_anybody_there_says_so(self) -> None:
