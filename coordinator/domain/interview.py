@@ -42,7 +42,7 @@ REPORT = (
 MAX_ANSWERS = 200
 """Answers come one by one and add up; other lists are bounded where a call is read."""
 
-_LISTS_THAT_EMPTY_MEANS_ABSENT = ("outline", "dimensions", "highlights", "improvements")
+_LISTS_THAT_EMPTY_MEANS_ABSENT = ("outline", "answers", "dimensions", "highlights", "improvements")
 
 Item = Mapping[str, Any]
 Given = Mapping[str, Any]

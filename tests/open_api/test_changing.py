@@ -68,7 +68,8 @@ async def test_a_change_that_says_nothing_changes_nothing(
         "status": "", "grade": "", "recommendation": "", "suggestions": "", "totalScore": "",
         "outline": [], "dimensions": [], "highlights": [], "improvements": [], "currentIndex": "",
     }  # fmt: skip
-    for members in ({}, {"unknown": 1}, zero_values):
+    no_answers: dict[str, list[Any]] = {"answers": []}
+    for members in ({}, {"unknown": 1}, zero_values, no_answers, {**zero_values, **no_answers}):
         assert shown(await change(coze, interview, **members)) == interview
     assert len(published.of(interview)) == 1
 
