@@ -12,7 +12,7 @@ import secrets
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -176,7 +176,7 @@ class Webhooks:
         self, endpoint_id: str, *, url: str | None = None, name: str | None = None,
         events: Sequence[str] | None = None, all_events: bool = False,
     ) -> Endpoint:  # fmt: skip
-        """Sets what is given, and leaves what is None.
+        """Sets what is given, and leaves what is None. At a new URL what failed is tried at once.
 
         Args:
             all_events: every type is wanted, and `events` is None.
@@ -185,10 +185,10 @@ class Webhooks:
             NotFound
             InvalidParams: as `add`.
         """
-        tenant = (await self._known(endpoint_id)).enterprise_id
+        before = await self._known(endpoint_id)
         if url is not None:
             await self._check_url(url)
-        wanted = _wanted(events, tenant) if all_events or events is not None else None
+        wanted = _wanted(events, before.enterprise_id) if all_events or events is not None else None
         try:
             changed = await self._endpoints.change(
                 endpoint_id, name=_checked_name(name) if name is not None else None, url=url,
@@ -201,6 +201,9 @@ class Webhooks:
         for kind, since in ((ROOM, changed.rooms_since), (INTERVIEW, changed.interviews_since)):
             if since is None:  # where it is wanted again, it is told from then on
                 await self._repairs.forget(endpoint_id, kind)
+        if url is not None and url != before.url:
+            async with self._nobody_sends(endpoint_id):
+                await self._repairs.retry_failing(endpoint_id, parked_too=False)
         self._on_change()
         return changed
 
@@ -298,23 +301,11 @@ class Webhooks:
             raise InvalidParams("请提供 from 或 room 其中之一")
         endpoint = await self._known(endpoint_id)
         feed = None if log_id is None else await self._feed(endpoint, log_id)
-        await self._repair(endpoint, since, feed)
-
-    async def _repair(
-        self, endpoint: Endpoint, since: datetime | None, feed: FeedKey | None
-    ) -> None:
-        """Moves positions while nobody sends."""
-        held = await self._endpoints.seize(endpoint.id, "operator", REPAIR_LEASE)
-        if held is None:
-            raise NotFound("Webhook不存在")
-        try:
+        async with self._nobody_sends(endpoint.id):
             if feed is not None:
                 await self._repairs.replay_log(endpoint.id, feed)
             elif since is not None:
                 await self._repairs.replay_from(endpoint.id, since)
-        finally:
-            await self._endpoints.release(endpoint.id, held.generation)
-            self._on_change()
 
     async def retry(self, endpoint_id: str, *, log_id: str | None) -> int:
         """What failed or was parked is tried at once: one log, or (None) all; how many.
@@ -324,17 +315,27 @@ class Webhooks:
         """
         endpoint = await self._known(endpoint_id)
         feed = None if log_id is None else await self._feed(endpoint, log_id)
-        held = await self._endpoints.seize(endpoint.id, "operator", REPAIR_LEASE)
-        if held is None:
-            raise NotFound("Webhook不存在")
-        try:
+        async with self._nobody_sends(endpoint.id):
             if feed is None:
                 return await self._repairs.retry_failing(endpoint.id, parked_too=True)
             if not await self._repairs.retry_log(endpoint.id, feed):
                 raise NotFound("该房间没有失败的投递")
             return 1
+
+    @contextlib.asynccontextmanager
+    async def _nobody_sends(self, endpoint_id: str) -> AsyncIterator[None]:
+        """Meanwhile positions may be moved; then somebody begins from what is stored.
+
+        Raises:
+            NotFound
+        """
+        held = await self._endpoints.seize(endpoint_id, "operator", REPAIR_LEASE)
+        if held is None:
+            raise NotFound("Webhook不存在")
+        try:
+            yield
         finally:
-            await self._endpoints.release(endpoint.id, held.generation)
+            await self._endpoints.release(endpoint_id, held.generation)
             self._on_change()
 
     async def _feed(self, endpoint: Endpoint, log_id: str) -> FeedKey:

@@ -64,6 +64,34 @@ async def test_what_failed_is_tried_at_once_when_an_operator_says_so(
     assert [d.seq for d in await receiver.has(room, 1)] == [1]
 
 
+async def test_what_failed_is_tried_at_once_where_the_url_is_another(
+    admin: Admin, host: Host, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    receiver.plan = lambda _: (500, {"Retry-After": "3600"})
+    room = await host.creates()
+    await comes_true(lambda: admin.is_failing(added["id"]))
+
+    async with Receiver() as mended:
+        data(await admin.call("PATCH", f"/{added['id']}", {"url": mended.url}))
+
+        assert [d.seq for d in await mended.has(room, 1)] == [1]
+
+
+async def test_a_change_of_the_name_alone_tries_nothing_sooner(
+    admin: Admin, host: Host, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url)
+    receiver.plan = lambda _: (500, {"Retry-After": "3600"})
+    await host.creates()
+    await comes_true(lambda: admin.is_failing(added["id"]))
+
+    change = {"name": f"{added['name']}-2", "url": receiver.url}
+    data(await admin.call("PATCH", f"/{added['id']}", change))
+
+    assert await admin.is_failing(added["id"])
+
+
 async def _three_days_pass(database: Database, webhook_id: str, table: str) -> None:
     """What fails has failed for three days; whoever sends starts anew from what is stored."""
     column = "id" if table == "webhooks" else "webhook_id"
