@@ -24,6 +24,9 @@ NAME_SECONDS = 5.0
 
 _NAT64 = ip_network("64:ff9b::/96")
 _COMPATIBLE = ip_network("::/96")
+_NOT_PUBLIC = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""Set apart by IANA, among them a cloud's metadata service; not every Python that we run on knows
+that."""
 
 
 class AddressRefused(Exception):
@@ -97,6 +100,8 @@ class AddressGuard:
 
 def _is_public(address: Address) -> bool:
     if isinstance(address, IPv6Address) and address.is_site_local:
+        return False
+    if any(address in network for network in _NOT_PUBLIC):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
