@@ -11,7 +11,8 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from coordinator.webhooks import addresses
+from coordinator.webhooks import addresses, http
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
 from tests.harness.patience import patient
 from tests.harness.receiver import CLOSE, FLOOD, NOISE, Deed, Receiver
 
 HERE = ip_network("127.0.0.1/32")
+LOOPBACK = ip_network("127.0.0.0/8")
 
 
 @pytest_asyncio.fixture
@@ -179,6 +181,77 @@ async def test_a_name_server_that_does_not_answer_is_not_waited_for(
                 await AddressGuard(()).resolve("https", "crm.example.com", 443)
     finally:
         answered.set()
+
+
+@pytest.mark.parametrize("silent", [["127.0.0.2"], ["127.0.0.2", "127.0.0.3", "127.0.0.4"]])
+async def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    receiver: Receiver, names: list[list[str]], monkeypatch: pytest.MonkeyPatch, silent: list[str]
+) -> None:
+    """Nobody accepts there, and the queue is full: a SYN is dropped, as by a firewall."""
+    monkeypatch.setattr(http, "NEXT_ADDRESS_SECONDS", 0.05)
+    names.append([*silent, "127.0.0.1"])
+    with ExitStack() as full:
+        for address in silent:
+            full.enter_context(deaf(address, receiver.port))
+
+        sender = connection(f"http://crm.example:{receiver.port}/", allowed=(LOOPBACK,))
+        answer = await sender.post(b"", b"{}")
+
+    assert answer.status == 200
+    sender.close()
+
+
+async def test_a_slow_address_is_not_given_up_for_one_where_nobody_listens(
+    receiver: Receiver, names: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "NEXT_ADDRESS_SECONDS", 0.05)
+    names.append(["127.0.0.1", "127.0.0.2"])
+    sender = connection(f"http://crm.example:{receiver.port}/", allowed=(LOOPBACK,))
+    at_once = sender._open
+
+    async def late(address: str) -> Any:
+        await asyncio.sleep(0.5 if address == "127.0.0.1" else 0)
+        return await at_once(address)
+
+    monkeypatch.setattr(sender, "_open", late)
+
+    assert (await sender.post(b"", b"{}")).status == 200
+    sender.close()
+
+
+async def test_of_two_addresses_that_answer_one_connection_is_kept(
+    receiver: Receiver, names: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "NEXT_ADDRESS_SECONDS", 0.05)
+    names.append(["127.0.0.1", "127.0.0.2"])
+    sender = connection(f"http://crm.example:{receiver.port}/", allowed=(LOOPBACK,))
+    at_once, both = sender._open, asyncio.Barrier(2)
+
+    async def together(_: str) -> Any:
+        opened = await at_once("127.0.0.1")
+        await both.wait()
+        return opened
+
+    monkeypatch.setattr(sender, "_open", together)
+
+    assert (await sender.post(b"", b"{}")).status == 200
+    assert receiver.connections == 2
+    await receiver.is_left_with(1)
+    sender.close()
+
+
+@contextmanager
+def deaf(address: str, port: int) -> Iterator[None]:
+    """An address where connecting hangs."""
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.socket())
+        listening.bind((address, port))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
 
 
 @pytest.mark.parametrize("ours", ["10.0.0.1", "127.0.0.2", "169.254.169.254", "0.0.0.0"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
@@ -19,6 +20,8 @@ import httptools
 from coordinator.webhooks.addresses import AddressGuard, AddressRefused
 
 ANSWER_SECONDS = 10.0
+NEXT_ADDRESS_SECONDS = 1.0
+"""A connection that takes so long is not given up, but the name's next address is tried, too."""
 BODY_SECONDS = 1.0
 """How long the rest of an answer is waited for, once its head has come."""
 MAX_ANSWER_BYTES = 64 * 1024
@@ -117,29 +120,69 @@ class WebhookConnection:
         self.close()
         target = self._target
         addresses = await self._guard.resolve(target.scheme, target.host, target.port)
+        self._protocol = await _first(self._open, list(dict.fromkeys(addresses)))
+        return self._protocol
+
+    async def _open(self, address: str) -> _Protocol:
+        """Connects to one address of the target.
+
+        Raises:
+            OSError
+        """
+        target = self._target
         is_tls = target.scheme == "https"
-        failure: OSError = OSError("the name has no address")
-        for address in dict.fromkeys(addresses):
-            try:
-                _, protocol = await asyncio.get_running_loop().create_connection(
-                    _Protocol,
-                    address,
-                    target.port,
-                    ssl=self._tls if is_tls else None,
-                    server_hostname=target.host if is_tls else None,
-                )
-            except OSError as error:
-                failure = error
-            else:
-                self._protocol = protocol
-                return protocol
-        raise failure
+        _, protocol = await asyncio.get_running_loop().create_connection(
+            _Protocol,
+            address,
+            target.port,
+            ssl=self._tls if is_tls else None,
+            server_hostname=target.host if is_tls else None,
+        )
+        return protocol
 
     def close(self) -> None:
         """Ends the connection at once."""
         if self._protocol is not None:
             self._protocol.abort()
             self._protocol = None
+
+
+async def _first(
+    connect: Callable[[str], Awaitable[_Protocol]], addresses: Sequence[str]
+) -> _Protocol:
+    """The first connection that there is, to any of the addresses; they are tried in their order.
+
+    Raises:
+        OSError: there is none; of the last address that said so.
+    """
+    untried = iter(addresses)
+    patience = min(NEXT_ADDRESS_SECONDS, ANSWER_SECONDS / 2 / max(1, len(addresses)))
+    failure: OSError = OSError("the name has no address")
+    tasks: list[asyncio.Task[_Protocol]] = []
+    open_one: _Protocol | None = None
+    try:
+        while open_one is None:
+            address = next(untried, None)
+            if address is not None:
+                tasks.append(asyncio.ensure_future(connect(address)))
+            elif not tasks:
+                raise failure
+            limit = None if address is None else patience
+            await asyncio.wait(tasks, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in tasks if task.done()]:
+                tasks.remove(task)
+                try:
+                    open_one = task.result()
+                    break
+                except OSError as error:
+                    failure = error
+        return open_one
+    finally:
+        for task in tasks:
+            task.cancel()
+        for late in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(late, _Protocol):
+                late.abort()
 
 
 def _reason(error: OSError) -> str:

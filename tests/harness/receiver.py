@@ -135,6 +135,8 @@ class Receiver:
         finally:
             self._open.discard(writer)
             writer.close()
+            async with self._news:
+                self._news.notify_all()
 
     async def _answer_one(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -186,6 +188,11 @@ class Receiver:
         except TimeoutError:
             told = [(d.type, d.feed, d.seq) for d in self.delivered if d.type != "ping"][-20:]
             raise AssertionError(f"never came true; delivered: {told}") from None
+
+    async def is_left_with(self, connections: int) -> None:
+        """Waits until so many are open."""
+        async with asyncio.timeout(patient(10)), self._news:
+            await self._news.wait_for(lambda: len(self._open) == connections)
 
     async def has(self, feed: str, *seqs: int, patience: float = 15.0) -> list[Delivery]:
         """Waits until all these events of a log were taken; what was taken of it."""
