@@ -23,7 +23,7 @@ from coordinator.platforms import wechat as wechat_module
 from coordinator.platforms import wechat_exchange
 from coordinator.platforms.wechat import CodeOrder, WeChat
 from coordinator.platforms.wechat_calls import ERRCODES, Meaning
-from coordinator.standins.wechat import WechatStandin, number_of, openid_of
+from coordinator.standins.wechat import DOCUMENTED_NUMBER, WechatStandin, number_of, openid_of
 from tests.harness.ports import free_port
 
 PAGE = "pages/interview/guest/guest"
@@ -186,6 +186,14 @@ async def test_the_same_bad_token_again_is_replaced_by_force(
     asked = [body["force_refresh"] for body in standin.bodies if "force_refresh" in body]
     assert asked[-2:] == [False, True]
     assert standin.calls == {"getuserphonenumber": 2, "stable_token": 2}
+
+
+async def test_a_token_that_wechat_refused_by_mistake_is_used_again(
+    wechat: WeChat, standin: WechatStandin
+) -> None:
+    for _ in range(3):  # it can be replaced by force but once in half a minute
+        standin.misbehave("getuserphonenumber", errcode=40001)
+        assert (await wechat.phone("xxx", "oXXXX")).number == DOCUMENTED_NUMBER
 
 
 async def test_a_token_that_is_refused_for_ever_is_our_misconfiguration(

@@ -3,9 +3,10 @@
 It stands in Redis and, on each node, in memory. It is renewed 5 minutes before its end; while one
 node renews it, the others go on with the old one, or wait where there is none. A token that the
 platform refuses is replaced: by what another node has put into Redis meanwhile, else by asking for
-it anew, and where the platform then hands out the very same one, by force. Without Redis each node
-keeps a token of its own, which works too: asked in the normal way, WeChat gives all of them the
-same one.
+it anew, and where the platform then hands out the very same one, by force. That may be done twice a
+minute and 20 times a day; else the same one is tried again, which the platform insists on and may
+have refused by mistake. Without Redis each node keeps a token of its own, which works too: asked in
+the normal way, WeChat gives all of them the same one.
 
 Source: developers.weixin.qq.com, getStableAccessToken.
 """
@@ -191,8 +192,9 @@ class AccessTokens:
         """From the platform, kept in memory and in Redis; the old one where it gives none."""
         try:
             token = await self._asked(force=False)
-            if token.value == self._refused:
-                token = await self._forced()
+            if token.value == self._refused and await self._may_force():
+                log.warning("access_token_forced")
+                token = await self._asked(force=True)
         except CoordinatorError:
             self._pause_until = self._clock() + PAUSE_SECONDS
             if (old := self._old()) is None:
@@ -209,18 +211,8 @@ class AccessTokens:
         value, lifetime = await self._fetch(force)
         return AccessToken(value, now, now + lifetime)
 
-    async def _forced(self) -> AccessToken:
-        """By force: the platform insists on a token that it refuses.
-
-        Raises:
-            Unavailable: that has been done too recently, or too often today.
-        """
-        if not await self._may_force():
-            raise Unavailable(retry_after=FORCE_APART)
-        log.warning("access_token_forced")
-        return await self._asked(force=True)
-
     async def _may_force(self) -> bool:
+        """False where that has been done too recently, or too often today."""
         now = self._clock()
         if now - self._forced_at < FORCE_APART:
             return False
