@@ -247,6 +247,25 @@ async def test_what_cannot_be_understood_is_unavailable_and_the_next_call_works(
     assert (await wechat.phone(code("li"), openid_of("li"))).number == number_of("li")
 
 
+ODD_TOKENS: list[dict[str, Any]] = [
+    {"access_token": "t", "expires_in": 10**400},
+    {"access_token": "t" * 100_000, "expires_in": 7200},
+    {"access_token": "t", "expires_in": "7200"},
+    {"access_token": "", "expires_in": 7200},
+    {"access_token": "t\0", "expires_in": 7200},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_TOKENS, ids=lambda odd: str(odd)[:50])
+async def test_an_odd_access_token_is_unavailable_and_the_next_call_works(
+    wechat: WeChat, standin: WechatStandin, odd: dict[str, Any]
+) -> None:
+    standin.misbehave("stable_token", answer=odd)
+    with pytest.raises(Unavailable):
+        await wechat.phone("xxx", "oXXXX")
+    assert (await wechat.phone("xxx", "oXXXX")).number == DOCUMENTED_NUMBER
+
+
 async def test_a_lost_answer_to_a_one_time_code_is_not_asked_for_again(
     wechat: WeChat, standin: WechatStandin
 ) -> None:

@@ -35,6 +35,11 @@ from coordinator.redis import RedisClient
 
 log = structlog.get_logger()
 
+MOST_TOKEN = 4096
+"""Characters of an access token (WeChat: be ready for 512); a longer one fits into no URL."""
+MOST_LIFETIME = 86400
+"""Seconds of an access token (WeChat: 7200)."""
+
 
 class Watermark(msgspec.Struct):
     appid: str
@@ -189,7 +194,9 @@ class WeChat:
             await in_time(self._exchange.tried(TOKEN, json=body), TOKEN, seconds=FETCH_SECONDS)
         )
         value, lifetime = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(value, str) or not value or not isinstance(lifetime, int):
+        if not isinstance(value, str) or not _is_good(value, MOST_TOKEN):
+            raise _unusable(TOKEN)
+        if not isinstance(lifetime, int) or not 0 <= lifetime <= MOST_LIFETIME:
             raise _unusable(TOKEN)
         return value, float(lifetime)
 
