@@ -39,14 +39,19 @@ from coordinator.live.hub import Hub
 from coordinator.live.registry import ConnectionRegistry
 from coordinator.live.upgrade import offered_subprotocols
 from coordinator.live.websocket import LiveSocket
+from coordinator.logging import RareWarning
 from coordinator.web.early_frames import EarlyFrames
 from coordinator.web.http_request import bearer
 from coordinator.web.limits import Limits
 from coordinator.web.live_query import BadQuery, LiveQuery
 
 log = structlog.get_logger()
+_foreign = RareWarning("foreign_origins")
 
 SUBPROTOCOL = "room.v1"
+WECHAT_ORIGIN = "weapp://"
+"""How WeChat's client on iOS names itself (`weapp://wechat-game-runtime`); no web page can."""
+_NO_ORIGINS = frozenset({"", "undefined"})
 AUTH_SECONDS = 5.0
 UNAUTHENTICATED = 1000
 """Sockets of a node that may wait for their first frame."""
@@ -281,16 +286,23 @@ class Handshake:
 
     def _origin_is_allowed(self, socket: LiveSocket) -> bool:
         """None at all (not a browser), our own, or one that the operator lists."""
-        given = socket.headers.get("origin")
-        if not given:
+        host = (socket.headers.get("host") or "").lower()
+        for value in socket.headers.get_all("origin"):
+            # No browser sends a list. WeChat's client does: `https://<our host>,undefined`.
+            if not all(self._is_own_origin(part.strip(), host) for part in value.split(",")):
+                _foreign(origin=value[:200])
+                return False
+        return True
+
+    def _is_own_origin(self, given: str, host: str) -> bool:
+        if given in _NO_ORIGINS or given.startswith(WECHAT_ORIGIN) or "*" in self._allowed_origins:
             return True
         try:
             origin = normalised_origin(given)
         except ValueError:
-            return "*" in self._allowed_origins
-        if origin in (*self._allowed_origins, self._own_origin) or "*" in self._allowed_origins:
-            return True
-        return urlsplit(origin).netloc == (socket.headers.get("host") or "").lower()
+            return False
+        is_listed = origin in (*self._allowed_origins, self._own_origin)
+        return is_listed or urlsplit(origin).netloc == host
 
     def _address(self, socket: LiveSocket) -> str:
         forwarded = [

@@ -191,6 +191,21 @@ async def test_a_foreign_origin_is_refused_and_none_is_fine(
     assert await code(quick, "https://crm.example.com.evil.com") == 4003
 
 
+async def test_the_origins_of_wechats_client_are_not_foreign(a: Api, host: Host, room: str) -> None:
+    async def code(origin: str) -> int | None:
+        live = await a.watch(room, host.token, origin=origin)
+        await live.until(lambda: live.frames)
+        return None if live.frames[0]["type"] == "welcome" else await live.is_put_out()
+
+    assert await code("weapp://wechat-game-runtime") is None
+    assert await code(f"{a.node.url},undefined") is None
+    assert await code("https://evil.example.com,undefined") == 4003
+    assert await code(f"https://evil.example.com, {a.node.url}") == 4003
+    assert await code("null,weapp://x") == 4003
+    told = [line["origin"] for line in a.node.lines() if line["event"] == "foreign_origins"]
+    assert told, "an operator looks for the reason of a 4003"
+
+
 async def test_an_admin_observes_without_being_seen(
     a: Api, host: Host, admin: Host, room: str
 ) -> None:
