@@ -11,7 +11,7 @@ import pytest
 from coordinator.domain.errors import LeaseLost, RoomNotFound
 from coordinator.domain.ids import new_session_id
 from coordinator.store.database import Database
-from coordinator.store.room_writer import room_cache
+from coordinator.store.room_writer import queue, room_cache
 from coordinator.store.room_writer.commands import Connect, Disconnect, Join, Return
 from coordinator.store.rooms import Rooms
 from tests.harness.patience import patient
@@ -196,3 +196,33 @@ async def test_a_connection_that_dies_after_the_read_loses_nobody(
 
     assert joined.seq == 2
     await is_consistent(database, room)
+
+
+async def test_a_room_that_is_forgotten_while_another_is_read_is_written_all_the_same(
+    database: Database, lane: WriterLane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node makes a room meanwhile, and remembers too many."""
+    remembered, unknown = await created(database), await created(database)
+    await lane.learns(remembered)
+    refused: list[str] = []
+    monkeypatch.setattr(queue.log, "error", lambda event, **_: refused.append(event))
+
+    async def another_room_is_made() -> None:
+        monkeypatch.setattr(room_cache, "MOST", 1)
+        made = await Rooms(database).create(
+            room_id=new_room_id(), room_name="n", host_name="h", host=HOST
+        )
+        lane.writer.remember(made)
+
+    when_read(lane, another_room_is_made)
+    answers = await lane.does(
+        *(
+            Join(room_id=room, user_id="guest_x", user_name="x", identity=None)
+            for room in (remembered, unknown)
+        )
+    )
+
+    assert [answer.user_id for answer in answers] == ["guest_x", "guest_x"]
+    assert refused == []
+    for room in (remembered, unknown):
+        await is_consistent(database, room)

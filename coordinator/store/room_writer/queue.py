@@ -184,9 +184,7 @@ class Writer:
     # -- batches ------------------------------------------------------------------------------
 
     async def _next_batch(self) -> None:
-        """Takes what waits into one transaction. Afterwards each command has its answer, or stands
-        at the head of the queue again, in order.
-        """
+        """Carries out what waits; afterwards each command has its answer or waits, in order."""
         commands = self._take()
         if not commands:
             if self._has_begun:
@@ -256,6 +254,8 @@ class Writer:
                 busy.append(pending)  # in order
                 continue
             try:
+                if not self._is_connected():
+                    await self._connect()
                 busy += await self._write_locked([pending])
             except Exception as own:
                 if is_away(own):

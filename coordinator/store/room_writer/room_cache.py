@@ -152,6 +152,10 @@ class RoomCache:
         self._round_trip = min(self._round_trip, reading.round_trip)
         self._zero = max(self._zero, reading.zero)
 
+    def has(self, room_id: str) -> bool:
+        """True where the room is remembered."""
+        return room_id in self._rooms
+
     def take(self, room_id: str) -> Room:
         """Hands out a room to be changed, and forgets it until the change is written (`keep`)."""
         room = self._rooms.pop(room_id)

@@ -101,13 +101,20 @@ class Transaction:
             cache.set_clock(ClockReading(rows[0]["now"], sent, time.monotonic()))
 
     def recall(self, cache: RoomCache) -> None:
-        """Takes the rooms that were not read from the cache, which covers their commands."""
+        """Takes the rooms that were not read from the cache, which covered their commands.
+
+        One that it has forgotten meanwhile is left out, like one that somebody else holds.
+        """
         self._decided_at, self._lag = cache.now(), cache.lag
         for room in self.rooms.values():
             room.now = max(self._decided_at, room.last_at)
         for pending in self.commands:
             command = pending.command
-            if command.room_id not in self.rooms and command.room_id not in self._read:
+            if (
+                command.room_id not in self.rooms
+                and command.room_id not in self._read
+                and cache.has(command.room_id)
+            ):
                 room = self.rooms[command.room_id] = cache.take(command.room_id)
                 room.now = max(self._decided_at, room.last_at)
                 room.epoch = self.epoch
