@@ -98,6 +98,8 @@ def test_every_schema_is_inline_with_one_plain_type(coze: Any) -> None:
                     assert schema["properties"], name
                 for member, inner in schema.get("properties", {}).items():
                     assert inner.get("description"), f"{name}: {member}"
+                    if "items" in inner:
+                        assert inner["items"].get("description"), f"{name}: {member}[]"
 
 
 def test_its_examples_fit_its_schemas(coze: Any) -> None:

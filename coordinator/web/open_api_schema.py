@@ -75,11 +75,17 @@ class ImprovementItem(Struct, rename="camel"):
     suggestion: Annotated[str, Meta(description="建议")] | UnsetType = UNSET
 
 
-Outline = Annotated[list[OutlineItem], Meta(description="面试题目大纲，按提问顺序")]
-Answers = Annotated[list[AnswerItem], Meta(description="回答记录，按 questionIndex 合并")]
-Dimensions = Annotated[list[DimensionItem], Meta(description="评分维度")]
-Highlights = Annotated[list[HighlightItem], Meta(description="亮点")]
-Improvements = Annotated[list[ImprovementItem], Meta(description="改进建议")]
+Question = Annotated[OutlineItem, Meta(description="一道题目")]
+Answer = Annotated[AnswerItem, Meta(description="一道题的回答")]
+Dimension = Annotated[DimensionItem, Meta(description="一个维度的得分")]
+Highlight = Annotated[HighlightItem, Meta(description="一处亮点")]
+Improvement = Annotated[ImprovementItem, Meta(description="一条改进建议")]
+
+Outline = Annotated[list[Question], Meta(description="面试题目大纲，按提问顺序")]
+Answers = Annotated[list[Answer], Meta(description="回答记录，按 questionIndex 合并")]
+Dimensions = Annotated[list[Dimension], Meta(description="评分维度")]
+Highlights = Annotated[list[Highlight], Meta(description="亮点")]
+Improvements = Annotated[list[Improvement], Meta(description="改进建议")]
 
 
 class CreateInterviewBody(Body):
@@ -184,20 +190,22 @@ class ReportView(View, frozen=True):
 Total = Annotated[int, Meta(description="总数")]
 PageNumber = Annotated[int, Meta(description="页码，从 1 开始")]
 PageSize = Annotated[int, Meta(description="每页条数")]
+ListedJob = Annotated[JobView, Meta(description="一个岗位")]
+ListedInterview = Annotated[ListedInterviewView, Meta(description="一条面试记录的进度")]
 
 
 class JobsView(View, frozen=True):
     total: Total
     page: PageNumber
     page_size: PageSize
-    list: Annotated[Sequence[JobView], Meta(description="岗位列表，新的在前")]
+    list: Annotated[Sequence[ListedJob], Meta(description="岗位列表，新的在前")]
 
 
 class InterviewsView(View, frozen=True):
     total: Total
     page: PageNumber
     page_size: PageSize
-    list: Annotated[Sequence[ListedInterviewView], Meta(description="面试列表，新的在前")]
+    list: Annotated[Sequence[ListedInterview], Meta(description="面试列表，新的在前")]
 
 
 FILTERS = (
