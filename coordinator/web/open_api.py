@@ -352,13 +352,13 @@ def idempotency_key(header: str | None) -> str | None:
     """The caller's own name for a call; blank is none.
 
     Raises:
-        InvalidParams: longer than 255 characters, not printable, or no UTF-8 (all of which looks
-            alike).
+        InvalidParams: longer than 255 characters, not printable, no UTF-8 (all of which looks
+            alike), or a variable that the workflow left unfilled (which is every call's).
     """
     text = (utf8_header(header) or "").strip()
     if len(text) > MAX_IDEMPOTENCY_KEY or not text.isprintable() or "\ufffd" in text:
         raise InvalidParams.wrong("Idempotency-Key", f"应为不超过{MAX_IDEMPOTENCY_KEY}个可见字符")
-    return text or None
+    return refuse_template("Idempotency-Key", text) or None
 
 
 def _filled_in(query: Mapping[str, str], name: str) -> str | None:

@@ -240,6 +240,20 @@ async def test_an_idempotency_key_that_is_no_utf_8_is_refused(
         assert "Idempotency-Key" in refused(answer, 400, "INVALID_PARAMS")
 
 
+async def test_an_idempotency_key_that_was_left_unfilled_is_refused(
+    coze: httpx.AsyncClient, user: str
+) -> None:
+    """It would be the key of each call of that workflow: the user's first interview for ever."""
+    answer = await coze.post(
+        INTERVIEWS,
+        json={"userId": user, "jobId": JOB_ID},
+        headers={"Idempotency-Key": "{{execute_id}}"},
+    )
+    assert "Idempotency-Key，含有未填充的模板变量 {{execute_id}}" in refused(
+        answer, 400, "INVALID_PARAMS"
+    )
+
+
 @pytest.mark.parametrize("named", [{}, {"Idempotency-Key": "at once"}])
 async def test_equal_calls_at_once_make_one_record(
     coze: httpx.AsyncClient, user: str, named: dict[str, str]
