@@ -24,7 +24,7 @@ from coordinator.webhooks import addresses, http
 from coordinator.webhooks.addresses import AddressGuard, split_url
 from coordinator.webhooks.http import NoAnswer, Target, WebhookConnection
 from tests.harness.patience import patient
-from tests.harness.receiver import CLOSE, FLOOD, NOISE, Deed, Receiver
+from tests.harness.receiver import CLOSE, FLOOD, NOISE, Deed, Receiver, once
 
 HERE = ip_network("127.0.0.1/32")
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -116,6 +116,31 @@ async def test_an_endless_head_is_no_answer(receiver: Receiver) -> None:
 
     with pytest.raises(NoAnswer):
         await connection(receiver.url).post(b"", b"{}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhal",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+        b"what?",
+    ],
+    ids=["half a body", "half a head", "an answer", "noise"],
+)
+async def test_what_follows_an_answer_is_none_to_the_next_request(
+    receiver: Receiver, more: bytes
+) -> None:
+    """It would count as taken what nobody has taken."""
+    receiver.plan = once(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" + more)
+    sender = connection(receiver.url)
+    assert (await sender.post(b"", b"{}")).status == 200
+
+    receiver.plan = lambda _: 503
+    assert (await sender.post(b"", b"{}")).status == 503
+
+    assert receiver.connections == 2
+    sender.close()
 
 
 @pytest.mark.parametrize("status", [101, 200, 426])

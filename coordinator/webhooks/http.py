@@ -263,9 +263,10 @@ class _Protocol(asyncio.Protocol):
         """The answer cannot be read on: what its head said counts, where that was complete."""
         if self._has_head:
             self._settle(keep=False)
-        elif self._answer is not None and not self._answer.done():
+            return
+        if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
-            self.abort()
+        self.abort()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
@@ -278,6 +279,8 @@ class _Protocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._retry_after = None
+        if self._answer is None:  # one more than was asked for: the next request's it is not
+            self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":

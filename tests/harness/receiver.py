@@ -31,8 +31,8 @@ NOISE = "noise"
 FLOOD = "flood"
 """Answers 200 with a body that does not end."""
 
-Deed = int | str | tuple[int, dict[str, str]]
-"""A status, a word of the above, or a status with headers."""
+Deed = int | str | bytes | tuple[int, dict[str, str]]
+"""A status, a word of the above, the very bytes of an answer, or a status with headers."""
 
 
 @dataclass(slots=True)
@@ -171,6 +171,10 @@ class Receiver:
             for _ in range(1000):
                 writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
                 await writer.drain()
+        elif isinstance(deed, bytes):
+            writer.write(deed)
+            await writer.drain()
+            return True
         elif deed != CLOSE:
             headers = deed[1] if isinstance(deed, tuple) else {}
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
