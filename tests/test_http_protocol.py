@@ -96,16 +96,19 @@ async def test_a_target_too_long_is_414_in_the_shape_of_its_path(path: bytes) ->
 
 CHUNKED = b"POST /hot HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
 LARGE_TRAILERS = {
-    "one": b"x: " + b"y" * (MAX_HEAD_BYTES + 200) + b"\r\n\r\n",
-    "one without an end": b"x: " + b"y" * 500_000,
-    "small ones without an end": b"x: y\r\n" * 100_000,
+    "one": b"0\r\nx: " + b"y" * (MAX_HEAD_BYTES + 200) + b"\r\n\r\n",
+    "one without an end": b"0\r\nx: " + b"y" * 500_000,
+    "small ones without an end": b"0\r\n" + b"x: y\r\n" * 100_000,
+    "none, but an extension": b"1;x=" + b"y" * 500_000,
+    "none, but a size": b"0" * 500_000,
 }
 
 
 @pytest.mark.parametrize("trailers", LARGE_TRAILERS.values(), ids=LARGE_TRAILERS.keys())
-async def test_trailers_too_large_are_431_and_the_end(trailers: bytes) -> None:
+@pytest.mark.parametrize("chunks", [b"", b"2\r\n{}\r\n"], ids=["at once", "after a chunk"])
+async def test_trailers_too_large_are_431_and_the_end(chunks: bytes, trailers: bytes) -> None:
     async with serving() as (port, _, _):
-        status, body = await refused(port, CHUNKED + b"\r\n2\r\n{}\r\n0\r\n" + trailers)
+        status, body = await refused(port, CHUNKED + b"\r\n" + chunks + trailers)
     assert (status, body["code"]) == (431, "INVALID_PARAMS")
 
 

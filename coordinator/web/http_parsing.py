@@ -1,8 +1,8 @@
 """From bytes to the parser, and no further than the limits of a head allow.
 
-Sizes are counted as bytes arrive (`request_head.py`): those of a head, and those of the trailers
-that may follow a chunked body. Of pipelined requests a few KiB are parsed at a time; the rest waits
-until those are answered.
+Sizes are counted as bytes arrive (`request_head.py`): those of a head, and what a chunked body has
+beside its data: the size and the extensions of each chunk, and the trailers that may follow. Of
+pipelined requests a few KiB are parsed at a time; the rest waits until those are answered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LimitedParsing(HttpToolsProtocol, ABC):
 
     Attributes:
         head: counts the head that is arriving; None while none is.
-        trailers: counts what comes after the head of a chunk, until its data do; the like.
+        trailers: counts what comes between the data of chunks, and after them; the like.
         refusal: why nothing is parsed any more.
         is_over: what follows would be of another protocol, which the last request asked for.
         unparsed: what waits until earlier requests are answered.
@@ -160,6 +160,10 @@ class LimitedParsing(HttpToolsProtocol, ABC):
         """A chunk's data follows, or (after the last chunk) trailers."""
         self.trailers = RequestHead()
 
+    def on_chunk_complete(self) -> None:
+        """The head of the next chunk follows, or nothing."""
+        self.trailers = RequestHead()
+
     def on_trailer(self, name: bytes, value: bytes) -> None:
         """Counted, and not heard: it is no header (RFC 9110, section 6.5.1)."""
         if self.trailers is not None and (over := self.trailers.add_header(name, value)):
@@ -188,6 +192,7 @@ class _BodyReader:
         self._protocol = protocol
         self.on_body = protocol.on_body
         self.on_chunk_header = protocol.on_chunk_header
+        self.on_chunk_complete = protocol.on_chunk_complete
         self.on_header = protocol.on_trailer
 
     def on_message_complete(self) -> None:

@@ -172,6 +172,7 @@ class CoordinatorProtocol(LimitedParsing):
         """uvicorn's way: an ASGI scope, and a task or a place in the pipeline."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        self.trailers = RequestHead()  # the head of a first chunk may follow
         self.headers += headers  # the scope has this very list
         self.url, self.expect_100_continue = url, expects
         super().on_headers_complete()
