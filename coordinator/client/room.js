@@ -1,14 +1,14 @@
 /**
- * The coordinator's client; room.d.ts documents it from outside.
+ * The coordinator's client; room.d.ts documents it.
  *
- * RoomModel: what the log says. Link: when to connect, resume, probe, stop; no socket, no timer.
+ * RoomModel: what the log says. Link: when to connect, resume, probe, stop.
  * Room: carries out what a Link decides. Api: REST and its tokens.
  */
 
 const NEVER = Infinity;
 const ANSWER_MS = 10000; // for a REST answer, a welcome
 const PROBE_MS = 5000; // for an answer over the socket
-const CLOSE_MS = 400; // that a closing socket may hold up the next one
+const CLOSE_MS = 400; // that a closing socket holds up the next
 const TOKEN_MS = 30000; // for getToken
 const REFRESH_MS = 60000; // before a token ends
 const LATE_MS = 2000; // a timer this late: the device slept
@@ -20,7 +20,7 @@ const GONE = [1000, 4004, 4005, 4009, 4010]; // nobody is there to leave
 
 class Model {
   constructor() {
-    this.seq = this.version = 0; // another version after each change; 0: nothing is known
+    this.seq = this.version = 0; // 0: nothing is known
     this.epoch = this.self = null;
   }
 
@@ -39,7 +39,7 @@ class Model {
     this.version++;
   }
 
-  /** Takes the next event in; false where it holds what this version does not know. */
+  /** False where the event holds what this version does not know. */
   apply(event) {
     this.version++;
     this.seq = event.seq;
@@ -66,11 +66,16 @@ export class RoomModel extends Model {
   }
 
   replace({ room, participants = [] }) {
+    const { people } = this;
     this.room = room || null;
     this.people = new Map(); // by userId, in order of joining
     this.list = null;
     this.total = this.online = 0;
-    for (const person of participants) this.put(person.userId, person);
+    for (const person of participants) {
+      const old = people.get(person.userId);
+      const isSame = old && JSON.stringify(old) === JSON.stringify(person);
+      this.put(person.userId, isSame ? old : person);
+    }
   }
 
   put(userId, person /* or null: out */) {
@@ -155,16 +160,13 @@ export class InterviewModel extends Model {
 // -- the state of a connection
 
 /**
- * Decides, and does nothing: `handle(input, now)` returns what is to be done as [name, …]; `next()`
- * is when it wants a `tick`. Inputs are the methods that take `{…}`; `id` is that of the socket or
- * the question that they are about.
- *
- * A socket is `opening`, `open`, `live` or `closing`. There is one at most; an older one is nobody's.
+ * Decides, and does nothing. Inputs are the methods that take `{…}`; their `id` is that of a socket
+ * or a question. A socket is `opening`, `open`, `live` or `closing`; an older one is nobody's.
  */
 export class Link {
   constructor(model, { random = Math.random, keepInBackground } = {}) {
     Object.assign(this, { model, random, keepInBackground });
-    this.due = {}; // when which method is called; `gone` before `attempt`
+    this.due = {}; // when which method is called, in this order
     this.cancel("gone attempt timeout probe silent ask tokenFailed resync read");
     this.isWanted = this.isHidden = this.isSuspended = this.isStale = this.isOffline = false;
     this.socket = this.token = this.leaving = this.end = this.error = null;
@@ -390,13 +392,14 @@ export class Link {
   frame({ frame }) {
     const { socket } = this;
     const type = frame && frame.type;
+    const isError = type === "error";
     if (this.isLive() && !this.isMute()) {
-      this.later("probe", this.pingMs * 1.5);
-      if (!socket.isReturning) this.cancel("silent"); // any frame is a sign of life
+      this.later("probe", isError ? PROBE_MS : this.pingMs * 1.5); // Postgres may be away
+      if (!socket.isReturning || isError) this.cancel("silent"); // any frame is a sign of life
     }
     if (type === "welcome") this.welcome(frame);
     else if (type === "bye") this.lost(frame.code, frame.reason, frame);
-    else if (type === "error") this.tell("error", frame);
+    else if (isError) this.tell("error", frame);
     else if (!this.isLive()) return;
     else if (type === "ping" || type === "pong") this.heard(frame);
     else if (type === "refreshed") this.expires(frame.tokenExpiresAt);
@@ -573,8 +576,6 @@ export class Link {
 }
 
 // -- platforms
-
-// `Platform` in room.d.ts says what they are.
 
 export function browser() {
   return {
@@ -824,7 +825,7 @@ export class Api {
   }
 
   recall(name) {
-    if (!(name in this.memory) && this.storage) {
+    if (!this.memory[name] && this.storage) {
       this.memory[name] = parsed(this.storage("get", this.keyOf(name)));
     }
     return this.memory[name] || null;
@@ -971,7 +972,7 @@ class Live {
     Promise.resolve().then(() => this.notice());
   }
 
-  /** One timer, for what is due first; it may ring early, and is wound again. */
+  /** One timer, for what is due first; it may ring early. */
   wind() {
     const at = this.link.next();
     if (this.timerAt <= at && at - this.timerAt < 1000) return;
@@ -1113,7 +1114,7 @@ export class Room extends Live {
   }
 
   leaveByRest() {
-    const { guestId, guestToken } = this.guest();
+    const { guestId, guestToken } = this.guest() || {};
     const body = { roomId: this.roomId, guestId, guestToken };
     this.api.post("/interview/guest/leave", body, null).then(
       () => this.feed({ type: "left" }),

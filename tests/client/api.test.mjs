@@ -138,6 +138,17 @@ describe("joining", () => {
     });
   }
 
+  test("what another page has stored since is there: no second guest, and the same staff", async () => {
+    const storage = stores.localStorage();
+    const [one, other] = [new Api({ base: BASE, platform, storage }), new Api({ base: BASE, platform, storage })];
+    assert.deepEqual([other.guest("r/1"), other.token], [null, null]);
+    await one.login("c");
+    await one.join({ roomId: "r/1", userName: "李明" });
+    assert.equal(other.token, one.token);
+    await other.join({ roomId: "r/1", userName: "李明" });
+    assert.equal(sent().guestToken, "g1");
+  });
+
   test("a storage that is full, or holds something else, harms nobody", async () => {
     const { error } = console;
     console.error = () => {};

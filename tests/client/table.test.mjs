@@ -607,6 +607,21 @@ describe("the roster", () => {
     made.close();
   });
 
+  test("entries that did not change are the same after a snapshot, too", async () => {
+    const made = await live({}, { participants: [HOST, guest(1), guest(2)] });
+    const [host, first, second] = made.state.participants;
+    const participants = [HOST, guest(2, "away"), guest(1), guest(3)];
+    platform.socket.says(JSON.stringify(welcome({ seq: 9, participants })));
+    const now = made.state.participants;
+    assert.deepEqual(now, participants);
+    assert.equal(now[0], host);
+    assert.equal(now[2], first);
+    assert.notEqual(now[1], second);
+    assert.equal(second.connection, "online");
+    assert.deepEqual([made.state.participantCount, made.state.onlineCount], [4, 3]);
+    made.close();
+  });
+
   test("a change is told once per turn, after all of its events", async () => {
     const made = await live();
     made.heard.states.length = 0;
@@ -843,6 +858,24 @@ describe("the device", () => {
     made.close();
   });
 
+  test("back while Postgres is away: the refused probe is a sign of life, and it asks again", async () => {
+    const made = await live();
+    platform.tell("background");
+    platform.tell("foreground");
+    for (let n = 2; n < 8; n++) {
+      await time.advance(4_200);
+      platform.socket.says({ type: "error", code: "SERVICE_UNAVAILABLE", message: "…" });
+      assert.equal(made.state.status, "connecting");
+      await time.advance(5_100);
+      assert.deepEqual(platform.socket.sent.slice(n), [{ type: "ping" }]);
+    }
+    platform.socket.says({ type: "pong", seq: 3, epoch: "e1", now: "" });
+    assert.equal(made.state.status, "live");
+    await time.advance(30_000);
+    assert.equal(platform.sockets.length, 1);
+    made.close();
+  });
+
   test("no attempt while hidden; back connects at once", async () => {
     const made = await live();
     platform.tell("background");
@@ -966,6 +999,27 @@ describe("leaving and closing", () => {
     assert.equal(platform.requests.length, 1);
     platform.socket.opens();
     platform.socket.says(resumed(3));
+    assert.deepEqual(platform.socket.sent, [{ type: "leave" }]);
+    platform.socket.bye(1000);
+    await done;
+  });
+
+  test("a guest that was forgotten meanwhile leaves over the socket, too", async () => {
+    const api = new Api({ base: "https://h.example", platform });
+    const data = { guestId: "guest_1", guestToken: "g1", userName: "李明" };
+    platform.answers = async () => ({ status: 200, header: () => null, body: { success: true, data } });
+    await api.join({ roomId: "room_1", userName: "李明" });
+    const made = await room({ api, token: undefined });
+    platform.answers = () => Promise.reject(new Error("no network"));
+    const done = made.leave();
+    api.forget("room_1");
+    await time.advance(10);
+    platform.sockets[0].end(1006);
+    platform.sockets[1].end(1006);
+    platform.answers = async () => ({ status: 400, header: () => null, body: { success: false, code: "INVALID_PARAMS" } });
+    await time.advance(1_000);
+    platform.socket.opens();
+    platform.socket.says(welcome());
     assert.deepEqual(platform.socket.sent, [{ type: "leave" }]);
     platform.socket.bye(1000);
     await done;
