@@ -210,6 +210,31 @@ async def test_whatever_somebody_is_called_it_is_text(
     assert not dialogs
 
 
+async def test_marks_piled_up_on_a_name_stay_in_its_place(
+    opens: Opens, database: Database, host: Host
+) -> None:
+    room = await host.creates()
+    piled = {"roomId": f"{room}_piled", "roomName": "R", "hostName": "Z" + "\u0301" * 99}
+    data(await host.api.post("/api/interview/create-room", piled, host.token))
+    desk = await opens()
+    await desk.signs_in(database, host)
+    bar = desk.page.locator("header")
+
+    for path, filled in (("/console/rooms/", ".timeline li"), ("/join/", "form input")):
+        seen = []
+        for room_id in (room, piled["roomId"]):
+            await desk.goes_to(path + room_id)
+            await expect(desk.page.locator(filled).first).to_be_visible()
+            seen.append(await bar.screenshot())
+        assert seen[0] == seen[1], f"{path}: the bar above is as it was"
+    await desk.goes_to("/console")
+    rows = desk.page.locator("tbody tr")
+    await expect(rows).to_have_count(2)
+    await expect(rows.nth(0)).to_contain_text("_piled")
+    over = "row => getComputedStyle(row.querySelector('.host')).overflowY"
+    assert await rows.nth(0).evaluate(over) == "clip"
+
+
 async def test_the_dark_is_the_systems_until_somebody_chooses(opens: Opens) -> None:
     desk = await opens(is_dark=True)
     await desk.goes_to("/")

@@ -9,9 +9,10 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
@@ -125,6 +126,30 @@ OUTSIDE = """
   return boxes.filter((box) => box.left < left || box.right > right).length;
 }
 """
+
+
+async def test_each_job_is_offered_once_however_many_there_are_and_however_slowly_they_come(
+    opens: Opens, database: Database, admin: Host, open_node: Any
+) -> None:
+    desk = await opens(open_node.url)
+    await desk.signs_in(database, admin)
+    jobs = [{"id": f"job{number}", "title": f"岗位 {number}"} for number in range(130)]
+
+    async def lists(route: Route) -> None:
+        await asyncio.sleep(3)  # two pages take longer than until the list is read again
+        page = int(parse_qs(urlsplit(route.request.url).query)["page"][0])
+        some = jobs[page * 100 - 100 : page * 100]
+        shown = {"total": len(jobs), "page": page, "pageSize": 100, "list": some}
+        await route.fulfill(json={"success": True, "data": shown})
+
+    await desk.context.route(re.compile("/open/jobs"), lists)
+    await desk.goes_to("/console/interviews")
+    options = desk.page.get_by_label("岗位").locator("option")
+
+    await expect(options).to_have_count(131, timeout=patient(15) * 1000)
+    await desk.page.wait_for_timeout(5000)
+    await expect(options).to_have_count(131)
+    await desk.context.unroute_all(behavior="ignoreErrors")
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from coordinator.store.database import Database
 from tests.browser.conftest import Opens
 from tests.browser.desk import Desk
 from tests.browser.test_everybody import open_node, reported_interview  # noqa: F401
+from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live
 
 AWAY = {"success": False, "code": "SERVICE_UNAVAILABLE", "message": "服务暂时不可用，请稍后再试"}
@@ -109,6 +111,46 @@ async def test_an_ended_room_that_cannot_be_read_now_is_offered_again(
 
     await expect(desk.page.locator(".connection")).to_have_attribute("data-status", "ended")
     await expect(desk.page.locator(".person")).to_have_count(1)
+
+
+@pytest.mark.parametrize("what", ["rows", "refusal"])
+async def test_a_list_that_is_answered_slowly_is_shown_all_the_same(
+    opens: Opens, database: Database, host: Host, room: str, what: str
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host)
+
+    async def answers_slowly(route: Route) -> None:
+        await asyncio.sleep(5)  # the page looks every 4 s
+        if what == "rows":
+            await route.fallback()
+        else:
+            await route.fulfill(status=503, json=AWAY)
+
+    await desk.context.route(re.compile("/interview/rooms"), answers_slowly)
+    await desk.goes_to("/console")
+
+    place, text = ("tbody tr", room) if what == "rows" else (".empty", "服务暂时不可用")
+    await expect(desk.page.locator(place)).to_contain_text(text, timeout=patient(15) * 1000)
+    await desk.context.unroute_all(behavior="ignoreErrors")
+
+
+async def test_a_room_that_has_not_been_heard_of_is_not_called_empty(
+    opens: Opens, database: Database, host: Host, room: str
+) -> None:
+    desk = await opens()
+    await desk.signs_in(database, host)
+    failing = await trouble(desk, "/events")
+    await desk.context.route_web_socket(re.compile("/live"), lambda socket: None)
+    await desk.goes_to(f"/console/rooms/{room}")
+
+    lists = desk.page.locator(".card .empty")
+    await expect(lists).to_have_text(["加载中…"] * 3)
+
+    failing.is_over = True
+    await desk.context.route_web_socket(re.compile("/live"), lambda live: live.connect_to_server())
+    await desk.page.reload()
+    await expect(lists.and_(desk.page.locator(":visible"))).to_have_text(["还没有人离开。"])
 
 
 @pytest.mark.parametrize("page", ["/schema", "/schema/live"])

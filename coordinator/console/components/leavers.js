@@ -1,6 +1,6 @@
 /** Who left a room, when and why; whoever comes back is taken off. */
 
-import { h, KeyedList, name } from "../lib/dom.js";
+import { h, KeyedList, name, setText } from "../lib/dom.js";
 import { has, t } from "../lib/i18n.js";
 import { clockTime, fullTime } from "../lib/time.js";
 
@@ -11,7 +11,7 @@ export class Leavers {
     this.people = new Map(); // userId -> { participant, at, reason }, the last to leave at the end
     this.isToDraw = false;
     this.list = h("ul", { class: "leavers" });
-    this.empty = h("p", { class: "empty" }, t("room.left.none"));
+    this.empty = h("p", { class: "empty" }, t("loading"));
     this.element = h("div", { class: "scroll short", tabindex: "0", role: "group", "aria-label": t("room.left") }, this.list, this.empty);
     this.rows = new KeyedList(this.list, (left) => left.userId + left.at, (left) => ({ element: row(left), update() {} }));
   }
@@ -25,6 +25,7 @@ export class Leavers {
       if (this.people.size > MOST) this.people.delete(this.people.keys().next().value);
       this.drawSoon();
     }
+    setText(this.empty, t("room.left.none"));
   }
 
   /** Once a frame, however many come and go in it. */

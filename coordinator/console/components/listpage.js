@@ -20,7 +20,7 @@ export class ListPage {
   }
 
   begin() {
-    this.timer = setInterval(() => document.visibilityState !== "hidden" && this.load(), LOOK_MS);
+    this.timer = setInterval(() => document.visibilityState !== "hidden" && !this.asked && this.load(), LOOK_MS);
     this.load();
   }
 
@@ -34,6 +34,7 @@ export class ListPage {
     this.load();
   }
 
+  /** The last question counts; none while nobody chose: a slow answer would never be shown. */
   async load() {
     const asked = (this.asked = {});
     try {
@@ -41,6 +42,8 @@ export class ListPage {
       if (asked === this.asked) this.show(found);
     } catch (error) {
       if (asked === this.asked && error.status !== 401) this.tell(problem(error));
+    } finally {
+      if (asked === this.asked) this.asked = null;
     }
   }
 

@@ -13,7 +13,8 @@ export class People {
     this.selfId = selfId;
     this.deadlines = new Map(); // userId -> local milliseconds at which a seat is given up
     this.list = h("ul", { class: "people", "aria-label": label });
-    this.empty = h("p", { class: "empty" }, empty);
+    this.otherwise = empty;
+    this.empty = h("p", { class: "empty" }, t("loading"));
     this.element = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, this.list, this.empty);
     this.rows = new KeyedList(this.list, (person) => person.userId, (person) => this.row(person));
   }
@@ -21,6 +22,7 @@ export class People {
   show(participants) {
     this.rows.show(participants);
     this.empty.hidden = participants.length > 0;
+    setText(this.empty, this.otherwise);
   }
 
   /** The seconds that are left of a seat count down in place. */

@@ -9,6 +9,7 @@ import { staffPage } from "../lib/shell.js";
 import { dayTime } from "../lib/time.js";
 
 const PAGE_SIZE = 20;
+const [JOB_PAGE, MOST_JOB_PAGES] = [100, 10];
 const KNOWN = { page: 1, status: "", jobId: "" };
 const HEADS = ["interviews.candidate", "interviews.job", "interviews.status", "interviews.progress", "interviews.score", "interviews.grade", "interviews.created"];
 
@@ -29,13 +30,18 @@ class InterviewsPage extends ListPage {
   }
 
   async readJobs() {
+    this.hasJobs = true;
     try {
-      const { list } = await call("GET", "/open/jobs", { query: { pageSize: 100 } });
-      this.jobs.append(...list.map((job) => h("option", { value: job.id }, job.title)));
+      const jobs = [];
+      for (let page = 1, isMore = true; isMore && page <= MOST_JOB_PAGES; page++) {
+        const { list, total } = await call("GET", "/open/jobs", { query: { page, pageSize: JOB_PAGE } });
+        jobs.push(...list);
+        isMore = jobs.length < total;
+      }
+      this.jobs.append(...jobs.map((job) => h("option", { value: job.id }, job.title)));
       this.jobs.value = this.query.jobId;
-      this.hasJobs = true;
     } catch (error) {
-      // Then there is no choice of jobs, until they can be read.
+      this.hasJobs = false; // there is no choice of jobs, until they can be read
     }
   }
 

@@ -176,7 +176,10 @@ class RoomPage {
       const { participants, ...room } = await ask(() => api.room(roomId));
       const { lastSeq } = await this.read(0, 1);
       await this.log.begin(lastSeq);
-      if (!this.timeline.rows.size && this.log.isThere) this.timeline.tellEmpty(t("room.log.gone"));
+      if (!this.timeline.rows.size && this.log.isThere) {
+        this.timeline.tellEmpty(t("room.log.gone"));
+        this.leavers.replace([]);
+      }
       this.show({ room, participants });
       this.note.textContent = "";
       for (const gone of ["copy", "qr", "take", "end"]) this.buttons[gone].hidden = true;
