@@ -660,7 +660,7 @@ export function wechat(wx) {
         isOver = true;
         task.close({ code: 1000, fail: () => {} });
       };
-      task.onOpen(() => (isOver ? close() : on.opened())); // WeChat closes no socket before
+      task.onOpen(() => (isOver ? harmless(close) : on.opened())); // WeChat closes no socket before
       task.onMessage(({ data }) => on.message(data));
       task.onClose(({ code, reason } = {}) => on.closed(code, reason));
       task.onError(fail);
