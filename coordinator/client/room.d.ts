@@ -275,7 +275,7 @@ export class Api {
 
   login(code: string): Promise<{ token: string; userInfo: UserInfo }>;
   getPhone(code: string): Promise<{ phoneNumber: string; purePhoneNumber: string; countryCode: string }>;
-  profile(profile: { name?: string; avatar?: string }): Promise<any>;
+  profile(profile: { name?: string; avatar?: string }): Promise<UserInfo>;
   qrcode(options: QrcodeOptions): Promise<{ qrcodeUrl: string; buffer: string }>;
   createRoom(room: { roomId: string; roomName: string; hostName: string }): Promise<{
     roomId: string;
