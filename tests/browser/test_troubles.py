@@ -135,6 +135,28 @@ async def test_a_list_that_is_answered_slowly_is_shown_all_the_same(
     await desk.context.unroute_all(behavior="ignoreErrors")
 
 
+async def test_the_home_page_of_a_server_that_hangs_does_not_go_on_calling_it_ready(
+    opens: Opens,
+) -> None:
+    desk = await opens()
+    await desk.goes_to("/")
+    ready = desk.page.locator(".ready")
+    await expect(ready).to_have_attribute("data-state", "ready")
+    hangs = asyncio.Event()
+
+    async def never(route: Route) -> None:
+        await hangs.wait()
+        await route.abort()
+
+    await desk.context.route(re.compile("/health/ready"), never)
+    state = expect(ready)
+    await state.to_have_attribute("data-state", "unavailable", timeout=patient(15) * 1000)
+
+    await desk.context.unroute_all(behavior="ignoreErrors")
+    await state.to_have_attribute("data-state", "ready", timeout=patient(15) * 1000)
+    hangs.set()
+
+
 async def test_a_room_that_has_not_been_heard_of_is_not_called_empty(
     opens: Opens, database: Database, host: Host, room: str
 ) -> None:

@@ -5,6 +5,7 @@ import { t } from "../lib/i18n.js";
 import { openPage } from "../lib/shell.js";
 
 const LOOK_MS = 5000;
+const ANSWER_MS = 4000;
 
 const LINKS = [
   ["/console", "home.console"],
@@ -24,11 +25,14 @@ openPage(t("brand"), (main) => {
   );
   const look = async () => {
     let status = "unavailable";
+    const patience = new AbortController();
+    const late = setTimeout(() => patience.abort(), ANSWER_MS);
     try {
-      status = (await (await fetch("/health/ready", { cache: "no-store" })).json()).status;
+      status = (await (await fetch("/health/ready", { cache: "no-store", signal: patience.signal })).json()).status;
     } catch (error) {
       // Nobody answers: that is the answer.
     }
+    clearTimeout(late);
     ready.dataset.state = status;
     ready.textContent = t("home." + status);
   };
