@@ -14,7 +14,8 @@ from coordinator.standins.wechat import (
     number_of,
     openid_of,
 )
-from tests.harness.node import JWT_SECRET, Deployment, NodeProcess, data
+from tests.harness.cluster import Cluster
+from tests.harness.node import DATA_KEY, JWT_SECRET, Deployment, NodeProcess, data
 from tests.harness.patience import patient
 from tests.test_wechat import code, refused
 
@@ -37,6 +38,22 @@ async def test_by_invitation_only_whom_an_operator_has_added_gets_in(
             info = data(await client.post("/api/wechat/login", json={"code": code(who)}))
             assert info["userInfo"]["name"] == "李"
             assert info["userInfo"]["id"] == added.stdout.strip()
+
+
+async def test_while_postgres_is_away_no_code_is_used_up(standin: WechatStandin) -> None:
+    """A caller that waits as `Retry-After` says comes with the same code."""
+    async with Cluster(nodes=1, grace=30, DATA_KEYS=DATA_KEY, **standin.settings) as cluster:
+        (node,) = cluster.nodes
+        async with httpx.AsyncClient(base_url=node.url, timeout=patient(20)) as client:
+            body = {"code": code("li")}
+            node.postgres.cut()
+            response = await client.post("/api/wechat/login", json=body)
+            assert refused(response) == (503, "SERVICE_UNAVAILABLE")
+            assert response.headers["retry-after"] == "1"
+            assert standin.calls["jscode2session"] == 0
+            node.postgres.mend()
+            await cluster.ready(node)
+            data(await client.post("/api/wechat/login", json=body))
 
 
 async def test_login_is_limited_by_address_for_all_nodes_together(

@@ -38,6 +38,14 @@ class People:
         self._line = None if database.is_pooled else database.line()
         self._coalesced = Coalesced(self._read_staff)
 
+    async def readable(self) -> None:
+        """Raises `Unavailable` where nobody could be found now: what leads to it can wait."""
+        await self.database.fetchval("SELECT 1")
+
+    async def writable(self) -> None:
+        """The same where nobody could be changed."""
+        await self.database.ping()
+
     async def staff(self, number: int, session: str | None = None) -> Staff | None:
         """The staff member, or None where there is none or an operator has disabled it.
 
