@@ -165,13 +165,16 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(deployment: Deployment) 
     assert (process.returncode, told) == (1, "")
 
 
-def test_a_disk_that_is_full_is_not_said_to_be_postgres(
-    deployment: Deployment, tmp_path: Path
+@pytest.mark.parametrize("line", ["epoch", "--help", "users list --help", "--version"])
+@pytest.mark.parametrize("python", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+def test_a_disk_that_is_full_is_said_and_is_not_postgres(
+    deployment: Deployment, tmp_path: Path, line: str, python: dict[str, str]
 ) -> None:
     with (tmp_path / "out").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "coordinator.cli.main", "epoch"],
-            env=deployment.env(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            [sys.executable, "-P", "-m", "coordinator.cli.main", *line.split()],
+            env=deployment.env(**python), stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
         )  # fmt: skip
 

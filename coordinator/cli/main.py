@@ -100,17 +100,23 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        """Help is an answer, too: argparse itself keeps silent where it cannot be written."""
+        print(self.format_help(), end="", file=file, flush=True)
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version  # as long to import as a command takes
 
-        print(f"coordinator {version('coordinator')}")
+        print(f"coordinator {version('coordinator')}", flush=True)
         parser.exit()
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """Knows the command that is asked for; where none is, as for `--help`, all of them."""
-    parser = argparse.ArgumentParser(prog="coordinator", description=__doc__)
+    parser = _Parser(prog="coordinator", description=__doc__)
     parser.add_argument("--version", action=_Version, nargs=0, help="say which version this is")
     commands = parser.add_subparsers(dest="command", required=True)
     asked_for = COMMANDS.get(given[0]) if given else None
