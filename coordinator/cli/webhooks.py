@@ -77,9 +77,9 @@ def _run(options: argparse.Namespace) -> int:
         except Unavailable as error:
             if error.__cause__ is not None:  # Postgres is away
                 raise
-            raise CommandFailed(error.message) from error
+            raise CommandFailed(error.in_english) from error
         except CoordinatorError as error:
-            raise CommandFailed(error.message) from error
+            raise CommandFailed(error.in_english) from error
 
     return run_with_database(settings, work)
 

@@ -34,6 +34,7 @@ class CoordinatorError(Exception):
         status: the HTTP status.
         code: the stable name of the situation.
         message: a short Chinese sentence for the user.
+        in_english: the same for who types a command; where none was said, `message`.
         retry_after: seconds after which trying again makes sense, or None.
     """
 
@@ -41,8 +42,12 @@ class CoordinatorError(Exception):
     code: ClassVar[str] = "INTERNAL_ERROR"
     default: ClassVar[str] = "服务器错误"
 
-    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, in_english: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:  # fmt: skip
         self.message = message or self.default
+        self.in_english = in_english or self.message
         self.retry_after = retry_after
         super().__init__(self.message)
 
@@ -53,12 +58,13 @@ class InvalidParams(CoordinatorError):
     @classmethod
     def missing(cls, member: str) -> InvalidParams:
         """A required member is absent or blank."""
-        return cls(f"参数不完整：{member}")
+        return cls(f"参数不完整：{member}", in_english=f"{member}: missing")
 
     @classmethod
-    def wrong(cls, member: str, why: str = "") -> InvalidParams:
+    def wrong(cls, member: str, why: str = "", *, in_english: str = "wrong") -> InvalidParams:
         """A member has the wrong type, form or length; `why` is a Chinese half-sentence."""
-        return cls(f"参数错误：{member}" + (f"，{why}" if why else ""))
+        message = f"参数错误：{member}" + (f"，{why}" if why else "")
+        return cls(message, in_english=f"{member}: {in_english}")
 
 
 class RoomExists(CoordinatorError):

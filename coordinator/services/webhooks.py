@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from coordinator.data_cipher import CannotDecrypt, DataCipher
-from coordinator.domain.errors import InvalidParams, NotFound, Unavailable
+from coordinator.domain.errors import Unavailable
 from coordinator.domain.events import INTERVIEW, ROOM, FeedKey, timestamp
 from coordinator.domain.job import is_record_id
 from coordinator.domain.webhook import PING, TYPES, wanted_kinds
+from coordinator.services import webhook_refusals as refusals
 from coordinator.store.webhook_repairs import Parked, WebhookRepairs
 from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken, Wanted
 from coordinator.webhooks.addresses import AddressGuard, AddressRefused, BadUrl, split_url
@@ -30,7 +31,6 @@ from coordinator.webhooks.sender import secret_purpose, valid_secrets
 
 BOTH_SECRETS_FOR = timedelta(days=1)
 REPAIR_LEASE = timedelta(minutes=2)
-MAX_URL = 2000
 MOST_OF_A_HOST = 100
 """Webhooks of one host that get a name by themselves."""
 SHOWN_ANSWER = 1000
@@ -102,9 +102,9 @@ class Webhooks:
             Unavailable: no `DATA_KEYS`.
         """
         if not self._cipher.is_ready:
-            raise Unavailable("未设置DATA_KEYS，不能添加Webhook")
+            raise refusals.no_data_keys()
         if tenant is not None and not is_record_id(tenant):
-            raise InvalidParams.wrong("tenant", "应为企业ID")
+            raise refusals.no_enterprise()
         await self._check_url(url)
         wanted = _wanted(events, tenant)
         endpoint_id = "wh_" + secrets.token_hex(8)
@@ -118,7 +118,7 @@ class Webhooks:
                 )  # fmt: skip
                 break
         else:
-            raise InvalidParams.wrong("name", "已被使用")
+            raise refusals.taken_name()
         self._on_change()
         return endpoint, secret
 
@@ -162,14 +162,14 @@ class Webhooks:
         """
         found = await self._endpoints.by_name(name) or await self._endpoints.by_id(name)
         if found is None:
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         return found
 
     async def _known(self, endpoint_id: str) -> Endpoint:
         is_id = _ID.fullmatch(endpoint_id) is not None  # Postgres takes no NUL, for example
         endpoint = await self._endpoints.by_id(endpoint_id) if is_id else None
         if endpoint is None:
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         return endpoint
 
     async def change(
@@ -195,9 +195,9 @@ class Webhooks:
                 wanted=wanted,
             )  # fmt: skip
         except NameTaken:
-            raise InvalidParams.wrong("name", "已被使用") from None
+            raise refusals.taken_name() from None
         if changed is None:
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         for kind, since in ((ROOM, changed.rooms_since), (INTERVIEW, changed.interviews_since)):
             if since is None:  # where it is wanted again, it is told from then on
                 await self._repairs.forget(endpoint_id, kind)
@@ -227,7 +227,7 @@ class Webhooks:
         """
         await self._known(endpoint_id)
         if await self._endpoints.disable(endpoint_id) is None:
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         self._on_change()
 
     async def remove(self, endpoint_id: str) -> None:
@@ -238,7 +238,7 @@ class Webhooks:
         """
         await self._known(endpoint_id)
         if not await self._endpoints.remove(endpoint_id):
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         for kind in (ROOM, INTERVIEW):
             await self._repairs.forget(endpoint_id, kind)
         self._on_change()
@@ -252,12 +252,12 @@ class Webhooks:
         """
         await self._known(endpoint_id)
         if not self._cipher.is_ready:
-            raise Unavailable("未设置DATA_KEYS")
+            raise refusals.no_data_keys()
         secret = _new_secret()
         stored = self._cipher.encrypt(secret, purpose=secret_purpose(endpoint_id))
         changed = await self._endpoints.rotate(endpoint_id, stored, both_for=BOTH_SECRETS_FOR)
         if changed is None or changed.old_secret_until is None:
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         self._on_change()
         return secret, changed.old_secret_until
 
@@ -272,7 +272,7 @@ class Webhooks:
         try:
             signing = valid_secrets(self._cipher, endpoint)
         except CannotDecrypt as error:
-            raise Unavailable("DATA_KEYS中没有加密此Webhook密钥的密钥") from error
+            raise refusals.no_key_of_its_secret() from error
         moment = datetime.now(UTC)
         content = envelope(PING, timestamp(moment), {"webhook": endpoint.name})
         message = "msg_" + secrets.token_urlsafe(18)
@@ -298,7 +298,7 @@ class Webhooks:
             InvalidParams: neither or both are given; or that log is not wanted.
         """
         if (since is None) == (log_id is None):
-            raise InvalidParams("请提供 from 或 room 其中之一")
+            raise refusals.neither_or_both()
         endpoint = await self._known(endpoint_id)
         feed = None if log_id is None else await self._feed(endpoint, log_id)
         async with self._nobody_sends(endpoint.id):
@@ -319,7 +319,7 @@ class Webhooks:
             if feed is None:
                 return await self._repairs.retry_failing(endpoint.id, parked_too=True)
             if not await self._repairs.retry_log(endpoint.id, feed):
-                raise NotFound("该房间没有失败的投递")
+                raise refusals.nothing_failed()
             return 1
 
     @contextlib.asynccontextmanager
@@ -331,7 +331,7 @@ class Webhooks:
         """
         held = await self._endpoints.seize(endpoint_id, "operator", REPAIR_LEASE)
         if held is None:
-            raise NotFound("Webhook不存在")
+            raise refusals.no_such_webhook()
         try:
             yield
         finally:
@@ -341,27 +341,27 @@ class Webhooks:
     async def _feed(self, endpoint: Endpoint, log_id: str) -> FeedKey:
         feed = await self._repairs.feed_named(log_id, enterprise=endpoint.enterprise_id)
         if feed is None:
-            raise NotFound("房间不存在")
+            raise refusals.no_such_log()
         wanted = endpoint.rooms_since if feed.kind == ROOM else endpoint.interviews_since
         if wanted is None:
-            raise InvalidParams("该Webhook未订阅此类事件")
+            raise refusals.not_told_such_events()
         return feed
 
     async def _check_url(self, url: str) -> None:
         """Raises: InvalidParams."""
-        if len(url) > MAX_URL:
-            raise InvalidParams.wrong("url", f"不能超过{MAX_URL}个字符")
+        if len(url) > refusals.MAX_URL:
+            raise refusals.long_url()
         try:
             parts = split_url(url)
             target = Target(parts)
             await self._guard.resolve(target.scheme, target.host, target.port)
         except BadUrl as error:
-            raise InvalidParams.wrong("url", "应为完整的 https:// 地址，不含账号与片段") from error
+            raise refusals.bad_url() from error
         except AddressRefused as error:
-            raise InvalidParams.wrong("url", "须为公网的 https 地址") from error
+            raise refusals.private_url() from error
         except OSError as error:
             if parts.scheme != "https":
-                raise InvalidParams.wrong("url", "http只能用于本机") from error
+                raise refusals.plain_url() from error
 
 
 def _wanted(events: Sequence[str] | None, tenant: str | None) -> Wanted:
@@ -372,16 +372,16 @@ def _wanted(events: Sequence[str] | None, tenant: str | None) -> Wanted:
     """
     for name in events or ():
         if name not in TYPES:
-            raise InvalidParams.wrong("events", f"没有事件 {name}")
+            raise refusals.unknown_event(name)
     kinds = wanted_kinds(events, tenant=tenant)
     if not kinds:
-        raise InvalidParams.wrong("events", "没有可投递的事件（租户只能订阅面试事件）")
+        raise refusals.nothing_to_tell()
     return Wanted(events=events, rooms=ROOM in kinds, interviews=INTERVIEW in kinds)
 
 
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise InvalidParams.wrong("name", "只能是1到100个字母、数字、.、_和-")
+        raise refusals.bad_name()
     return name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from subprocess import CompletedProcess
 
 import pytest
@@ -171,6 +172,47 @@ async def test_the_commands_do_what_rest_does(
     await receiver.until(lambda: len(receiver.of(room)) == 2)
     assert (await run("remove", "cli")).returncode == 0
     assert (await run("remove", "cli")).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("add ftp://h/", "url: must be a whole https:// address, without login and fragment"),
+        ("add https://10.0.0.1/", "url: must be https and public, or of a network in WEBHOOK"),
+        ("add https://h.example/ --events left", "events: there is no 'left'"),
+        ("add https://h.example/ --events ,", "events: missing"),
+        ("add https://h.example/ --events room_ended --tenant ent_x", "events: nothing would"),
+        ("add https://h.example/ --tenant ,", "tenant: must be an enterprise's id"),
+        ("add https://h.example/ --name a/b", "name: must be 1 to 100 letters, digits"),
+        ("test nobody", "there is no such webhook"),
+    ],
+)  # fmt: skip
+async def test_a_command_is_refused_in_english(sending: Deployment, line: str, told: str) -> None:
+    done = await asyncio.to_thread(sending.run, "webhooks", *line.split())
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"coordinator: {told}")
+    assert done.stderr.isascii()
+
+
+async def test_a_command_is_refused_in_english_what_that_webhook_lacks(
+    admin: Admin, sending: Deployment, receiver: Receiver
+) -> None:
+    added = await admin.adds(receiver.url, events=["interview_created"])
+    name = added["name"]
+    room = await admin.host.creates()
+
+    for line, told in (
+        (f"add {receiver.url} --name {name}", "name: is taken"),
+        (f"replay {name} --room {room}", "that webhook is not told such events"),
+        (f"retry {name} --room room_nowhere", "there is no such room or interview"),
+    ):
+        done = await asyncio.to_thread(sending.run, "webhooks", *line.split())
+        assert (done.returncode, done.stderr) == (1, f"coordinator: {told}\n")
+    for line in (f"rotate {name}", f"add {receiver.url}"):
+        keyless = partial(sending.run, "webhooks", *line.split(), DATA_KEYS="")
+        done = await asyncio.to_thread(keyless)
+        assert (done.returncode, done.stderr) == (1, "coordinator: DATA_KEYS is not set\n")
 
 
 async def test_any_url_is_listed_whole_and_named_so_that_commands_find_it(
