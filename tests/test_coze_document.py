@@ -46,7 +46,7 @@ def other_node(seeded: Deployment) -> NodeProcess:
 
 
 def calling(node: NodeProcess) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=node.url, headers=KEY, timeout=patient(20))
+    return httpx.AsyncClient(base_url=node.url, headers=KEY, verify=False, timeout=patient(20))
 
 
 # -- the commands -------------------------------------------------------------------------------

@@ -64,7 +64,9 @@ class Caller:
 
 @pytest_asyncio.fixture
 async def api(nodes: tuple[NodeProcess, NodeProcess]) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=nodes[0].url, timeout=patient(20)) as client:
+    async with httpx.AsyncClient(
+        base_url=nodes[0].url, verify=False, timeout=patient(20)
+    ) as client:
         yield client
 
 

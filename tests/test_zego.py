@@ -34,7 +34,7 @@ def node(database_url: str, redis_url: str) -> Iterator[NodeProcess]:
 
 @pytest_asyncio.fixture
 async def api(node: NodeProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=node.url, timeout=patient(20)) as client:
+    async with httpx.AsyncClient(base_url=node.url, verify=False, timeout=patient(20)) as client:
         yield client
 
 

@@ -36,7 +36,9 @@ class Api:
 
     def __init__(self, node: NodeProcess) -> None:
         self.node = node
-        self.http = httpx.AsyncClient(base_url=node.url, timeout=patient(20), trust_env=False)
+        self.http = httpx.AsyncClient(
+            base_url=node.url, timeout=patient(20), trust_env=False, verify=False
+        )
 
     async def get(self, path: str, token: str | None = None, **query: Any) -> httpx.Response:
         return await self.http.get(path, params=query or None, headers=bearer(token))
