@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 
 from coordinator.domain.errors import CoordinatorError, LeaseLost, RoomFull
 from coordinator.domain.identity_claim import IdentityClaim
-from coordinator.domain.ids import new_guest_id, new_session_id
+from coordinator.domain.ids import new_session_id
 from coordinator.store.database import Database
-from coordinator.store.room_writer import queue, room_cache
+from coordinator.store.room_writer import room_cache
 from coordinator.store.room_writer.commands import (
     AdmitTokenRequest,
     Connect,
@@ -352,30 +351,3 @@ async def test_versions_are_not_remembered_across_connections(
     await lane.joins(room, "a")
 
     assert any(query.startswith("SELECT r.room_id") for query in lane.database.queries)
-
-
-# -- a batch that Postgres refuses ---------------------------------------------------------------
-
-
-async def test_what_postgres_refuses_fails_its_own_caller_alone(
-    database: Database, lane: WriterLane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No rule lets such a name through to here; whatever else it may be that Postgres refuses."""
-    logged: list[str] = []
-    monkeypatch.setattr(queue.log, "error", lambda event, **_: logged.append(event))
-    rooms = [await created(database) for _ in range(3)]
-
-    def joins(room: str, name: str) -> Join:
-        return Join(room_id=room, user_id=new_guest_id(), user_name=name, identity=None)
-
-    answers = await lane.does(
-        joins(rooms[0], "before"), joins(rooms[1], "no\0name"), joins(rooms[2], "after"),
-        joins(rooms[1], "of the same room"),
-    )  # fmt: skip
-
-    assert isinstance(answers[1], asyncpg.CharacterNotInRepertoireError)
-    assert logged == ["batch_refused", "command_refused"]
-    assert [answers[n].user_name for n in (0, 2, 3)] == ["before", "after", "of the same room"]
-    for room in rooms:
-        assert len(await is_consistent(database, room)) == 2
-    assert (await lane.joins(rooms[1], "next")).seq == 3

@@ -322,7 +322,7 @@ class Writer:
         """
         batch = self._transaction(commands)
         if not self._has_begun:
-            await self._in_time(self._connection.execute(self._database.begin), batch)
+            await self._in_time(batch.connection.execute(self._database.begin), batch)
         self._has_begun = False
         await self._in_time(batch.lock_and_load(), batch)
         found = {room.room_id: room.version for room in batch.rooms.values()}
@@ -341,7 +341,7 @@ class Writer:
         """
         goes_on = bool(self._queue) and not self._needs_no_lock([self._queue[0]])
         commit = f"COMMIT; {self._database.begin}" if goes_on else "COMMIT"
-        await self._in_time(self._connection.execute(commit), batch, commits=True)
+        await self._in_time(batch.connection.execute(commit), batch, commits=True)
         self._has_begun = goes_on
 
     def _transaction(self, commands: list[PendingCommand]) -> Transaction:
