@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import Request, Route, expect
 
 from coordinator.store.database import Database
 from tests.browser.conftest import Opens
@@ -135,21 +135,34 @@ async def test_each_job_is_offered_once_however_many_there_are_and_however_slowl
     await desk.signs_in(database, admin)
     jobs = [{"id": f"job{number}", "title": f"岗位 {number}"} for number in range(130)]
 
+    looks = asyncio.Semaphore(0)
+    asked: list[int] = []
+
+    def note(request: Request) -> None:
+        if "/open/interviews" in request.url:
+            looks.release()
+
     async def lists(route: Route) -> None:
-        await asyncio.sleep(3)  # two pages take longer than until the list is read again
         page = int(parse_qs(urlsplit(route.request.url).query)["page"][0])
+        asked.append(page)
+        for _ in range(page):  # the second page comes after the list was read and shown again
+            await looks.acquire()
         some = jobs[page * 100 - 100 : page * 100]
         shown = {"total": len(jobs), "page": page, "pageSize": 100, "list": some}
         await route.fulfill(json={"success": True, "data": shown})
 
+    desk.page.on("request", note)
     await desk.context.route(re.compile("/open/jobs"), lists)
     await desk.goes_to("/console/interviews")
     options = desk.page.get_by_label("岗位").locator("option")
-
-    await expect(options).to_have_count(131, timeout=patient(15) * 1000)
-    await desk.page.wait_for_timeout(5000)
-    await expect(options).to_have_count(131)
-    await desk.context.unroute_all(behavior="ignoreErrors")
+    try:
+        await expect(options).not_to_have_count(1, timeout=patient(20) * 1000)
+        assert asked == [1, 2]
+        await expect(options).to_have_count(131)
+    finally:
+        for _ in range(100):
+            looks.release()
+        await desk.context.unroute_all(behavior="ignoreErrors")
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])

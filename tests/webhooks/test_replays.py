@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordinator.store.database import Database
@@ -64,13 +66,19 @@ async def test_what_failed_is_tried_at_once_when_an_operator_says_so(
     assert [d.seq for d in await receiver.has(room, 1)] == [1]
 
 
-async def test_what_failed_is_tried_at_once_where_the_url_is_another(
-    admin: Admin, host: Host, receiver: Receiver
-) -> None:
+async def _fails(admin: Admin, host: Host, receiver: Receiver) -> tuple[dict[str, Any], str]:
+    """A webhook that is to be tried again in an hour, and the room that it was told of."""
     added = await admin.adds(receiver.url)
     receiver.plan = lambda _: (500, {"Retry-After": "3600"})
     room = await host.creates()
     await comes_true(lambda: admin.is_failing(added["id"]))
+    return added, room
+
+
+async def test_what_failed_is_tried_at_once_where_the_url_is_another(
+    admin: Admin, host: Host, receiver: Receiver
+) -> None:
+    added, room = await _fails(admin, host, receiver)
 
     async with Receiver() as mended:
         data(await admin.call("PATCH", f"/{added['id']}", {"url": mended.url}))
@@ -81,10 +89,7 @@ async def test_what_failed_is_tried_at_once_where_the_url_is_another(
 async def test_a_change_of_the_name_alone_tries_nothing_sooner(
     admin: Admin, host: Host, receiver: Receiver
 ) -> None:
-    added = await admin.adds(receiver.url)
-    receiver.plan = lambda _: (500, {"Retry-After": "3600"})
-    await host.creates()
-    await comes_true(lambda: admin.is_failing(added["id"]))
+    added, _ = await _fails(admin, host, receiver)
 
     change = {"name": f"{added['name']}-2", "url": receiver.url}
     data(await admin.call("PATCH", f"/{added['id']}", change))
