@@ -38,7 +38,7 @@ class SignIn:
             Forbidden: not invited, or disabled by an operator.
             RateLimited, Unavailable: WeChat says so, or is away.
         """
-        await self.people.readable()  # else the code would be used up, and good for no other try
+        await self.people.readable()  # before the code is spent, which WeChat takes only once
         openid = await self.wechat.openid(code)
         staff = await self.people.by_openid(openid) or await self._newcomer(openid)
         if staff.disabled:
@@ -59,7 +59,7 @@ class SignIn:
             Unauthorized: the user has gone meanwhile.
             RateLimited, Unavailable: WeChat says so, or is away.
         """
-        await self.people.writable()
+        await self.people.writable()  # before the code is spent
         phone = await self.wechat.phone(code, staff.openid)
         if await self.people.set_phone(staff.number, phone.number) is None:
             raise Unauthorized

@@ -39,11 +39,19 @@ class People:
         self._coalesced = Coalesced(self._read_staff)
 
     async def readable(self) -> None:
-        """Raises `Unavailable` where nobody could be found now: what leads to it can wait."""
+        """Asks whether people can be looked up now.
+
+        Raises:
+            Unavailable: they cannot.
+        """
         await self.database.fetchval("SELECT 1")
 
     async def writable(self) -> None:
-        """The same where nobody could be changed."""
+        """Asks whether people can be changed now.
+
+        Raises:
+            Unavailable: PostgreSQL is away or read-only, or has just refused to write.
+        """
         await self.database.ping()
 
     async def staff(self, number: int, session: str | None = None) -> Staff | None:

@@ -279,7 +279,7 @@ class _Protocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._retry_after = None
-        if self._answer is None:  # one more than was asked for: the next request's it is not
+        if self._answer is None:  # nobody asked: it must not count as the next request's answer
             self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
