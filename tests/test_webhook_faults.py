@@ -7,6 +7,7 @@ event that is not in the log is sent; what is sent twice is bounded by the kills
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -66,8 +67,11 @@ class Scene:
     async def joins(self, room: str, times: int) -> None:
         """So many guests join, one after the other."""
         for _ in range(times):
-            body = {"roomId": room, "userName": "李明"}
-            answer = await self.http.post(f"{self.node.url}/api/interview/guest/join", json=body)
+            body = {"roomId": room, "userName": "李明", "joinKey": secrets.token_hex(16)}
+            url = f"{self.node.url}/api/interview/guest/join"
+            answer = await self.http.post(url, json=body)
+            while answer.status_code == 503:  # a full machine is slow for the writer, too
+                answer = await self.http.post(url, json=body)
             assert answer.status_code == 200, answer.text
             self.lengths[room] = max(self.lengths[room], answer.json()["data"]["seq"])
 

@@ -14,14 +14,15 @@ from redis import Redis
 from coordinator import redis as redis_module
 from coordinator.web import limits, shared_windows
 from tests.harness.node import Deployment, NodeProcess
+from tests.harness.patience import patient
 
 TRIES = 10
 
 
 def wait_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, too, a busy machine is not a dead Redis: it has 5 s to answer."""
+    """In this process, too, a busy machine is not a dead Redis: it may take seconds."""
     for module in (limits, shared_windows, redis_module):
-        monkeypatch.setattr(module, "REDIS_SECONDS", 5.0)
+        monkeypatch.setattr(module, "REDIS_SECONDS", patient(5))
 
 
 def limited_nodes(
