@@ -168,6 +168,7 @@ export class Link {
     Object.assign(this, { model, random, keepInBackground });
     this.due = {}; // when which method is called, in this order
     this.cancel("gone attempt timeout probe silent ask tokenFailed resync read");
+    this.isUntold = false; // a newer token than the socket's
     this.isWanted = this.isHidden = this.isSuspended = this.isStale = this.isOffline = false;
     this.socket = this.token = this.leaving = this.end = this.error = null;
     this.reason = "connect"; // why the next token is asked for
@@ -258,7 +259,7 @@ export class Link {
   attempt() {
     const { due, model } = this;
     this.cancel("attempt");
-    if (!this.mayConnect() || this.asking || this.leaving === "busy") return;
+    if (!this.mayConnect() || this.leaving === "busy") return;
     if (this.socket) {
       if (this.isClosing()) due.attempt = due.gone;
       return;
@@ -267,6 +268,7 @@ export class Link {
     if (this.expiresAt <= this.now) this.refuse("expired");
     if (!this.token) return this.ask();
     const id = ++this.ids;
+    this.isUntold = false;
     this.socket = { id, phase: "opening", liveAt: 0, isAway: false, isReturning: false };
     this.later("timeout", ANSWER_MS);
     const from = model.version ? { since: model.seq, epoch: model.epoch } : {};
@@ -364,8 +366,15 @@ export class Link {
     this.token = token;
     this.renewedAt = this.now;
     this.expiresAt = NEVER;
-    if (this.isLive() && !this.isMute()) this.send({ type: "refresh", token });
-    else this.attempt();
+    this.isUntold = true;
+    this.refresh();
+    this.attempt();
+  }
+
+  refresh() {
+    if (!this.isUntold || !this.isLive() || this.isMute()) return;
+    this.isUntold = false;
+    this.send({ type: "refresh", token: this.token });
   }
 
   tokenFailed({ code, reason = "no token" }) {
@@ -433,6 +442,7 @@ export class Link {
     this.later("probe", this.pingMs * 1.5);
     this.offset = Date.parse(now) - this.now || 0;
     this.expires(tokenExpiresAt);
+    this.refresh();
     if (this.leaving) this.sayLeave();
     else if (this.isMute()) this.sayAway();
   }
@@ -443,6 +453,7 @@ export class Link {
       socket.isReturning = socket.isAway = false;
       this.cancel("silent");
       this.expires();
+      this.refresh();
       if (this.isStale) this.readAnew();
     }
     if (seq < model.seq) return this.readAnew(); // it contradicts what was told

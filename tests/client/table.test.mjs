@@ -294,6 +294,46 @@ describe("tokens", () => {
     made.close();
   });
 
+  test("what is lost while a new token is asked for comes back with the old one, and is told the new", async () => {
+    const answers = [];
+    const end = new Date(time.now + 3_600_000).toISOString();
+    const made = await live(
+      { getToken: () => new Promise((resolve) => answers.push(resolve)), token: "old" },
+      { tokenExpiresAt: end, pingMs: 1e9 },
+    );
+    await time.advance(3_541_000);
+    assert.equal(answers.length, 1);
+    platform.socket.end(1006);
+    await time.advance(600);
+    assert.deepEqual(platform.socket.options.protocols, ["room.v1", "bearer.old"]);
+    answers[0]("new");
+    await time.settle();
+    platform.socket.opens();
+    platform.socket.says(resumed(3, { tokenExpiresAt: end, pingMs: 1e9 }));
+    assert.deepEqual(platform.socket.sent, [{ type: "refresh", token: "new" }]);
+    assert.equal(answers.length, 1);
+    assert.equal(platform.sockets.length, 2);
+    made.close();
+  });
+
+  test("a token that comes in the background is told on the way back", async () => {
+    let answer;
+    const end = new Date(time.now + 3_600_000).toISOString();
+    const made = await live(
+      { getToken: () => new Promise((resolve) => (answer = resolve)), token: "old" },
+      { tokenExpiresAt: end, pingMs: 1e9 },
+    );
+    await time.advance(3_541_000);
+    platform.tell("background");
+    answer("new");
+    await time.advance(3_000);
+    assert.deepEqual(platform.socket.sent, [{ type: "away" }]);
+    platform.tell("foreground");
+    platform.socket.says({ type: "pong", seq: 3, epoch: "e1", now: "" });
+    assert.deepEqual(platform.socket.sent.slice(1), [{ type: "ping" }, { type: "refresh", token: "new" }]);
+    made.close();
+  });
+
   test("tokens that live for seconds are not renewed in a loop", async () => {
     let asked = 0;
     const end = () => new Date(time.now + 10_000).toISOString();
