@@ -268,6 +268,36 @@ async def test_every_frame_counts(frame: bytes) -> None:
     assert "last" not in told
 
 
+async def test_who_says_nothing_more_is_lost_at_once_though_it_has_not_read_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proxy passes the end of its client on so; the event loop alone waits until all is read."""
+    monkeypatch.setattr(websocket, "PING_SECONDS", 3600.0)
+    sockets: list[LiveSocket] = []
+    lost = asyncio.Event()
+
+    def accept(socket: LiveSocket) -> None:
+        hearing = Hearing()
+        hearing.on_lost = lost.set  # type: ignore[method-assign]
+        socket.receiver = hearing
+        sockets.append(socket)
+
+    async with serving(accept) as (port, state, _):
+        _, writer = await upgraded(port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sockets[0].write(bytes(20_000_000))
+        await asyncio.sleep(0.1)
+        assert sockets[0].unsent_bytes
+        writer.write_eof()
+
+        async with asyncio.timeout(patient(1)):
+            await lost.wait()
+        async with asyncio.timeout(patient(websocket.CLOSE_SECONDS + 1)):
+            while state.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        writer.close()
+
+
 async def test_a_pong_that_answers_our_ping_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "PING_SECONDS", patient(1))
     texts = masked(FIN | TEXT, b"x") * 30

@@ -343,7 +343,12 @@ class LiveSocket(asyncio.Protocol):
         """Nothing to resume: a slow client's connection is closed."""
 
     def eof_received(self) -> None:
-        """The peer says nothing more: the event loop closes the transport."""
+        """The peer says nothing more: it is lost, also where it has yet to read what it was told,
+        for which the event loop would wait.
+        """
+        self.is_closing = True
+        self._lose()
+        self._end_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = self.is_closing = True
