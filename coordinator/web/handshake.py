@@ -286,7 +286,7 @@ class Handshake:
 
     def _origin_is_allowed(self, socket: LiveSocket) -> bool:
         """None at all (not a browser), our own, or one that the operator lists."""
-        host = (socket.headers.get("host") or "").lower()
+        host = socket.headers.get("host") or ""
         for value in socket.headers.get_all("origin"):
             # No browser sends a list. WeChat's client does: `https://<our host>,undefined`.
             if not all(self._is_own_origin(part.strip(), host) for part in value.split(",")):
@@ -302,7 +302,7 @@ class Handshake:
         except ValueError:
             return False
         is_listed = origin in (*self._allowed_origins, self._own_origin)
-        return is_listed or urlsplit(origin).netloc == host
+        return is_listed or _is_of_host(origin, host)
 
     def _address(self, socket: LiveSocket) -> str:
         forwarded = [
@@ -310,6 +310,14 @@ class Handshake:
             for value in socket.headers.get_all("x-forwarded-for")
         ]
         return self._limits.address({"client": (socket.peer, 0), "headers": forwarded})
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """True where a `Host` names an origin, also by the port that a browser leaves out."""
+    try:
+        return origin == normalised_origin(f"{urlsplit(origin).scheme}://{host}")
+    except ValueError:
+        return False
 
 
 def presented_token(socket: LiveSocket) -> str | None:

@@ -14,6 +14,7 @@ from coordinator.store.database import Database
 from tests.harness.patience import patient
 from tests.harness.people import Api, Guest, Host, Live, bearer, moment
 from tests.harness.tokens import aged
+from tests.harness.wire import upgrade
 
 
 async def test_a_guest_is_welcomed_with_the_room_as_it_is(a: Api, host: Host, room: str) -> None:
@@ -204,6 +205,33 @@ async def test_the_origins_of_wechats_client_are_not_foreign(a: Api, host: Host,
     assert await code("null,weapp://x") == 4003
     told = [line["origin"] for line in a.node.lines() if line["event"] == "foreign_origins"]
     assert told, "an operator looks for the reason of a 4003"
+
+
+@pytest.mark.parametrize(
+    ("host_header", "origin", "is_own"),
+    [
+        ("i.example.com", "https://i.example.com", True),
+        ("I.example.com", "https://i.example.com", True),
+        ("i.example.com:443", "https://i.example.com", True),
+        ("i.example.com:80", "http://i.example.com", True),
+        ("i.example.com:443", "http://i.example.com", False),
+        ("i.example.com:8443", "https://i.example.com", False),
+        ("i.example.com:x", "https://i.example.com", False),
+        ("", "https://i.example.com", False),
+    ],
+)  # fmt: skip
+async def test_a_host_that_says_its_usual_port_is_the_same_origin(
+    a: Api, host: Host, room: str, host_header: str, origin: str, is_own: bool
+) -> None:
+    """Some proxies add the port that a browser leaves out."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", a.node.port)
+    told = (f"Origin: {origin}", f"Authorization: Bearer {host.token}")
+    writer.write(upgrade(host_header, f"/api/interview/room/{room}/live", told))
+
+    await reader.readuntil(b"\r\n\r\n")
+    first = await reader.readuntil(b"}")
+    assert (b'"welcome"' in first) is is_own
+    writer.close()
 
 
 async def test_an_admin_observes_without_being_seen(
