@@ -335,9 +335,12 @@ export interface PlatformSocket {
   /** `isDead`: nobody will answer the close. */
   close(isDead?: boolean): void;
 }
-/** `foreground` ends `background` and `suspend`; `poke`: somebody looks again. */
+/**
+ * `looked`: how the network is found, where its changes may have been missed. `foreground` ends
+ * `background` and `suspend`; `poke`: somebody looks again.
+ */
 export interface PlatformNews {
-  (name: "network", isOnline: boolean): void;
+  (name: "network" | "looked", isOnline: boolean): void;
   (name: "background" | "foreground" | "suspend" | "poke"): void;
 }
 /** Sockets, requests and the news of where this runs. */

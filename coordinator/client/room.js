@@ -1,7 +1,7 @@
 /**
  * The coordinator's client; room.d.ts documents it.
  *
- * RoomModel: what the log says. Link: when to connect, resume, probe, stop.
+ * RoomModel: what the log says. Link: when to connect, probe, stop.
  * Room: carries out what a Link decides. Api: REST and its tokens.
  */
 
@@ -56,7 +56,7 @@ const CONNECTION = {
   participant_away: "away",
 };
 
-/** A room; applying events 1..n to a new one gives it as it was at n. */
+/** A room: applying events 1..n gives it as of n. */
 export class RoomModel extends Model {
   constructor({ roster } = {}) {
     super();
@@ -168,8 +168,8 @@ export class Link {
     Object.assign(this, { model, random, keepInBackground });
     this.due = {}; // when which method is called, in this order
     this.cancel("gone attempt timeout probe silent ask tokenFailed resync read");
-    this.isUntold = false; // a newer token than the socket's
-    this.isWanted = this.isHidden = this.isSuspended = this.isStale = this.isOffline = false;
+    this.isWanted = this.isHidden = this.isSuspended = this.isStale = false;
+    this.isOffline = this.isUntold = false;
     this.socket = this.token = this.leaving = this.end = this.error = null;
     this.reason = "connect"; // why the next token is asked for
     this.ids = this.asking = this.tries = this.refusals = 0;
@@ -509,11 +509,15 @@ export class Link {
       this.drop(true);
       this.cancel("attempt");
     } else if (this.isLive()) {
-      if (!this.isMute()) this.probe(); // the socket may be of another network
+      if (!this.isMute()) this.probe();
     } else if (isOffline || this.due.attempt < NEVER) {
       this.tries = 0;
       this.retry(this.random() * 1000);
     }
+  }
+
+  looked({ online }) {
+    if (online === this.isOffline) this.network({ online });
   }
 
   background() {
@@ -594,11 +598,13 @@ export function browser() {
     request: fetched,
     open: (options) => opened(WebSocket, options),
     listen: (tell) => {
-      const on = (name, ...about) => () => tell(name, ...about);
+      const look = () => tell("looked", navigator.onLine !== false);
+      const on = (name, online) => () => tell(name, online);
       const all = [
         [window, "online", on("network", true)],
         [window, "offline", on("network", false)],
         [window, "pagehide", on("suspend")],
+        [window, "pageshow", look], // Safari tells no cached page
         [window, "pageshow", on("foreground")],
         [document, "visibilitychange", on("poke")],
       ];
@@ -606,7 +612,7 @@ export function browser() {
         for (const [target, ...about] of all) target[verb + "EventListener"](...about);
       };
       each("add");
-      tell("network", navigator.onLine !== false);
+      look();
       return () => each("remove");
     },
   };
@@ -635,7 +641,7 @@ function fetched({ url, ...options }) {
 
 function opened(WebSocket, { url, protocols, ...on }) {
   const socket = new WebSocket(url, protocols);
-  socket.onopen = () => on.opened();
+  socket.onopen = on.opened;
   socket.onmessage = ({ data }) => on.message(data);
   socket.onclose = ({ code, reason }) => on.closed(code, reason);
   socket.onerror = ({ message }) => on.closed(undefined, message);
@@ -681,18 +687,21 @@ export function wechat(wx) {
       };
     },
     listen: (tell) => {
+      const success = ({ networkType }) => tell("looked", networkType !== "none");
+      const look = () => wx.getNetworkType && wx.getNetworkType({ success });
       const all = {
         AppHide: () => tell("background"),
-        AppShow: () => tell("foreground"),
+        AppShow: () => {
+          look();
+          tell("foreground");
+        },
         NetworkStatusChange: ({ isConnected }) => tell("network", isConnected),
       };
       const each = (verb) => {
         for (const name in all) if (wx[verb + name]) wx[verb + name](all[name]);
       };
       each("on");
-      tell("network", true); // until WeChat says otherwise
-      const success = ({ networkType }) => networkType === "none" && tell("network", false);
-      if (wx.getNetworkType) wx.getNetworkType({ success });
+      look();
       return () => each("off");
     },
   };

@@ -166,6 +166,21 @@ describe("in Chromium", () => {
     assert.ok((await log(roomId)).every(({ type }) => type !== "participant_left"));
   });
 
+  test("a network that came back while the page was in the cache is there, also where nobody says so", async () => {
+    const deaf = () => window.addEventListener("online", (event) => event.stopImmediatePropagation(), true);
+    const it = await follows(context, roomId, { prepare: (page) => page.addInitScript(deaf) });
+    await it.page.evaluate(() => (window.mark = "the same page"));
+    await context.setOffline(true);
+    await it.becomes("offline");
+    await it.page.goto("about:blank");
+    await context.setOffline(false);
+    await it.page.goBack({ waitUntil: "commit" });
+    const mark = await it.page.evaluate(() => window.mark);
+    assert.equal(mark, "the same page", "it was not in the cache");
+    await it.becomes("live");
+    await isWhole(it);
+  });
+
   test("two tabs of one guest are one guest; a reload is the same one", async () => {
     const one = await follows(context, roomId);
     const two = await follows(context, roomId);

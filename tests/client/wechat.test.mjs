@@ -133,6 +133,18 @@ describe("in WeChat", { concurrency: true }, () => {
     it.room.close();
   });
 
+  test("a network that came back in the background without a word is there on return", async () => {
+    const it = await guest();
+    it.weChat.network(false);
+    assert.equal(it.room.state.status, "offline");
+    it.weChat.hide();
+    it.weChat.isConnected = true; // and its change is never told
+    it.weChat.show();
+    await until(() => it.room.state.status === "live", "live again");
+    await isWhole(it);
+    it.room.close();
+  });
+
   test("many cuts never make two sockets", async () => {
     const it = await guest({ cutMs: 30, tellsCloses: false });
     for (let n = 0; n < 6; n++) {
