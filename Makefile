@@ -20,8 +20,9 @@ PYTEST_OPTIONS ?=
 run: $(STAMP)
 	@exec $(BIN)/coordinator dev
 
+# The workers share what one of them has compiled: it is written, whatever the environment says.
 test: $(STAMP) check
-	$(BIN)/python -m pytest -n 5 --dist worksteal $(PYTEST_OPTIONS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 5 --dist worksteal $(PYTEST_OPTIONS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

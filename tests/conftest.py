@@ -6,10 +6,12 @@ that kill a server start one of their own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,21 @@ def pytest_configure(config: pytest.Config) -> None:
         _started.append(server)
         os.environ[databases.SERVER] = server.database_url("postgres")
     databases.make_template()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Of the workers that begin at once, one compiles the tests, and the others read what it wrote:
+    that is most of the work of collecting them.
+    """
+    if sys.dont_write_bytecode:
+        return (yield)
+    with Path(__file__).open() as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(held, fcntl.LOCK_SH)  # all of the others together, once it has ended
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
