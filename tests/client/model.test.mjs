@@ -174,6 +174,7 @@ class Schedule {
   constructor(draw, time) {
     Object.assign(this, { draw, time, platform: new FakePlatform(), told: null });
     this.violations = [];
+    this.answers = []; // of getToken, held back
     const { open } = this.platform;
     this.platform.open = (options) => {
       const open_ = this.platform.sockets.filter((socket) => socket.holds);
@@ -189,6 +190,7 @@ class Schedule {
       base: "http://h", roomId: "room_1", platform: this.platform, random: this.draw,
       getToken: async () => {
         if (this.isFaulty && this.draw() < 0.2) throw new Error("no network");
+        if (this.isFaulty && this.draw() < 0.3) await new Promise((answer) => this.answers.push(answer));
         return `t${Math.floor(this.draw() * 1e6)}`;
       },
     });
@@ -216,7 +218,7 @@ class Schedule {
   async step() {
     const { server, platform, time } = this;
     const isBad = this.isFaulty;
-    const act = Math.floor(this.draw() * 24);
+    const act = Math.floor(this.draw() * 26);
     if (act < 7) server.commits();
     else if (act === 7) server.each((socket) => server.closes(socket, server.pick([4100, 4102, 4103])));
     else if (act === 8) server.each((socket) => server.closes(socket, server.pick([4200, 4201]), { afterMs: 900 }));
@@ -233,6 +235,8 @@ class Schedule {
     else if (act === 19) platform.isRefusing = this.draw() < 0.3;
     else if (act === 20) await time.sleep(this.draw() * 600_000);
     else if (act === 21) server.each((socket) => (socket.fails = this.draw() < 0.1));
+    else if (act === 22) platform.tell("looked", server.draw() < 0.7);
+    else if (act === 23) this.answers.splice(0).forEach((answer) => answer());
     else await time.advance(this.draw() * (this.draw() < 0.1 ? 60_000 : 2_000));
     server.serves();
     server.each((socket, session) => server.delivers(socket, session, isBad));
@@ -273,7 +277,7 @@ class Schedule {
     this.isFaulty = false;
     platform.isRefusing = false;
     platform.tell("foreground");
-    platform.tell("network", true);
+    platform.tell("looked", true);
     for (let n = 0; n < 600; n++) {
       server.each((socket) => (socket.fails = false));
       if (n === 300 && this.draw() < 0.3) server.fails();
