@@ -604,7 +604,8 @@ export function browser() {
         [window, "online", on("network", true)],
         [window, "offline", on("network", false)],
         [window, "pagehide", on("suspend")],
-        [window, "pageshow", look], // Safari tells no cached page
+        [window, "pageshow", look],
+        [document, "visibilitychange", look],
         [window, "pageshow", on("foreground")],
         [document, "visibilitychange", on("poke")],
       ];

@@ -181,6 +181,19 @@ describe("in Chromium", () => {
     await isWhole(it);
   });
 
+  test("who looks again at a tab finds the network that nobody told it of", async () => {
+    const deaf = () => window.addEventListener("online", (event) => event.stopImmediatePropagation(), true);
+    const it = await follows(context, roomId, { prepare: (page) => page.addInitScript(deaf) });
+    await context.setOffline(true);
+    await it.becomes("offline");
+    await context.setOffline(false);
+    await it.page.waitForFunction(() => navigator.onLine);
+    assert.equal((await it.state()).status, "offline");
+    await it.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    await it.becomes("live");
+    await isWhole(it);
+  });
+
   test("two tabs of one guest are one guest; a reload is the same one", async () => {
     const one = await follows(context, roomId);
     const two = await follows(context, roomId);
