@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -212,6 +213,27 @@ async def test_who_has_said_its_last_word_is_answered() -> None:
         assert await after_its_last_word(port, b"") == b""
         await asyncio.sleep(0.1)
         assert not state.connections
+
+
+async def _at_once(scope: Any, receive: Any, send: Any) -> None:
+    """Answers as Litestar's handlers do, and without having waited for anything."""
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+async def test_an_answer_that_came_before_the_last_word_was_heard_is_sent() -> None:
+    """The last word is heard in the very turn in which the answer waits to be joined."""
+    async with serving(behind=_at_once) as (port, _, _):
+        for _ in range(20):
+            answer = await after_its_last_word(port, HEAD.replace(b"/hot/1", b"/x") + b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_bad_request_and_the_last_word_do_not_end_those_that_are_served() -> None:
+    async with serving() as (port, _, _):
+        answer = await after_its_last_word(port, get(1, query=b"?0.1") + b"nonsense\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"400"]
 
 
 # -- pipelining ----------------------------------------------------------------------------------

@@ -366,11 +366,13 @@ class CoordinatorProtocol(LimitedParsing):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at it
         """True keeps the connection: a client that has said all it had to say may still listen."""
+        joined: Any = self.transport
+        joined.flush()  # an answer of this turn: nothing is written to a connection that ends
         cycle = self.cycle
         is_served = cycle is not None and not (cycle.response_complete or cycle.more_body)
         if is_served and self.refusal is None:
             cycle.keep_alive = False
-        return bool(is_served) and self.refusal is None
+        return bool(is_served)  # a refusal comes after the answer
 
 
 _NEVER = float("inf")
