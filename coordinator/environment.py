@@ -47,7 +47,8 @@ def read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
     if wrong:
         lines = ", ".join(map(str, wrong))
         return {}, [f"{path.name} cannot be read at line {lines}: expected NAME=value"]
-    values = dotenv_values(stream=io.StringIO(text))
+    # To the letter: `${…}` may be of a password, and neither systemd nor Node's dotenv fills it in.
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name: value for name, value in values.items() if value is not None}, []
 
 

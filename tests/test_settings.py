@@ -217,6 +217,14 @@ def test_a_dotenv_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert Settings.from_env(NEEDED, dotenv=path).port == 4000
 
 
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_dotenv_file_is_read_to_the_letter(tmp_path: Path, quote: str) -> None:
+    """No variable is filled in: what looks like one may be of a password."""
+    path = tmp_path / ".env"
+    path.write_text(f"WX_APPID=wx1\nWX_SECRET={quote}p${{HOME}}$HOME#${{gone:-x}}{quote}\n")
+    assert Settings.from_env(NEEDED, dotenv=path).wx_secret == "p${HOME}$HOME#${gone:-x}"
+
+
 def test_a_line_of_a_dotenv_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("PORT=4000\nLOG_LEVEL='debug\n")
