@@ -20,6 +20,10 @@ from coordinator.store.room_writer.commands import Leave
 from tests.harness.patience import patient
 from tests.test_refusals import join, writing
 
+DROPS_AND_WAITS = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    AND query LIKE 'DROP INDEX%' AND wait_event_type = 'Lock'
+"""
 LONGEST_WAIT = """
     SELECT coalesce(extract(epoch FROM max(clock_timestamp() - waitstart)), 0)::float
     FROM pg_locks WHERE NOT granted
@@ -151,6 +155,56 @@ async def test_an_index_that_was_left_half_built_is_built_anew(fresh: Database, 
     assert await fresh.fetchval(
         "SELECT indisvalid FROM pg_index WHERE indexrelid = 'half'::regclass"
     )
+
+
+async def test_an_index_that_was_left_half_built_is_in_nobodys_way(
+    fresh: Database, adds: Any
+) -> None:
+    """Also while somebody reads its table for long, as a backup does."""
+    await fresh.execute("CREATE INDEX half ON room_events (type)")
+    await fresh.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half'::regclass"
+    )
+    adds(x1=migration("x1", "SELECT 1", in_transaction=False))
+    reader = await asyncpg.connect(fresh.url)
+    await reader.execute("BEGIN")
+    await reader.execute("SELECT FROM room_events LIMIT 1")
+    async with writing(fresh) as (writer, room_id):
+        migrating = asyncio.create_task(migrate(fresh))
+        async with asyncio.timeout(patient(20)):
+            while not await fresh.fetchval(DROPS_AND_WAITS):  # noqa: ASYNC110  # Postgres's state
+                await asyncio.sleep(0.02)
+        await writer.submit(join(room_id, "g"))  # whoever waits for the table waits for the reader
+        assert not migrating.done()
+        await reader.close()
+        assert await migrating == ["x1"]
+
+
+OF_REQUESTS = {
+    "default_transaction_isolation": "repeatable read",
+    "statement_timeout": "300ms",
+    "idle_in_transaction_session_timeout": "300ms",
+    "lock_timeout": "50ms",
+    "transaction_timeout": "300ms",  # PostgreSQL 17 and newer
+}
+"""What a database may be set to, for the sake of those who use it."""
+
+
+async def test_settings_of_the_database_are_none_of_migrations(fresh: Database, adds: Any) -> None:
+    name = await fresh.fetchval("SELECT current_database()")
+    for setting, value in OF_REQUESTS.items():
+        if await fresh.fetchval("SELECT count(*) FROM pg_settings WHERE name = $1", setting):
+            await fresh.execute(f'ALTER DATABASE "{name}" SET {setting} = \'{value}\'')
+    adds(
+        x1=migration("x1", "SELECT pg_sleep(0.5)", "CREATE TABLE made_late (n int)"),
+        x2=migration(
+            "x2", "SELECT pg_sleep(0.5)",
+            "CREATE INDEX CONCURRENTLY made_later ON room_events (at)", in_transaction=False,
+        ),
+    )  # fmt: skip
+
+    async with asyncio.timeout(patient(20)):
+        assert await migrate(fresh) == ["x1", "x2"]
 
 
 async def test_a_migration_that_fails_changes_nothing_and_is_not_done(

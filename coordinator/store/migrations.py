@@ -36,9 +36,19 @@ LOCK_TRIES = 600
 POLL_SECONDS = 0.25
 
 _LOCK = 7_238_114  # any constant: the advisory lock of "somebody is migrating"
+# Whatever the role's or the database's settings say. Not every version has every limit of time.
+_NO_LIMITS = """
+    SELECT set_config(name, '0', {local}) FROM pg_settings WHERE name IN
+    ('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
+"""
+# Any other level would hold a snapshot for as long as the lock is held.
 _BEGIN = (
-    "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;"
+    f"BEGIN ISOLATION LEVEL READ COMMITTED; {_NO_LIMITS.format(local=True)};"
     f" SET LOCAL lock_timeout = '{LOCK_WAIT}'"
+)
+_BEGIN_OUTSIDE = (
+    f"{_NO_LIMITS.format(local=False)};"
+    " SET default_transaction_isolation = 'read committed'; SET lock_timeout = 0"
 )
 _TAKE_LOCK = f"SELECT pg_try_advisory_xact_lock({_LOCK})"
 
@@ -167,9 +177,11 @@ async def _run_outside(database: Database, manager: MigrationManager) -> None:
     """
     other = await database.connect_plainly()
     try:
+        if not database.is_pooled:  # there the session is another's, too
+            await other.execute(_BEGIN_OUTSIDE)
         tables = [table._meta.tablename for table in APP_CONFIG.table_classes]
         for index in await other.fetch(_HALF_BUILT, tables):
-            await other.execute(f"DROP INDEX IF EXISTS {index['name']}")
+            await other.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index['name']}")
         with ENGINE.on(other):
             await _run_manager(manager)
     finally:
