@@ -55,6 +55,9 @@ SESSION = {
     "lock_timeout": "2s",
     "statement_timeout": "5s",
 }
+# What a role or a database may be set to for others' sake: whoever locks a row reads what the one
+# before it has written, and a connection that waits for its next query is no forgotten one.
+_OURS = {"default_transaction_isolation": "read committed", "idle_session_timeout": "0"}
 # Plans are kept, and one that was made while a table was small reads all of it until the next
 # ANALYZE, a minute and thousands of rows later. Without JIT: what cannot be had by an index seems
 # so dear before PostgreSQL 18 that it would be compiled. And there is one plan from the first time
@@ -70,13 +73,16 @@ _DURABLE = """
 """
 _SET_SESSION = "SELECT " + ", ".join(
     [
-        *(f"set_config('{name}', '{value}', false)" for name, value in SESSION.items()),
+        *(f"set_config('{name}', '{value}', false)" for name, value in (SESSION | _OURS).items()),
         f"set_config('synchronous_commit', {_DURABLE}, false)",
     ]
 )
 BEGIN = "BEGIN"
 BEGIN_POOLED = "; ".join(
-    ["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in SESSION.items())]
+    [
+        "BEGIN ISOLATION LEVEL READ COMMITTED",
+        *(f"SET LOCAL {name} = '{value}'" for name, value in SESSION.items()),
+    ]
 )
 
 _inside: ContextVar[bool] = ContextVar("inside a transaction", default=False)
