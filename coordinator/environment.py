@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -29,6 +30,7 @@ NO_LIMIT = 2**53
 _PAGE = re.compile(r"[^/\s?#][^\s?#]*")
 _HOST_NAME = re.compile(r"[^\s:/@?#\[\]]+|\[[0-9a-f:.]+\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -78,6 +80,16 @@ def is_web_url(url: str) -> bool:
     except ValueError:
         return False
     return not any(c in url for c in "?#@")
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    is_known = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname)
+    return is_known and has_port and url.isascii() and url.isprintable() and " " not in url
 
 
 class Environment:
@@ -182,6 +194,32 @@ class Environment:
                 f"{name} must be an http(s) URL (https://host or https://host:port)"
             )
         return value
+
+    def proxy(self, url: str) -> str:
+        """Through which proxy a URL is to be called, or "": `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`
+        and the like, as everybody else reads them.
+        """
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        unproxied = self._either_case("no_proxy")[1]
+        if host in LOOPBACK or proxy_bypass_environment(host, {"no": unproxied}):
+            return ""
+        for kind in (parts.scheme, "all"):
+            name, proxy = self._either_case(f"{kind}_proxy")
+            if proxy:
+                proxy = proxy if "://" in proxy else f"http://{proxy}"
+                if not _is_proxy(proxy):
+                    self.problems.append(
+                        f"{name} must be http://host:port, since {host} is called through it"
+                        f" (or name {host} in NO_PROXY)"
+                    )
+                return proxy
+        return ""
+
+    def _either_case(self, name: str) -> tuple[str, str]:
+        """The name that is set, and its value; the lower-case one wins."""
+        small = self.text(name)
+        return (name, small) if small else (name.upper(), self.text(name.upper()))
 
     def origins(self, name: str) -> tuple[str, ...]:
         """Origins as browsers send them; `*` is any."""

@@ -111,7 +111,7 @@ class Node:
         self.limits = limits
         access = Access(settings.jwt_secrets, store.people)
         api_keys = ApiKeys(settings.open_api_keys)
-        self.wechat_http = wechat_http(settings.wx_api_base)
+        self.wechat_http = wechat_http(settings.wx_api_base, settings.wx_proxy)
         self.wechat = WeChat(
             settings.wx_appid, settings.wx_secret, self.wechat_http, self.redis, deployment
         )

@@ -92,6 +92,7 @@ class Settings:
             connection.
         metrics_allow: networks beside loopback that may read `/metrics`.
         webhook_allow_private: private networks that a webhook may call.
+        wx_proxy: through which WeChat is called, as the environment has it; "" = straight.
         wx_console_page: the mini-program page that confirms sign-ins; "" hides that way.
         dev_hosts: host names that `dev` answers beside its own.
         data_keys: 32 bytes each: the first encrypts what is encrypted at rest, all decrypt.
@@ -107,6 +108,7 @@ class Settings:
     wx_appid: str = ""
     wx_secret: str = field(default="", repr=False)
     wx_api_base: str = WECHAT_HOST
+    wx_proxy: str = field(default="", repr=False)
     wx_qr_pages: tuple[str, ...] = ("pages/interview/guest/guest",)
     zego_app_id: int = 0
     zego_server_secret: str = field(default="", repr=False)
@@ -220,6 +222,7 @@ def _read(env: Environment) -> Settings:
         wx_appid=env.text("WX_APPID"),
         wx_secret=_wechat_secret(env),
         wx_api_base=env.web_url("WX_API_BASE") or defaults.wx_api_base,
+        wx_proxy=_wechat_proxy(env),
         wx_qr_pages=env.pages("WX_QR_PAGES") or defaults.wx_qr_pages,
         wx_console_page=next(iter(env.pages("WX_CONSOLE_PAGE", most=1)), ""),
         zego_app_id=env.number("ZEGO_APP_ID", int, 0, least=1, most=2**32 - 1),
@@ -301,6 +304,11 @@ def _wechat_secret(env: Environment) -> str:
     if bool(secret) != bool(env.text("WX_APPID")):
         env.problems.append("WX_APPID and WX_SECRET go together: one is missing")
     return secret
+
+
+def _wechat_proxy(env: Environment) -> str:
+    """Where WeChat is not called, a proxy that cannot be used is nobody's concern."""
+    return env.proxy(env.text("WX_API_BASE") or WECHAT_HOST) if env.text("WX_APPID") else ""
 
 
 def _zego_secret(env: Environment) -> str:

@@ -336,3 +336,38 @@ def test_no_setting_is_read_by_nobody() -> None:
     derived |= set(re.findall(r"self\.(\w+)", own))
     unread = {each.name for each in fields(Settings)} - read - derived
     assert unread == set()
+
+
+# -- the proxies of the environment --------------------------------------------------------------
+
+WECHAT = {"WX_APPID": "wx1", "WX_SECRET": "s"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({"HTTPS_PROXY": "http://p:3128"}, "http://p:3128"),
+        ({"HTTPS_PROXY": "p:3128"}, "http://p:3128"),
+        ({"ALL_PROXY": "http://p:3128", "HTTP_PROXY": "http://q"}, "http://p:3128"),
+        ({"HTTPS_PROXY": "http://p", "https_proxy": "http://q"}, "http://q"),
+        ({"HTTPS_PROXY": "http://p", "ALL_PROXY": "socks5://q:1080"}, "http://p"),
+        ({"ALL_PROXY": "socks5://q:1080", "NO_PROXY": "localhost,[::1],.weixin.qq.com"}, ""),
+        ({"ALL_PROXY": "socks5://q:1080", "NO_PROXY": "*"}, ""),
+        ({"ALL_PROXY": "socks5://q:1080", "WX_API_BASE": "http://127.0.0.1:1"}, ""),
+        ({"ALL_PROXY": "socks5://q:1080", "WX_APPID": "", "WX_SECRET": ""}, ""),
+        ({"NO_PROXY": "localhost,127.0.0.1,::1,[::1],fe80::/10"}, ""),
+    ],
+)
+def test_wechat_is_called_through_the_proxy_of_the_environment(
+    environ: dict[str, str], proxy: str
+) -> None:
+    assert Settings.from_env({**NEEDED, **WECHAT, **environ}).wx_proxy == proxy
+
+
+@pytest.mark.parametrize("proxy", ["socks5://u:hush@q:1080", "x://q", "http://", "http://q:x"])
+def test_a_proxy_that_cannot_be_used_is_refused_where_wechat_is_called(proxy: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({**NEEDED, **WECHAT, "ALL_PROXY": proxy})
+    (problem,) = raised.value.problems
+    assert problem.startswith("ALL_PROXY must be http://host:port")
+    assert "hush" not in problem

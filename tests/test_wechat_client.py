@@ -6,8 +6,10 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -23,6 +25,7 @@ from coordinator.platforms import wechat as wechat_module
 from coordinator.platforms import wechat_exchange
 from coordinator.platforms.wechat import CodeOrder, WeChat
 from coordinator.platforms.wechat_calls import ERRCODES, Meaning
+from coordinator.settings import WECHAT_HOST, SettingsError
 from coordinator.standins.wechat import DOCUMENTED_NUMBER, WechatStandin, number_of, openid_of
 from tests.harness.ports import free_port
 
@@ -353,3 +356,28 @@ async def test_no_failure_is_chained_to_what_has_a_secret_in_it(
             await wechat.openid(code("li"))
         assert raised.value.__cause__ is None
         assert raised.value.__context__ is None
+
+
+async def test_wechat_is_called_through_a_proxy() -> None:
+    asked: list[str] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode().strip())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    async with wechat_exchange.wechat_http(WECHAT_HOST, f"http://127.0.0.1:{port}") as http:
+        with pytest.raises(httpx.ProxyError):
+            await http.get("/sns/jscode2session")
+    proxy.close()
+    assert asked == ["CONNECT api.weixin.qq.com:443 HTTP/1.1"]
+
+
+def test_certificates_that_cannot_be_read_are_told_by_their_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(SettingsError, match="SSL_CERT_FILE"):
+        wechat_exchange.wechat_http(WECHAT_HOST)

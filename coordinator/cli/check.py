@@ -17,6 +17,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from coordinator.cli import check_redis
 from coordinator.cli.command import command_settings, opened
+from coordinator.platforms.wechat_exchange import wechat_http
 from coordinator.settings import NEEDED_TO_SERVE, Settings
 from coordinator.store import fitness, migrations
 from coordinator.store.explain import DATABASE_ERRORS, explain
@@ -40,6 +41,7 @@ async def check(settings: Settings) -> int:
 
     What may be absent (WeChat, ZEGO, the open API) is said, and fails nothing; nor do warnings.
     """
+    await wechat_http(settings.wx_api_base, settings.wx_proxy).aclose()  # as a node makes it
     print("ok    settings")
     failed = [not await _passes(name, run, settings) for name, run in await _checks(settings)]
     failed.append(not await _redis_passes(settings))

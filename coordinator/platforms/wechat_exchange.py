@@ -14,7 +14,6 @@ import random
 import re
 from collections.abc import Coroutine
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -22,6 +21,7 @@ import structlog
 
 from coordinator.domain.errors import CoordinatorError, RateLimited, Unavailable
 from coordinator.platforms.wechat_calls import ERRCODES, Meaning, WeChatCall
+from coordinator.settings import SettingsError
 
 log = structlog.get_logger()
 
@@ -55,15 +55,24 @@ class WeChatRefusal(Exception):
         super().__init__(str(errcode))
 
 
-def wechat_http(base: str) -> httpx.AsyncClient:
+def wechat_http(base: str, proxy: str = "") -> httpx.AsyncClient:
     """The client that all calls of a process share; whoever made it closes it.
 
-    On this machine no proxy of the environment is asked.
+    httpx's own reading of the environment ends the process over a `NO_PROXY` with `[::1]` in it.
+
+    Raises:
+        SettingsError: the certificates by which servers are known cannot be read.
     """
     for name in ("httpx", "httpcore"):  # they log URLs, and ours have secrets in them
         logging.getLogger(name).setLevel(logging.WARNING)
-    here = urlsplit(base).hostname in ("127.0.0.1", "localhost", "::1")
-    return httpx.AsyncClient(base_url=base, timeout=CALL_SECONDS, trust_env=not here)
+    try:
+        known = httpx.create_ssl_context()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise SettingsError([f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {why}"]) from error
+    return httpx.AsyncClient(
+        base_url=base, timeout=CALL_SECONDS, verify=known, proxy=proxy or None, trust_env=False
+    )
 
 
 class WeChatExchange:
