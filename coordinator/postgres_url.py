@@ -9,6 +9,8 @@ weaken what they ask for, and unknown.
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,10 +121,13 @@ def parse_postgres_url(url: str) -> PostgresTarget:
     _check_options(options)
     hosts = _hosts(parts)
     for_many = "read-write" if len(hosts) > 1 else "any"
+    user = options.get("user") or parts.user
+    if not user and not os.environ.get("PGUSER"):
+        _require_a_name()
     return PostgresTarget(
         hosts=hosts,
         database=options.get("dbname") or unescape(parts.path) or None,
-        user=options.get("user") or parts.user,
+        user=user,
         password=options.get("password") or parts.password,
         connect_seconds=_connect_seconds(
             options.get("connect_timeout", ""),
@@ -133,6 +138,14 @@ def parse_postgres_url(url: str) -> PostgresTarget:
         more={name: options[name] for name in ("passfile", "krbsrvname") if options.get(name)},
         tls=_tls(options),
     )
+
+
+def _require_a_name() -> None:
+    """The driver takes the name of the process's user; in a container its id may have none."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        raise UrlError("it names no user, and this process's user has no name") from None
 
 
 def _check_options(options: dict[str, str]) -> None:

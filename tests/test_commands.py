@@ -140,6 +140,34 @@ async def test_a_command_needs_no_more_than_it_uses(deployment: Deployment) -> N
         assert err.count(" is missing (for example") == missing, line
 
 
+NAMELESS = """
+import pwd, sys
+
+def nobody(_):
+    raise KeyError("uid not found")
+
+pwd.getpwuid = nobody
+from coordinator.cli.main import main
+main(sys.argv[1:])
+"""
+"""`coordinator`, run by a user id that has no name, as containers are made to."""
+
+
+def test_a_user_without_a_name_and_a_home_can_run_it(deployment: Deployment) -> None:
+    environ = {**deployment.env(), "DATABASE_URL": at(deployment.database_url, netloc="h")}
+    nameless = [sys.executable, "-P", "-c", NAMELESS]
+    assert "HOME" not in environ
+
+    shown = subprocess.run([*nameless, "--version"], env=environ, capture_output=True, text=True)
+    refused = subprocess.run(
+        [*nameless, "users", "list"], env=environ, capture_output=True, text=True
+    )
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 2), refused.stderr
+    assert "DATABASE_URL cannot be used: it names no user" in refused.stderr
+
+
 async def test_names_come_out_of_a_terminal_without_letters_for_them(
     deployment: Deployment,
 ) -> None:
