@@ -9,7 +9,6 @@ import asyncio
 import io
 import json
 import secrets
-import shutil
 from typing import Any
 
 import httpx
@@ -20,6 +19,7 @@ from coordinator.standins.wechat import WechatStandin
 from coordinator.store.database import Database
 from tests.chaos.plan import Fault
 from tests.client_proof import prove
+from tests.harness.chromium import CHROMIUM, MISSING
 from tests.harness.node import Deployment
 from tests.harness.node_runtime import (
     Follower,
@@ -35,8 +35,6 @@ from tests.harness.tokens import aged
 from tests.open_api import KEY, KEYS, create
 
 pytestmark = needs_node
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,7 +142,7 @@ async def test_it_goes_on_in_a_new_epoch(deployment: Deployment, host: Host) -> 
     node.stop()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+@pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 @pytest.mark.timeout(300)
 async def test_it_lives_with_what_browsers_do_to_pages(a: Api, host: Host) -> None:
     await asyncio.to_thread(

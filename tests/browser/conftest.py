@@ -9,15 +9,16 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.browser.desk import CHROMIUM, Desk, chromium
+from tests.browser.desk import Desk, chromium
+from tests.harness.chromium import MISSING, WINDOWLESS
 from tests.harness.people import Api
 
 Opens = Callable[..., Awaitable[Desk]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if CHROMIUM is None:
-        skip = pytest.mark.skip(reason="no Chromium here: apt-get install chromium, or CHROMIUM=…")
+    if WINDOWLESS is None:
+        skip = pytest.mark.skip(reason=MISSING)
         for item in items:
             if "tests/browser/" in item.path.as_posix():
                 item.add_marker(skip)

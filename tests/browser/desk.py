@@ -6,9 +6,7 @@ anything that is not served from its node.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,11 +18,10 @@ from coordinator.services.console import sign_in_link
 from coordinator.store.console import ConsoleSessions
 from coordinator.store.database import Database
 from coordinator.store.people import People
+from tests.harness.chromium import WINDOWLESS
 from tests.harness.patience import patient
 from tests.harness.people import Host
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage",
     "--disable-component-update", "--no-first-run",
@@ -38,7 +35,7 @@ DESK, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 async def chromium() -> AsyncIterator[Browser]:
     """The browser of this machine, without a window."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=WINDOWLESS, args=ARGUMENTS)
         yield browser
         await browser.close()
 

@@ -18,7 +18,8 @@ from playwright.async_api import Browser, expect
 from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from coordinator.store.database import Database
 from coordinator.store.migrations import migrate
-from tests.browser.desk import CHROMIUM, PHONE, Desk, chromium
+from tests.browser.desk import PHONE, Desk, chromium
+from tests.harness.chromium import MISSING, WINDOWLESS
 from tests.harness.node import Deployment, data
 from tests.harness.people import Api, Guest, Host
 
@@ -146,8 +147,8 @@ async def an_interview(api: Api) -> str:
 
 
 async def main() -> None:
-    if CHROMIUM is None:
-        sys.exit("no Chromium here: apt-get install chromium, or CHROMIUM=…")
+    if WINDOWLESS is None:
+        sys.exit(MISSING)
     for folder in (FOLDER, README_FOLDER):
         folder.mkdir(exist_ok=True)
     data_folder = Path(tempfile.mkdtemp(prefix="coordinator-screenshots-"))
