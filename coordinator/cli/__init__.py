@@ -1,4 +1,4 @@
-
+"""The command `coordinator`."""
 
 import os
 
