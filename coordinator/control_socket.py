@@ -21,7 +21,6 @@ import structlog
 log = structlog.get_logger()
 
 ASK_SECONDS = 1.0
-LINE_BYTES = 100
 ANSWER_BYTES = 16 * 1024 * 1024
 
 Answers = Mapping[str, Callable[[], bytes]]

@@ -182,7 +182,7 @@ async def _missed(
 
 
 def _stop_if_refused(bye: dict[str, Any]) -> None:
-    if bye["code"] == 4010:
+    if bye["code"] == CloseCode.ENDED:
         raise CommandFailed("the room has ended")
     if bye["retry"] in ("no", "auth"):
         raise CommandFailed(f"the node refuses: {bye['code']} {bye['reason']}")

@@ -56,5 +56,5 @@ async def _act(people: People, options: argparse.Namespace) -> None:
 
 
 def _line(staff: Staff) -> str:
-    state = "  disabled" if getattr(staff, "disabled", False) else ""
+    state = "  disabled" if staff.disabled else ""
     return f"{staff.user_id}  {staff.role:5}  {staff.openid}  {staff.name or '-'}{state}"

@@ -60,11 +60,6 @@ class CloseCode(IntEnum):
         return next((code for code in cls if code == number), cls.CANNOT_CONTINUE)
 
     @property
-    def may_return(self) -> bool:
-        """True where the client comes back by itself, with the token it has or a new one."""
-        return self.retry is not Retry.NO
-
-    @property
     def row_is_gone(self) -> bool:
         """True where the change that this code tells of has deleted the connection's row."""
         return self in _DELETES_ROW

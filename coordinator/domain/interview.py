@@ -247,12 +247,11 @@ def shown_live(record: Record) -> dict[str, Any]:
 class InterviewState:
     """An interview as its live feed holds it: `shown_live`, kept current by its events.
 
-    Events tell where an interview stands, not all of its members. So a state that has taken an
-    event in is `stale`, and is read again before somebody new is shown it.
+    Events tell where an interview stands, not all of its members: whoever starts to watch is shown
+    the record as it was just read (`live/interview_viewer.py`).
     """
 
     members: dict[str, Any]
-    stale: bool = False
     erasures: int = 0
 
     @classmethod
@@ -265,7 +264,6 @@ class InterviewState:
         shown_by_event = ("status", "currentIndex", "totalScore", "grade")
         told = {name: event.data[name] for name in shown_by_event if name in event.data}
         self.members = {**self.members, **told, "updatedAt": event.at}
-        self.stale = True
 
     def admits(self, user_id: str | None) -> bool:
         """True: whoever may watch an interview may do so to its end and after."""

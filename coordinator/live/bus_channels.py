@@ -21,8 +21,10 @@ REMEMBERED = 4096
 
 
 class FeedChannels:
-    """Attributes:
-    spreads: over how many channels feeds are spread: this node's number first.
+    """The channels of feeds, as this node tells and hears them.
+
+    Attributes:
+        spreads: over how many channels feeds are spread: this node's number first.
     """
 
     def __init__(self, prefix: str) -> None:

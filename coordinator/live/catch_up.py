@@ -48,6 +48,7 @@ class CatchUp:
     Args:
         epoch: which history the database is in, as far as it is known.
         is_degraded: True while Redis is away: the poll then runs faster.
+        listen: hears a feed's channel from when it returns; None where there is no bus.
         on_read: called when a feed's reader has brought new events or a new state.
     """
 

@@ -321,14 +321,6 @@ class EmbeddedRedis(_Server):
                 return False
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _short_folder(folder: Path, file: str) -> Path:
     """A folder for sockets, closed to others: in ours, or in the system's folder for temporary
     files where that path would be too long for a unix socket (107 bytes).

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis, free_port
+from coordinator.standins.servers import EmbeddedPostgres, EmbeddedRedis
 from loadtest.deployment import MeasuredDeployment, NotStarted
 from loadtest.usage import Cores, Parties
 from tests.harness.node import pin
+from tests.harness.ports import free_port
 
 NODE_PACKAGES = (
     "fastify@5", "pg@8", "redis@4", "socket.io@4.8", "@socket.io/redis-adapter@8", "ws@8",

@@ -36,7 +36,6 @@ from coordinator.web.request_head import HEAD_TOO_LARGE, TARGET_TOO_LONG, Refuse
 
 STAFF_SCHEME, GUEST_SCHEME, API_KEY_SCHEME = "staffToken", "guestToken", "apiKey"
 STAFF = (STAFF_SCHEME,)
-GUEST = (GUEST_SCHEME,)
 API_KEY = (API_KEY_SCHEME,)
 STAFF_OR_GUEST = (STAFF_SCHEME, GUEST_SCHEME)
 API_KEY_OR_STAFF = (API_KEY_SCHEME, STAFF_SCHEME)
@@ -88,7 +87,7 @@ class Documentation:
         parameters: of the query and of headers, and those of the path that need a word.
         errors: what can fail here, beside what can fail everywhere.
         message: that of a success.
-        security: `STAFF`, `GUEST`, `API_KEY`, any of several; empty for everybody.
+        security: `STAFF`, `API_KEY`, or any of several (`STAFF_OR_GUEST`); empty for everybody.
         shape: `REST` for the mini-program's API, `OPEN` for the open API.
     """
 
