@@ -293,6 +293,8 @@ class Database(Queries):
                 connection.terminate()  # nobody is lent it again
                 if isinstance(error, TimeoutError):
                     self._doubt_the_others()
+                if outages.is_stale_plan(error):
+                    pool.expire_like(connection)
             translated = self.translated(error)
             if translated is error:
                 raise

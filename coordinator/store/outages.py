@@ -42,7 +42,7 @@ def is_outage(error: BaseException) -> bool:
     """True for what asyncpg or the network raises where Postgres cannot serve now."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        return state.startswith(CLASSES) or state in STATES
+        return state.startswith(CLASSES) or state in STATES or is_stale_plan(error)
     if isinstance(error, asyncpg.InterfaceError):
         # Client errors of asyncpg's own are ValueErrors, too: a parameter, a URL.
         return not isinstance(error, ValueError)
@@ -56,7 +56,15 @@ def is_refusal(error: BaseException) -> bool:
 
 def is_worth_repeating(error: BaseException) -> bool:
     """True where the same transaction succeeds at once, mostly."""
-    return getattr(error, "sqlstate", None) in TRY_AGAIN
+    return getattr(error, "sqlstate", None) in TRY_AGAIN or is_stale_plan(error)
+
+
+def is_stale_plan(error: BaseException) -> bool:
+    """True where a statement was prepared before a column of its answer changed its type.
+
+    Outside of transactions asyncpg prepares it anew by itself.
+    """
+    return isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
 def cause(error: BaseException) -> str:

@@ -144,6 +144,11 @@ class Pool:
         for connection, _ in self._without_idle():
             connection.terminate()
 
+    def expire_like(self, connection: Any) -> None:
+        """No connection of the age of this one, which is lent, is lent again."""
+        if self._lent[connection] == self._generation:
+            self.expire()
+
     def _without_idle(self) -> list[tuple[Any, float]]:
         """Begins a generation; the idle connections, which are the caller's now."""
         self._generation += 1
