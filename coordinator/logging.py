@@ -27,8 +27,11 @@ from prometheus_client import Counter
 
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "session_key", "phone", "apikey")
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 """But for tabs and line feeds: the renderer escapes them in a value, and a stack wants them."""
+
+_RAW_IN_JSON = re.compile(r"[\x80-\x9f\u2028\u2029]")
+"""What JSON may hold as it is, though to many readers it ends a line, or commands a terminal."""
 
 _AT_ONCE = select.PIPE_BUF
 """So many bytes a pipe takes without blocking, where it says that it takes any."""
@@ -106,7 +109,7 @@ def configure(*, form: str, level: str, node: str) -> None:
         structlog.processors.format_exc_info,
     ]
     last: list[Any] = (
-        [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [structlog.processors.JSONRenderer(ensure_ascii=False), _escape_in_json]
         if form == "json"
         else [_escape_controls, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     )
@@ -167,8 +170,15 @@ def _escape_controls(
     """What a stranger's text could do to the terminal that shows it is told and not done."""
     for name, value in event.items():
         if isinstance(value, str) and _CONTROL.search(value):
-            event[name] = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+            event[name] = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], value)
     return event
+
+
+def _escape_in_json(_logger: Any, _method: str, line: str) -> str:
+    """The same where a line is JSON: a name that holds such a character is still read as it is."""
+    if line.isascii():
+        return line
+    return _RAW_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def _with_node(node: str) -> Any:

@@ -163,3 +163,20 @@ def test_what_a_stranger_sends_does_nothing_to_the_terminal_that_shows_it() -> N
 
     assert r"path=/a\x1b[2J\x00\x9b31m" in done.stdout
     assert done.stdout.removesuffix("\n").isprintable()
+
+
+IN_JSON = """
+import structlog
+from coordinator.logging import configure
+configure(form="json", level="info", node="n")
+structlog.get_logger().info("asked", path="张\\x85\\x9b2J\\u2028{\\u2029}")
+"""
+
+
+def test_an_event_is_one_line_to_every_reader() -> None:
+    """Also to those who take U+0085, U+2028 and U+2029 for ends of lines."""
+    done = subprocess.run([sys.executable, "-P", "-c", IN_JSON], capture_output=True, check=True)
+    (line,) = done.stdout.decode().splitlines()
+    assert "张" in line
+    assert "\x9b" not in line
+    assert json.loads(line)["path"] == "张\x85\x9b2J\u2028{\u2029}"
