@@ -11,6 +11,7 @@ import os
 import resource
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -166,6 +167,22 @@ def test_a_user_without_a_name_and_a_home_can_run_it(deployment: Deployment) -> 
     assert (shown.returncode, shown.stderr) == (0, "")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 2), refused.stderr
     assert "DATABASE_URL cannot be used: it names no user" in refused.stderr
+
+
+FIRST = """
+import os, signal
+os.getpid, own = lambda: 1, os.getpid()
+import coordinator.cli
+os.kill(own, signal.SIGTERM)
+import time; time.sleep(60)
+"""
+"""The first process of a container, told to end while it starts."""
+
+
+def test_the_first_process_of_a_container_ends_when_it_is_told_to() -> None:
+    """The kernel does not do that for it, which has no default for signals."""
+    done = subprocess.run([sys.executable, "-P", "-c", FIRST], capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, b"")
 
 
 async def test_names_come_out_of_a_terminal_without_letters_for_them(
