@@ -370,7 +370,7 @@ def _rate_limits(env: Environment) -> dict[str, str]:
             env.problems.append(f"RATE_LIMITS: {name!r} is none of {', '.join(limits)}")
         elif rate in ("off", "0"):
             limits[name] = ""
-        elif match := re.fullmatch(r"(\d{1,9})/(s|sec|second|m|min|minute|h|hour|d|day)", rate):
+        elif match := re.fullmatch(r"([0-9]{1,9})/(s|sec|second|m|min|minute|h|hour|d|day)", rate):
             period = {"s": "second", "m": "minute", "h": "hour", "d": "day"}[match[2][0]]
             limits[name] = f"{int(match[1])}/{period}" if int(match[1]) else ""
         else:

@@ -263,6 +263,7 @@ def test_data_keys_are_base64_of_either_alphabet() -> None:
     [
         ("PORT", "65536"), ("PORT", "3000.5"), ("ROOM_CAPACITY", "-1"), ("PRESENCE_GRACE", "soon"),
         ("PORT", "3_000"), ("ROOM_CAPACITY", "٣"), ("DRAIN_SECONDS", "1_0"),
+        ("RATE_LIMITS", "join=٣/minute"),
         ("PRESENCE_GRACE", "nan"), ("DRAIN_SECONDS", "-1"), ("DRAIN_SECONDS", "inf"),
         ("LIVE_BUFFER", "1"), ("REDIS_URL", "http://h"), ("DATABASE_URL", "mysql://h/d"),
         ("PUBLIC_BASE_URL", "crm.example.com"), ("WX_API_BASE", "ftp://x"),

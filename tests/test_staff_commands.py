@@ -8,10 +8,17 @@ from pathlib import Path
 import asyncpg
 import jwt
 
+from coordinator.domain.ids import staff_number
 from coordinator.standins.seed import JOBS
 from tests.harness.commands import at_once, command
 from tests.harness.node import JWT_SECRET, Deployment
 from tests.harness.people import Api, Host, refusal
+
+
+def test_somebody_has_one_id() -> None:
+    assert staff_number("user_001") == 1
+    for other in ("user_1", "user_0001", "user_00１", "user_٠٠١", "user_001 "):
+        assert staff_number(other) is None
 
 
 async def test_staff_is_added_once_changed_and_shut_out(a: Api, deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ import secrets
 from binascii import b2a_base64
 
 _ROOM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_STAFF_ID = re.compile(r"user_(0\d\d|[1-9]\d{2,9})")
+_STAFF_ID = re.compile(r"user_(0[0-9]{2}|[1-9][0-9]{2,9})")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
