@@ -145,7 +145,6 @@ def server(
         server_header=False,
         date_header=False,
         backlog=4096,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         proxy_headers=False,
     )
