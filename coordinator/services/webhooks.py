@@ -124,7 +124,9 @@ class Webhooks:
 
     async def listed(self) -> list[Status]:
         """All of them, in order of name, with the logs that are parked."""
-        return [await self.status(endpoint.id) for endpoint in await self._endpoints.list_all()]
+        counts = await self._repairs.failing_and_parked()
+        endpoints = await self._endpoints.list_all()  # one that is removed meanwhile is listed, too
+        return [await self._status(endpoint, counts) for endpoint in endpoints]
 
     async def status(self, endpoint_id: str) -> Status:
         """One of them, with the logs that are parked.
@@ -133,13 +135,9 @@ class Webhooks:
             NotFound
         """
         endpoint = await self._known(endpoint_id)
-        counts = await self._repairs.failing_and_parked()
-        parked = await self._repairs.parked(endpoint.id)
-        return await self._status(endpoint, counts.get(endpoint.id, (0, 0)), parked)
+        return await self._status(endpoint, await self._repairs.failing_and_parked())
 
-    async def _status(
-        self, endpoint: Endpoint, counts: tuple[int, int], parked: Sequence[Parked] = ()
-    ) -> Status:
+    async def _status(self, endpoint: Endpoint, counts: dict[str, tuple[int, int]]) -> Status:
         is_sent_to = endpoint.lease_until is not None and endpoint.lease_until > endpoint.now
         since = endpoint.behind_since
         lag: timedelta | None = timedelta(0)
@@ -150,9 +148,11 @@ class Webhooks:
                 lag = None  # it takes too long to find out
         if since is not None and lag is not None:
             lag = max(endpoint.now - since, timedelta(0))
+        failing, parked = counts.get(endpoint.id, (0, 0))
         return Status(
-            endpoint=endpoint, lag=lag, failing=counts[0], parked=counts[1], parked_logs=parked
-        )
+            endpoint=endpoint, lag=lag, failing=failing, parked=parked,
+            parked_logs=await self._repairs.parked(endpoint.id) if parked else (),
+        )  # fmt: skip
 
     async def by_name(self, name: str) -> Endpoint:
         """The webhook of that name (or id).

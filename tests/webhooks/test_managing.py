@@ -95,6 +95,21 @@ async def test_what_two_admins_change_at_once_is_both_changed(
         assert (now["url"], now["events"], now["name"]) == (url, types, types[0])
 
 
+async def test_what_is_removed_meanwhile_does_not_spoil_the_list(
+    admin: Admin, receiver: Receiver
+) -> None:
+    kept = await admin.adds(receiver.url, name="kept")
+    gone = [(await admin.adds(receiver.url, name=f"gone-{n}"))["id"] for n in range(12)]
+
+    lists, _ = await asyncio.gather(
+        asyncio.gather(*(admin.call("GET", "") for _ in range(12))),
+        asyncio.gather(*(admin.call("DELETE", f"/{each}") for each in gone)),
+    )
+
+    for listed in lists:
+        assert kept["id"] in {each["id"] for each in data(listed)["list"]}
+
+
 async def test_webhooks_are_for_admins(host: Host, api: Api) -> None:
     mine = await api.get("/api/webhooks", host.token)
     nobody = await api.get("/api/webhooks")
