@@ -114,6 +114,10 @@ class Roster:
             return False
         return user_id is None or user_id in self.participants
 
+    def is_unconnected(self, user_id: str) -> bool:
+        """True where somebody is here who has not been connected since it joined."""
+        return user_id in self.participants and self.participants[user_id]["connection"] == "none"
+
     def snapshot(self) -> dict[str, Any]:
         """The members of a `welcome` that tell the state."""
         return {"room": self.room, "participants": list(self.participants.values())}

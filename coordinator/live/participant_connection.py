@@ -20,7 +20,9 @@ from coordinator.domain.errors import (
     Unavailable,
 )
 from coordinator.domain.people import Proof
+from coordinator.domain.roster import Roster
 from coordinator.live.connection import MAX_TEXT_BYTES, Connection, ConnectionContext
+from coordinator.live.feed import Feed
 from coordinator.live.websocket import Heard, LiveSocket
 from coordinator.store.room_writer.commands import Connect, Disconnect, Leave, MarkAway
 from coordinator.store.room_writer.queue import Writer
@@ -98,6 +100,15 @@ class ParticipantConnection(Connection):
 
     async def open(self) -> int:
         return await self.connect()
+
+    def start(self, feed: Feed) -> None:
+        """Where the room was first known here as it was after its participant had left again and
+        come back over REST, the leave that ends this connection was never heard of.
+        """
+        state = feed.state
+        if isinstance(state, Roster) and state.is_unconnected(self.user_id):
+            self.say_bye(CloseCode.LEFT)
+        super().start(feed)
 
     async def connect(self, *, returning: bool = False) -> int:
         """Writes its row; the log's last seq then.

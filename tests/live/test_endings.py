@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.store.database import Database
 from tests.harness.observing import types
 from tests.harness.people import Api, Guest, Host
 
@@ -88,6 +89,28 @@ async def test_leaving_over_rest_closes_the_connections(a: Api, b: Api, room: st
     live = await guest.connects(b)
 
     await guest.leaves(a, token=guest.token)
+
+    assert await live.is_put_out() == 4009
+
+
+async def test_who_left_and_came_back_over_rest_while_it_connected_has_left(
+    a: Api, database: Database, host: Host
+) -> None:
+    """The node knows the room first as it is after all three: in it again, and not connected."""
+    kinds: list[str] = []
+    while kinds != ["participant_online", "participant_left", "participant_joined"]:
+        room = await host.creates()
+        guest = await Guest(a).joins(room)
+        calls = []
+        async with database.transaction() as busy:
+            await busy.execute("SELECT FROM interview_rooms WHERE room_id = $1 FOR UPDATE", room)
+            live = await a.watch(room, guest.token)
+            for call in (guest.leaves(token=guest.token), guest.asks_to_join(room)):
+                await asyncio.sleep(0.2)  # the commands wait for the room in this order
+                calls.append(asyncio.create_task(call))
+            await asyncio.sleep(0.2)
+        await asyncio.gather(*calls)
+        kinds = [event["type"] for event in (await host.log(room))[2:]]
 
     assert await live.is_put_out() == 4009
 
