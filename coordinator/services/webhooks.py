@@ -12,9 +12,10 @@ import secrets
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from coordinator.data_cipher import CannotDecrypt, DataCipher
 from coordinator.domain.errors import Unavailable
@@ -22,6 +23,7 @@ from coordinator.domain.events import INTERVIEW, ROOM, FeedKey, timestamp
 from coordinator.domain.job import is_record_id
 from coordinator.domain.webhook import PING, TYPES, wanted_kinds
 from coordinator.services import webhook_refusals as refusals
+from coordinator.services.webhook_moves import Move, WebhookMoves
 from coordinator.store.webhook_repairs import Parked, WebhookRepairs
 from coordinator.store.webhooks import Endpoint, Endpoints, NameTaken, Wanted
 from coordinator.webhooks.addresses import AddressGuard, AddressRefused, BadUrl, split_url
@@ -30,7 +32,6 @@ from coordinator.webhooks.message import WebhookSigner, envelope
 from coordinator.webhooks.sender import secret_purpose, valid_secrets
 
 BOTH_SECRETS_FOR = timedelta(days=1)
-REPAIR_LEASE = timedelta(minutes=2)
 MOST_OF_A_HOST = 100
 """Webhooks of one host that get a name by themselves."""
 SHOWN_ANSWER = 1000
@@ -85,6 +86,7 @@ class Webhooks:
         self._guard = guard
         self._tls = tls
         self._on_change = on_change
+        self._moves = WebhookMoves(endpoints, on_change)
 
     async def add(
         self, *, url: str, events: Sequence[str] | None, tenant: str | None, name: str | None,
@@ -202,8 +204,8 @@ class Webhooks:
             if since is None:  # where it is wanted again, it is told from then on
                 await self._repairs.forget(endpoint_id, kind)
         if url is not None and url != before.url:
-            async with self._nobody_sends(endpoint_id):
-                await self._repairs.retry_failing(endpoint_id, parked_too=False)
+            retrying = partial(self._repairs.retry_failing, endpoint_id, parked_too=False)
+            await self._moves.carry_out(endpoint_id, retrying)
         self._on_change()
         return changed
 
@@ -301,11 +303,14 @@ class Webhooks:
             raise refusals.neither_or_both()
         endpoint = await self._known(endpoint_id)
         feed = None if log_id is None else await self._feed(endpoint, log_id)
-        async with self._nobody_sends(endpoint.id):
-            if feed is not None:
-                await self._repairs.replay_log(endpoint.id, feed)
-            elif since is not None:
-                await self._repairs.replay_from(endpoint.id, since)
+        if feed is not None:
+            await self._moves.carry_out(
+                endpoint.id, partial(self._repairs.replay_log, endpoint.id, feed)
+            )
+        elif since is not None:
+            await self._moves.carry_out(
+                endpoint.id, partial(self._repairs.replay_from, endpoint.id, since)
+            )
 
     async def retry(self, endpoint_id: str, *, log_id: str | None) -> int:
         """What failed or was parked is tried at once: one log, or (None) all; how many.
@@ -315,28 +320,13 @@ class Webhooks:
         """
         endpoint = await self._known(endpoint_id)
         feed = None if log_id is None else await self._feed(endpoint, log_id)
-        async with self._nobody_sends(endpoint.id):
-            if feed is None:
-                return await self._repairs.retry_failing(endpoint.id, parked_too=True)
-            if not await self._repairs.retry_log(endpoint.id, feed):
-                raise refusals.nothing_failed()
-            return 1
-
-    @contextlib.asynccontextmanager
-    async def _nobody_sends(self, endpoint_id: str) -> AsyncIterator[None]:
-        """Meanwhile positions may be moved; then somebody begins from what is stored.
-
-        Raises:
-            NotFound
-        """
-        held = await self._endpoints.seize(endpoint_id, "operator", REPAIR_LEASE)
-        if held is None:
-            raise refusals.no_such_webhook()
-        try:
-            yield
-        finally:
-            await self._endpoints.release(endpoint_id, held.generation)
-            self._on_change()
+        retrying: Move = partial(self._repairs.retry_failing, endpoint.id, parked_too=True)
+        if feed is not None:
+            retrying = partial(self._repairs.retry_log, endpoint.id, feed)
+        retried = await self._moves.carry_out(endpoint.id, retrying)
+        if feed is not None and not retried:
+            raise refusals.nothing_failed()
+        return retried
 
     async def _feed(self, endpoint: Endpoint, log_id: str) -> FeedKey:
         feed = await self._repairs.feed_named(log_id, enterprise=endpoint.enterprise_id)

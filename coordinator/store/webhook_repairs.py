@@ -99,10 +99,11 @@ class WebhookRepairs:
         return None if row is None else FeedKey(row["kind"], feed_id)
 
     async def replay_log(self, endpoint_id: str, feed: FeedKey) -> None:
-        """A log is told anew from its first event."""
+        """A log is told anew from its first event; nothing where the webhook is removed."""
         await self.database.execute(
             f"""
-            INSERT INTO webhook_feeds (webhook_id, kind, feed_id, position) VALUES ($1, $2, $3, 0)
+            INSERT INTO webhook_feeds (webhook_id, kind, feed_id, position)
+            SELECT id, $2, $3, 0 FROM webhooks WHERE id = $1 FOR SHARE
             ON CONFLICT (webhook_id, kind, feed_id) DO UPDATE SET position = 0, {_WELL}
             """,
             endpoint_id, *feed,

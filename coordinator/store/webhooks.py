@@ -286,13 +286,14 @@ class Endpoints:
             )
         )  # fmt: skip
 
-    async def release(self, endpoint_id: str, generation: int) -> None:
-        """Gives a lease back: another node may take it at once. Nothing, where it was lost."""
-        await self.database.execute(
+    async def release(self, endpoint_id: str, generation: int) -> bool:
+        """Gives a lease back: another node may take it at once. False where it was lost before."""
+        tag = await self.database.execute(
             f"UPDATE webhooks SET {_END_LEASE} WHERE id = $1 AND generation = $2",
             endpoint_id,
             generation,
         )
+        return tag == "UPDATE 1"
 
     async def note_epoch(self, endpoint: Endpoint) -> None:
         """Its positions have been compared with the logs of this epoch."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from coordinator.domain.events import FeedKey
+from coordinator.services.webhooks import Webhooks
 from coordinator.store.database import Database
-from tests.harness.node import data
+from coordinator.store.webhook_repairs import WebhookRepairs
+from coordinator.store.webhooks import Endpoints
+from coordinator.webhooks.addresses import AddressGuard
+from tests.harness.node import CIPHER, data
 from tests.harness.observing import comes_true
 from tests.harness.people import Api, Guest, Host
 from tests.harness.receiver import (
@@ -49,6 +56,43 @@ async def test_everything_since_a_moment_is_told_once_more(
 
     assert [d.seq for d in receiver.of(room)] == [2, 1, 2]
     assert receiver.of(before) == []
+
+
+async def test_a_replay_beside_another_change_of_the_webhook_is_told_whole(
+    admin: Admin, host: Host, api: Api, database: Database, receiver: Receiver
+) -> None:
+    """The change lets a sender begin while positions are moved: it writes its own over them."""
+    added, room = await admin.adds(receiver.url), await host.creates()
+    await receiver.has(room, 1)
+    changes = [{"name": f"{added['name']}-renamed"}]
+
+    async def changes_something() -> None:
+        while changes:
+            data(await admin.call("PATCH", f"/{added['id']}", changes.pop()))
+            await Guest(api).joins(room)
+            await receiver.has(room, 2)
+
+    await _webhooks(database, changes_something).replay(added["id"], since=None, log_id=room)
+
+    def seqs() -> list[int]:
+        return [delivery.seq for delivery in receiver.of(room)]
+
+    await receiver.until(lambda: seqs().count(1) == 2 and seqs()[-2:] == [1, 2], patience=6.0)
+
+
+def _webhooks(database: Database, interrupt: Callable[[], Awaitable[None]]) -> Webhooks:
+    """Their stories as a command tells them, with something that happens while it moves positions.
+    """
+
+    class Interrupted(WebhookRepairs):
+        async def replay_log(self, endpoint_id: str, feed: FeedKey) -> None:
+            await interrupt()
+            await super().replay_log(endpoint_id, feed)
+
+    return Webhooks(
+        Endpoints(database), Interrupted(database), CIPHER, AddressGuard(()),
+        ssl.create_default_context(), on_change=lambda: None,
+    )  # fmt: skip
 
 
 async def test_what_failed_is_tried_at_once_when_an_operator_says_so(
