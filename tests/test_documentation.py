@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from coordinator.web.bodies import MAX_BODY_BYTES
 from tests.harness.node import Deployment, NodeProcess
 from tests.harness.patience import patient
 
@@ -131,3 +133,11 @@ def test_swagger_ui_is_the_one_that_reads_openapi_3_1(node: NodeProcess) -> None
     assert script.headers["content-encoding"] == "gzip"
     assert "OpenAPI31" in script.text or "oas31" in script.text.lower()
     assert node.get("/schema/assets/asyncapi-web-component.js").status_code == 404
+
+
+def test_no_text_is_said_to_be_as_long_as_the_whole_body(document: Any) -> None:
+    """It could not be; and what compiles a pattern of so many characters takes a second for it."""
+    bounds = r'"maxLength": (\d+),(?: "minLength": \d+,)? "pattern"'
+    found = re.findall(bounds, json.dumps(document, sort_keys=True))
+    assert len(found) > 15
+    assert max(map(int, found)) < MAX_BODY_BYTES

@@ -40,16 +40,24 @@ _CLEAN = r"[^\x00-\x1f\x7f-\x9f]"
 _VISIBLE = r"[^\s\x00-\x1f\x7f-\x9f]"
 
 
-def shown_required(limit: int, pattern: str | None = None) -> msgspec.Meta:
-    """Documents a member that `required` reads: 1 to `limit` characters, not blank."""
+def shown_required(limit: int | None, pattern: str | None = None) -> msgspec.Meta:
+    """Documents a member that `required` reads: 1 to `limit` characters, not blank.
+
+    Args:
+        limit: None where the body's size is the only one.
+    """
     form = pattern or f"^{_CLEAN}*{_VISIBLE}{_CLEAN}*$"
-    return msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limit, "pattern": form})
+    return msgspec.Meta(extra_json_schema={"minLength": 1, **_at_most(limit), "pattern": form})
 
 
-def shown_optional(limit: int, pattern: str | None = None) -> msgspec.Meta:
-    """Documents a member that `optional` reads: at most `limit` characters."""
+def shown_optional(limit: int | None, pattern: str | None = None) -> msgspec.Meta:
+    """Documents a member that `optional` reads: at most `limit` characters, as `shown_required`."""
     form = pattern or f"^{_CLEAN}*$"
-    return msgspec.Meta(extra_json_schema={"maxLength": limit, "pattern": form})
+    return msgspec.Meta(extra_json_schema={**_at_most(limit), "pattern": form})
+
+
+def _at_most(limit: int | None) -> dict[str, int]:
+    return {} if limit is None else {"maxLength": limit}
 
 
 class Body(msgspec.Struct, rename="camel"):

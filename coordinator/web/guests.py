@@ -49,10 +49,10 @@ JOIN_PATH = "/api/interview/guest/join"
 
 
 class JoinBody(Body):
-    room_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    room_id: Annotated[str, shown_required(None)]
     user_name: Annotated[str, shown_required(100)]
     identity: Annotated[str, shown_optional(50)] = ""
-    guest_token: Annotated[str, shown_optional(MAX_BODY_BYTES)] = ""
+    guest_token: Annotated[str, shown_optional(None)] = ""
     join_key: Annotated[str, shown_optional(64, "^([A-Za-z0-9_-]{16,64})?$")] = ""
 
     def __post_init__(self) -> None:
@@ -78,9 +78,9 @@ class JoinedView(View, frozen=True, kw_only=True):
 
 
 class LeaveBody(Body):
-    room_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
-    guest_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
-    guest_token: Annotated[str, shown_optional(MAX_BODY_BYTES)] = ""
+    room_id: Annotated[str, shown_required(None)]
+    guest_id: Annotated[str, shown_required(None)]
+    guest_token: Annotated[str, shown_optional(None)] = ""
 
     def __post_init__(self) -> None:
         self.room_id = required("roomId", self.room_id, MAX_BODY_BYTES)

@@ -44,13 +44,13 @@ _EXAMPLE = {"userId": "user_001", "roomId": "room_1234567_abc", "expireTime": DE
 
 
 class TokenBody(Body):
-    user_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    user_id: Annotated[str, shown_required(None)]
     user_name: Annotated[str, shown_required(100)]
-    room_id: Annotated[str, shown_required(MAX_BODY_BYTES)]
+    room_id: Annotated[str, shown_required(None)]
     expire_time: Annotated[int, Meta(extra_json_schema={"minimum": LEAST_LIFETIME})] = (
         DEFAULT_LIFETIME
     )
-    guest_token: Annotated[str, shown_optional(MAX_BODY_BYTES)] = ""
+    guest_token: Annotated[str, shown_optional(None)] = ""
 
     def __post_init__(self) -> None:
         # Ids of a strange form are unknown ids: what they are is for the room to say.
