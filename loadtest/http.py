@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -120,8 +120,9 @@ class Drive:
         """Sends `per_second` requests, evenly; latency counts from when each was due.
 
         A request that finds no idle line waits for one, and that wait is part of its latency.
+        The lines take turns: a server may hang up on one that is never used.
         """
-        idle, late = list(lines), list[int]()
+        idle, late = deque(lines), deque[int]()
         loop = asyncio.get_running_loop()
         start = time.monotonic_ns()
         self.driven.first_ns = start
@@ -130,7 +131,7 @@ class Drive:
             if not idle:
                 late.append(due)
                 return
-            line = idle.pop()
+            line = idle.popleft()
             request = self._requests(due)
             if request is None:
                 return
@@ -142,7 +143,7 @@ class Drive:
             self._take(status, body, due)
             idle.append(line)
             if late:
-                send(late.pop(0))
+                send(late.popleft())
 
         began = loop.time()
         for number in range(int(per_second * seconds)):
