@@ -12,5 +12,5 @@ def _end(number: int, _: Any) -> None:
     os._exit(128 + number)  # at once, as for every other process
 
 
-if os.getpid() == 1:  # of a container: what it has no handler for, the kernel keeps from it
-    signal.signal(signal.SIGTERM, _end)  # until `serve` has its own: a second after the start
+if os.getpid() == 1:  # a container's first process ignores each signal that it does not handle
+    signal.signal(signal.SIGTERM, _end)  # `serve` puts its own in place a second later

@@ -102,8 +102,9 @@ class ParticipantConnection(Connection):
         return await self.connect()
 
     def start(self, feed: Feed) -> None:
-        """Where the room was first known here as it was after its participant had left again and
-        come back over REST, the leave that ends this connection was never heard of.
+        """Closes at once where the participant left and came back over REST while this opened.
+
+        A node that reads the room after both never hears of that leave, which ends the connection.
         """
         state = feed.state
         if isinstance(state, Roster) and state.is_unconnected(self.user_id):

@@ -343,8 +343,8 @@ class LiveSocket(asyncio.Protocol):
         """Nothing to resume: a slow client's connection is closed."""
 
     def eof_received(self) -> None:
-        """The peer says nothing more: it is lost, also where it has yet to read what it was told,
-        for which the event loop would wait.
+        """The peer has ended its half: it is lost at once. By itself the event loop would wait
+        until the peer has read all that it was sent.
         """
         self.is_closing = True
         self._lose()

@@ -13,7 +13,7 @@ LEASE = timedelta(minutes=2)
 TRIES = 5
 
 Move = Callable[[], Awaitable[int | None]]
-"""Moves positions, the same however often; how many, where that is asked for."""
+"""Moves positions, and may be called again. Returns how many, where somebody wants to know."""
 
 
 class WebhookMoves:
@@ -28,10 +28,10 @@ class WebhookMoves:
         self._on_change = on_change
 
     async def carry_out(self, endpoint_id: str, move: Move) -> int:
-        """Moves them; then somebody begins from what is stored. How many were moved.
+        """Moves them, and returns how many; a sender then begins from what is stored.
 
-        Who changes the webhook meanwhile lets a sender begin, and that one writes its own positions
-        over these: then they are moved again.
+        A change of the webhook meanwhile lets a sender begin too early, which writes its own
+        positions over these: then they are moved again.
 
         Raises:
             NotFound: there is no such webhook.

@@ -145,7 +145,7 @@ class Pool:
             connection.terminate()
 
     def expire_like(self, connection: Any) -> None:
-        """No connection of the age of this one, which is lent, is lent again."""
+        """As `expire`, but once for all connections of a generation. This one is lent."""
         if self._lent[connection] == self._generation:
             self.expire()
 

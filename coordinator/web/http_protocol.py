@@ -367,12 +367,12 @@ class CoordinatorProtocol(LimitedParsing):
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio looks at it
         """True keeps the connection: a client that has said all it had to say may still listen."""
         joined: Any = self.transport
-        joined.flush()  # an answer of this turn: nothing is written to a connection that ends
+        joined.flush()  # an answer of this turn, while the connection can still be written to
         cycle = self.cycle
         is_served = cycle is not None and not (cycle.response_complete or cycle.more_body)
         if is_served and self.refusal is None:
             cycle.keep_alive = False
-        return bool(is_served)  # a refusal comes after the answer
+        return bool(is_served)  # where a refusal follows, it is sent after that answer
 
 
 _NEVER = float("inf")
