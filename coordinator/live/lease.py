@@ -99,8 +99,8 @@ class Lease:
         return not self.is_good and alone is not None and time.monotonic() - alone > ALONE_SECONDS
 
     def was_held_calmly(self, seconds: float) -> bool:
-        """True where the lease is good and no renewal has failed for so long."""
-        return self.is_good and time.monotonic() - self._renewing.troubled_at > seconds
+        """True where the lease is good and renewals have gone well for so long."""
+        return self.is_good and self._renewing.was_calm(seconds)
 
     def note_that_others_reach_postgres(self) -> None:
         """Another node has just said so."""

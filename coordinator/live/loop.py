@@ -22,14 +22,13 @@ class Loop:
 
     Attributes:
         trouble: what the last pass failed of, in words; None where it went well.
-        troubled_at: monotonic time of the last pass that failed.
     """
 
     def __init__(self, work: Work, *, name: str, seconds: float) -> None:
         self.name = name
         self.seconds = seconds
         self.trouble: str | None = None
-        self.troubled_at = float("-inf")
+        self._troubled_at = float("-inf")
         self._work = work
         self._is_wanted = asyncio.Event()
 
@@ -39,6 +38,10 @@ class Loop:
             pause = self.seconds if self.trouble is None else min(self.seconds, RETRY_SECONDS)
             await waited(self._is_wanted, at_most=pause)
             await self.pass_once()
+
+    def was_calm(self, seconds: float) -> bool:
+        """True where its work has gone well for so long: from the first pass that did."""
+        return self.trouble is None and time.monotonic() - self._troubled_at > seconds
 
     def soon(self) -> None:
         """The next pass begins now, or right after the one under way."""
@@ -55,6 +58,7 @@ class Loop:
         else:
             if self.trouble is not None:
                 log.info("loop_recovered", loop=self.name)
+                self._troubled_at = time.monotonic()  # until now, not until the last failure
             self.trouble = None
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -68,7 +72,7 @@ class Loop:
             else:
                 log.error("loop_failed", loop=self.name, exc_info=error)
         self.trouble = cause
-        self.troubled_at = time.monotonic()
+        self._troubled_at = time.monotonic()
 
 
 async def waited(event: asyncio.Event, *, at_most: float) -> None:

@@ -12,7 +12,6 @@ The reaper reads candidates. A command of the writer decides about each, under t
 from __future__ import annotations
 
 import asyncio
-import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
@@ -101,8 +100,8 @@ class Reaper:
 
     def _is_calm(self, seconds: float) -> bool:
         """True where neither the lease nor judging has failed for so long: nothing was missed."""
-        troubled_at = max(loop.troubled_at for loop in self._loops)
-        return self._lease.was_held_calmly(seconds) and time.monotonic() - troubled_at > seconds
+        loops_are_calm = all(loop.was_calm(seconds) for loop in self._loops)
+        return loops_are_calm and self._lease.was_held_calmly(seconds)
 
     async def reap(self) -> None:
         """Deletes the leases of dead nodes, and drops the connections that they left."""
